@@ -1,0 +1,149 @@
+"""Configuration to objects. Beside train.py and eval.py, the only place that sees a DictConfig."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from autocaption.data import transforms
+from autocaption.data.datamodule import CaptionDataModule
+from autocaption.data.tokenizer import Tokenizer
+from autocaption.models.captioner import RECIPE, Captioner
+from autocaption.provenance import without_secrets
+
+# What a checkpoint decides about a model, unless the command line says otherwise.
+MODEL_KEYS = ("data", "tokenizer", "model", "search", "metrics")
+
+
+def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
+    """Data and a new model, with pretrained encoder weights where the configuration asks for them."""
+    source = instantiate(config.data.source)
+    tokenizer = instantiate(config.tokenizer).fit(
+        caption for image in source.split("train") for caption in image.captions
+    )
+    encoder = instantiate(config.model.encoder)
+    return (
+        _datamodule(config, source, tokenizer, encoder.image_size),
+        _captioner(config, encoder, tokenizer),
+    )
+
+
+def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[CaptionDataModule, Captioner]:
+    """Data and the model of a checkpoint, with its vocabulary and weights.
+
+    `config` is the checkpoint's, perhaps with changes (`with_overrides`).
+    """
+    captioner = model_of(config, checkpoint)
+    source = instantiate(config.data.source)
+    data = _datamodule(config, source, captioner.tokenizer, captioner.encoder.image_size)  # type: ignore[arg-type]
+    return data, captioner
+
+
+def model_of(config: DictConfig, checkpoint: dict[str, Any]) -> Captioner:
+    """The model of a checkpoint, without data."""
+    tokenizer = instantiate(config.tokenizer, vocabulary=checkpoint[RECIPE]["vocabulary"])
+    # The checkpoint holds the encoder's weights, so its pretrained ones are not needed.
+    unweighted = {"pretrained": False, "weights": None} if "pretrained" in config.model.encoder else {}
+    captioner = _captioner(config, instantiate(config.model.encoder, **unweighted), tokenizer)
+    captioner.load_state_dict(checkpoint["state_dict"])
+    return captioner
+
+
+def config_of(checkpoint: dict[str, Any]) -> DictConfig:
+    """The configuration that a checkpoint carries."""
+    return OmegaConf.create(checkpoint[RECIPE]["config"])
+
+
+def with_overrides(
+    base: DictConfig, composed: DictConfig, overrides: Sequence[str], keys: Sequence[str] | None = None
+) -> DictConfig:
+    """A checkpoint's configuration with what the command line changes.
+
+    A change is copied from the composed configuration: `search=beam` as the whole of `search`,
+    `data.root=DIR` as that value. A choice that reaches over the whole configuration
+    (`experiment=...`) makes the composed configuration count as it stands.
+
+    Args:
+        base: the checkpoint's.
+        composed: what Hydra composed from the command line.
+        overrides: of the command line.
+        keys: the top-level keys that `base` decides; None for all of its.
+    """
+    changes = OverridesParser.create().parse_overrides(list(overrides))
+    if any(change.key_or_group in ("experiment", "debug") for change in changes):
+        return composed
+    new: dict = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
+    old: dict = OmegaConf.to_container(base, resolve=False)  # type: ignore[assignment]
+    merged = {**new, **{key: old[key] for key in keys or old}}
+    for change in changes:
+        *parents, last = change.key_or_group.replace("/", ".").split(".")
+        from_node, to_node = new, merged
+        for name in parents:
+            from_node, to_node = from_node.get(name, {}), to_node.setdefault(name, {})
+        if change.is_delete():
+            to_node.pop(last, None)
+        else:
+            to_node[last] = from_node[last]
+    return OmegaConf.create(merged)
+
+
+def trainer(config: DictConfig) -> pl.Trainer:
+    """The Trainer with the loggers and callbacks of the configuration."""
+    loggers = list(instantiate(config.logger).values()) if config.logger else []
+    for logger in loggers:
+        logger.log_hyperparams(_plain(config))
+    callbacks = list(instantiate(config.callbacks).values()) if config.callbacks else []
+    return instantiate(
+        config.trainer, logger=loggers, callbacks=callbacks, default_root_dir=config.run_dir, _convert_="all"
+    )
+
+
+def save_config(config: DictConfig, path: Path) -> None:
+    """Write the resolved configuration, without secrets."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(_plain(config))), encoding="utf-8")
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return without_secrets(OmegaConf.to_container(config, resolve=True))
+
+
+def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, image_size: int) -> CaptionDataModule:
+    data = config.data
+    evaluation = transforms.evaluation(image_size, data.crop)
+    return CaptionDataModule(
+        source=source,
+        tokenizer=tokenizer,
+        training_transform=transforms.training(image_size, data.crop) if data.augment else evaluation,
+        evaluation_transform=evaluation,
+        batch_size=data.batch_size,
+        num_workers=data.num_workers,
+        seed=config.seed,
+        split=data.split,
+    )
+
+
+def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer) -> Captioner:
+    model = config.model
+    # Interpolations stay as they are, so that a change of data.root reaches all that hangs on it.
+    kept = OmegaConf.masked_copy(config, [key for key in config if key not in ("run_dir", "resume")])
+    recipe = {
+        "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
+        "vocabulary": tokenizer.vocabulary,
+    }
+    return Captioner(
+        encoder=encoder,
+        decoder=instantiate(
+            model.decoder, vocab_size=len(tokenizer.vocabulary), memory_dim=encoder.out_dim
+        ),
+        loss=instantiate(model.loss),
+        search=instantiate(config.search),
+        tokenizer=tokenizer,
+        metrics=instantiate(config.metrics),
+        optimizer=instantiate(config.optimizer),
+        schedule=instantiate(config.schedule),
+        recipe=recipe,
+    )

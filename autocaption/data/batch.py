@@ -1,0 +1,41 @@
+"""Legend: B images, N captions an image, T time, P places, D width; C channels, H height, W width."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images with all their captions, image-major: an image is encoded once for its N captions.
+
+    Attributes:
+        ids: of the B images.
+        references: the normalised captions of each image, whole; empty in training.
+        tokens_BNT: int64, <bos> words <eos>, padded with <pad>; a caption that is all <pad> is none.
+        images_BCHW: uint8 RGB (the encoder normalises them); None where features are given.
+        features_BPD: the frozen encoder's outputs; None where images are given.
+    """
+
+    ids: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...]
+    tokens_BNT: Tensor
+    images_BCHW: Tensor | None = None
+    features_BPD: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch on a device; copies from pinned memory don't block."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory (called by the DataLoader)."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})

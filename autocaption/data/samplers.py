@@ -1,0 +1,51 @@
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+from autocaption.data.randomness import seed_of
+
+Key = tuple[int, int]  # (epoch, position in the split)
+
+
+class TrainingSampler(Sampler[Key]):
+    """A permutation drawn from (seed, epoch), dealt out to the ranks in turn.
+
+    It yields the epoch with each position, so that a worker can draw an image's augmentation from
+    (seed, epoch, image) without a state of its own. Every rank gets equally many images, as
+    gradient averaging needs: the first of the permutation come again at its end where the images
+    can't be divided.
+    """
+
+    def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.size, self.seed, self.rank, self.world = size, seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.size // self.world)
+
+    def __iter__(self) -> Iterator[Key]:
+        generator = torch.Generator().manual_seed(seed_of("order", self.seed, self.epoch))
+        order = torch.randperm(self.size, generator=generator).tolist()
+        for turn in range(len(self)):
+            yield self.epoch, order[(turn * self.world + self.rank) % self.size]
+
+
+class EvaluationSampler(Sampler[Key]):
+    """Every image once, over all ranks together.
+
+    torch's DistributedSampler repeats images to fill up the last batch, which changes every metric.
+    """
+
+    def __init__(self, size: int, rank: int = 0, world: int = 1) -> None:
+        self.positions = range(rank, size, world)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[Key]:
+        return ((0, position) for position in self.positions)

@@ -1,0 +1,185 @@
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from PIL import Image, ImageDraw
+
+from autocaption.data.randomness import seed_of
+from autocaption.data.source import SPLITS, CaptionedImage
+from autocaption.errors import UserError
+
+KINDS = ("circle", "square", "triangle", "diamond", "cross")
+COLOURS = {
+    "red": (220, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (50, 80, 230),
+    "yellow": (240, 220, 50),
+    "purple": (150, 50, 180),
+    "orange": (250, 140, 30),
+    "pink": (255, 150, 200),
+}
+SIZES = {"small": 0.075, "large": 0.145}  # half width, as a share of the picture
+BACKGROUNDS = {"black": (0, 0, 0), "gray": (110, 110, 110), "white": (255, 255, 255)}
+CELLS = list(combinations(range(9), 2))  # two different cells of a 3 x 3 grid
+
+OBJECTS = len(KINDS) * len(COLOURS) * len(SIZES)
+SCENES = OBJECTS * OBJECTS * len(CELLS) * len(BACKGROUNDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One object of a scene; its cell counts from the top left, row by row."""
+
+    kind: str
+    colour: str
+    size: str
+    cell: int
+
+    def relations_to(self, other: "Thing") -> list[str]:
+        """Every relation of the two that is true in the picture."""
+        rows, columns = self.cell // 3 - other.cell // 3, self.cell % 3 - other.cell % 3
+        vertical = ["above"] * (rows < 0) + ["below"] * (rows > 0)
+        horizontal = ["left of"] * (columns < 0) + ["right of"] * (columns > 0)
+        return vertical + horizontal
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Two things on a background: what is drawn and what is told."""
+
+    first: Thing
+    second: Thing
+    background: str
+
+    @classmethod
+    def numbered(cls, number: int) -> "Scene":
+        """Scene `number` of all SCENES: the digits of a mixed-radix number are its properties."""
+
+        def digit(base: int) -> int:
+            nonlocal number
+            number, value = divmod(number, base)
+            return value
+
+        cells = CELLS[digit(len(CELLS))]
+        background = list(BACKGROUNDS)[digit(len(BACKGROUNDS))]
+        things = [
+            Thing(KINDS[digit(5)], list(COLOURS)[digit(7)], list(SIZES)[digit(2)], cell) for cell in cells
+        ]
+        return cls(things[0], things[1], background)
+
+    def captions(self, rng: random.Random) -> tuple[str, ...]:
+        """Five true sentences, each of another form, in random order."""
+        forms = [
+            lambda a, b, r: f"{_a(a.colour)} {a.kind} is {r} {_a(b.colour)} {b.kind}.",
+            lambda a, b, r: (
+                f"There is {_a(a.size)} {a.colour} {a.kind} {r} {_a(b.size)} {b.colour} {b.kind}."
+            ),
+            lambda a, b, r: (
+                f"{_a(a.colour)} {a.kind} and {_a(b.colour)} {b.kind} on a {self.background} background."
+            ),
+            lambda a, b, r: f"The {a.size} {a.kind} is {r} the {b.size} {b.kind}.",
+            lambda a, b, r: f"{_a(a.size)} {a.colour} {a.kind} can be seen {r} {_a(b.colour)} {b.kind}.",
+        ]
+        rng.shuffle(forms)
+        captions = []
+        for form in forms:
+            a, b = (self.first, self.second) if rng.random() < 0.5 else (self.second, self.first)
+            text = form(a, b, rng.choice(a.relations_to(b)))
+            captions.append(text[0].upper() + text[1:])
+        return tuple(captions)
+
+    def draw(self, size: int, rng: random.Random) -> Image.Image:
+        """The picture, `size` pixels square; things are moved a little within their cells."""
+        image = Image.new("RGB", (size, size), BACKGROUNDS[self.background])
+        pen = ImageDraw.Draw(image)
+        for thing in (self.first, self.second):
+            half = SIZES[thing.size] * size * rng.uniform(0.9, 1.05)
+            row, column = divmod(thing.cell, 3)
+            x = (column + 0.5 + rng.uniform(-0.06, 0.06)) * size / 3
+            y = (row + 0.5 + rng.uniform(-0.06, 0.06)) * size / 3
+            _draw_kind(pen, thing.kind, x, y, half, COLOURS[thing.colour])
+        return image
+
+
+class Shapes:
+    """Scenes of two shapes, drawn on the fly: no files, no network.
+
+    Scene numbers of a split are a stretch of one seeded permutation of all SCENES (529,200), so no
+    scene occurs twice, within a split or across splits.
+
+    Args:
+        seed: of the permutation, the wording and the drawing.
+        size: pixels of a side.
+        train: number of training images; likewise `val` and `test`.
+    """
+
+    def __init__(self, seed: int, size: int, train: int, val: int, test: int) -> None:
+        self.size, self.seed = size, seed
+        counts = dict(zip(SPLITS, (train, val, test), strict=True))
+        if min(counts.values()) < 1 or sum(counts.values()) > SCENES:
+            raise UserError(
+                f"data.source: {train} + {val} + {test} scenes asked for; each split needs at least one "
+                f"and there are {SCENES} scenes in all"
+            )
+        # i -> (i * step + shift) mod SCENES visits every scene once when step and SCENES are coprime.
+        rng = random.Random(seed_of("shapes", seed))
+        self._step = next(s for s in iter(lambda: rng.randrange(SCENES), None) if math.gcd(s, SCENES) == 1)
+        self._shift = rng.randrange(SCENES)
+        starts = {"train": 0, "val": train, "test": train + val}
+        self._ranges = {name: range(starts[name], starts[name] + counts[name]) for name in SPLITS}
+
+    def split(self, name: str) -> Sequence[CaptionedImage]:
+        """The images of a split, made when they are asked for."""
+        if name not in self._ranges:
+            raise UserError(f"no split '{name}' in shapes; take one of: {', '.join(SPLITS)}")
+        return _Split(self, name, self._ranges[name])
+
+    def read(self, image: CaptionedImage) -> Image.Image:
+        """Draw the picture."""
+        number = int(image.id.rpartition("-")[2])
+        return Scene.numbered(number).draw(self.size, self._rng("draw", number))
+
+    def captioned(self, position: int, split: str) -> CaptionedImage:
+        """The image at a position of the permutation."""
+        number = (position * self._step + self._shift) % SCENES
+        captions = Scene.numbered(number).captions(self._rng("tell", number))
+        return CaptionedImage(f"shapes-{number:06d}", None, split, captions)
+
+    def _rng(self, what: str, number: int) -> random.Random:
+        return random.Random(f"{what} {self.seed} {number}")
+
+
+class _Split(Sequence):
+    """Positions of the permutation as a sequence of images that are not held in memory."""
+
+    def __init__(self, source: Shapes, name: str, positions: range) -> None:
+        self._source, self._name, self._positions = source, name, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, i):  # type: ignore[override]
+        if isinstance(i, slice):
+            return _Split(self._source, self._name, self._positions[i])
+        return self._source.captioned(self._positions[i], self._name)
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _draw_kind(pen: ImageDraw.ImageDraw, kind: str, x: float, y: float, r: float, fill: tuple) -> None:
+    box = (x - r, y - r, x + r, y + r)
+    if kind == "circle":
+        pen.ellipse(box, fill)
+    elif kind == "square":
+        pen.rectangle(box, fill)
+    elif kind == "triangle":
+        pen.polygon([(x, y - r), (x + r, y + r), (x - r, y + r)], fill)
+    elif kind == "diamond":
+        pen.polygon([(x, y - 1.2 * r), (x + 1.2 * r, y), (x, y + 1.2 * r), (x - 1.2 * r, y)], fill)
+    else:
+        pen.rectangle((x - r, y - r / 3, x + r, y + r / 3), fill)
+        pen.rectangle((x - r / 3, y - r, x + r / 3, y + r), fill)

@@ -1,0 +1,44 @@
+"""Legend: B images, N captions an image, T time."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autocaption.data.tokenizer import PAD, Tokenizer
+
+
+class TokenTable:
+    """The token ids of a split's captions, encoded once: one flat array with offsets.
+
+    A million captions take some 50 MB, shared with forked workers, and a batch is gathered without
+    a loop over captions.
+    """
+
+    def __init__(self, captions: Iterable[Sequence[str]], tokenizer: Tokenizer) -> None:
+        """Encode the captions of each image, in order."""
+        flat, lengths, counts = [], [], []
+        for texts in captions:
+            encoded = [tokenizer.encode(text) for text in texts]
+            lengths.extend(map(len, encoded))
+            counts.append(len(encoded))
+            flat.append(np.fromiter(chain.from_iterable(encoded), np.int32))
+        self._flat = np.concatenate(flat) if flat else np.zeros(0, np.int32)
+        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])  # of each caption
+        self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])  # caption of each image
+
+    def gather(self, images: Sequence[int]) -> Tensor:
+        """tokens_BNT (int64) of these images, padded; N is the most captions any of them has."""
+        images_B = np.asarray(images, np.int64)
+        counts_B = self._first[images_B + 1] - self._first[images_B]
+        slots_N = np.arange(max(counts_B.max(initial=0), 1))
+        has_BN = slots_N < counts_B[:, None]
+        caption_BN = np.where(has_BN, self._first[images_B][:, None] + slots_N, 0)
+        start_BN = self._starts[caption_BN]
+        length_BN = np.where(has_BN, self._starts[caption_BN + 1] - start_BN, 0)
+        time_T = np.arange(length_BN.max(initial=0))
+        real_BNT = time_T < length_BN[..., None]
+        place_BNT = np.where(real_BNT, start_BN[..., None] + time_T, 0)
+        return torch.from_numpy(np.where(real_BNT, self._flat[place_BNT], PAD).astype(np.int64))

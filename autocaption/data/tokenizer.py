@@ -1,0 +1,68 @@
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from autocaption.errors import UserError
+
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+PAD, BOS, EOS, UNK = range(4)
+
+
+class Tokenizer:
+    """Captions to token ids and back.
+
+    The vocabulary comes from the training captions alone, the most frequent word first and words
+    of one frequency in alphabetical order, so that it is the same whenever it is built.
+
+    Args:
+        rule: splits a caption into words (caption_rules.py).
+        min_count: rarer words of the training captions become <unk>.
+        max_length: words kept of a training caption; references are never cut.
+        vocabulary: the words of ids 0, 1, ..., as `vocabulary` of another tokenizer; None to `fit`.
+    """
+
+    def __init__(
+        self,
+        rule: Callable[[str], list[str]],
+        min_count: int,
+        max_length: int,
+        vocabulary: Sequence[str] | None = None,
+    ) -> None:
+        self.rule, self.min_count, self.max_length = rule, min_count, max_length
+        self.vocabulary: list[str] = list(vocabulary or SPECIAL)
+        self._ids = {word: i for i, word in enumerate(self.vocabulary)}
+
+    def fit(self, captions: Iterable[str]) -> "Tokenizer":
+        """A tokenizer with the vocabulary of these captions.
+
+        Raises:
+            UserError: no word occurs often enough.
+        """
+        counts: Counter[str] = Counter()
+        for caption in captions:
+            counts.update(self.rule(caption))
+        kept = sorted((-count, word) for word, count in counts.items() if count >= self.min_count)
+        if not kept:
+            raise UserError(
+                f"no word occurs tokenizer.min_count={self.min_count} times in the training captions; lower it"
+            )
+        vocabulary = [*SPECIAL, *(word for _, word in kept)]
+        return Tokenizer(self.rule, self.min_count, self.max_length, vocabulary)
+
+    def normalize(self, caption: str) -> str:
+        """The caption's words, whole, with one space between them: what metrics compare."""
+        return " ".join(self.rule(caption))
+
+    def encode(self, caption: str) -> list[int]:
+        """<bos>, the ids of at most `max_length` words, <eos>."""
+        ids = self._ids
+        return [BOS, *(ids.get(word, UNK) for word in self.rule(caption)[: self.max_length]), EOS]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The words up to the first <eos>, without the special tokens but <unk>."""
+        words = []
+        for i in ids:
+            if i == EOS:
+                break
+            if i not in (PAD, BOS):
+                words.append(self.vocabulary[i])
+        return " ".join(words)

@@ -1,0 +1,127 @@
+"""One experiment from configuration to figures; train.py and eval.py are its two commands."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from autocaption import build, checkpoint
+from autocaption.cli import RANK_CONFIG
+from autocaption.files import write_json
+from autocaption.models.captioner import FIGURES
+from autocaption.provenance import record_start
+from autocaption.run_folder import checkpoint_to_resume
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> float | None:
+    """Train, test the best checkpoint, and leave everything in the run folder.
+
+    Returns:
+        the figure named by `optimized_metric`, of the best checkpoint.
+    """
+    saved = None
+    if config.resume is not None:
+        path = checkpoint_to_resume(config.runs, config.resume)
+        saved = checkpoint.load(path)
+        if HydraConfig.initialized():  # a rank got its parent's configuration, changes included
+            config = build.with_overrides(build.config_of(saved), config, _overrides())
+            config.resume = str(path)
+    folder = _start(config)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
+    if config.data.check_images and pl.utilities.rank_zero_only.rank == 0:
+        data.check(("train", "val", "test") if config.test else ("train", "val"))
+    trainer = build.trainer(config)
+    trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
+    figures = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_figures(trainer)}
+    keeper = trainer.checkpoint_callback
+    best = getattr(keeper, "best_model_path", "")
+    if best:  # the figures of the epoch whose weights are kept, not of the last
+        figures |= checkpoint.load(best)[FIGURES]
+    if config.test:
+        if best:
+            captioner.load_state_dict(checkpoint.load(best)["state_dict"])
+        trainer.test(captioner, data, verbose=False)
+        figures |= _figures(trainer)
+    return _finish(config, folder, trainer, figures, best)
+
+
+def evaluate(config: DictConfig) -> float | None:
+    """Score a checkpoint on `data.split`; returns the figure named by `optimized_metric`."""
+    saved = checkpoint.load(config.checkpoint)
+    path = str(Path(config.checkpoint).expanduser().absolute())
+    if HydraConfig.initialized():
+        config = build.with_overrides(build.config_of(saved), config, _overrides(), build.MODEL_KEYS)
+    folder = _start(config)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data, captioner = build.from_checkpoint(config, saved)
+    if config.data.check_images and pl.utilities.rank_zero_only.rank == 0:
+        data.check([data.split_of("test")])
+    trainer = build.trainer(config)
+    trainer.test(captioner, data, verbose=False)
+    figures = {"split": config.data.split, "epochs": saved["epoch"] + 1, **_figures(trainer)}
+    return _finish(config, folder, trainer, figures, path)
+
+
+def _start(config: DictConfig) -> Path:
+    """The run folder, with what is known before the run: configuration and provenance."""
+    if config.run_dir is None:
+        config.run_dir = HydraConfig.get().runtime.output_dir
+    folder = Path(config.run_dir)
+    if pl.utilities.rank_zero_only.rank == 0:
+        build.save_config(config, folder / "config.yaml")
+        record_start(folder / "provenance.json")
+        os.environ[RANK_CONFIG] = str(folder / "config.yaml")
+    return folder
+
+
+def _finish(config: DictConfig, folder: Path, trainer: pl.Trainer, figures: dict, best: str) -> float | None:
+    """Write and print the figures; returns the optimized one."""
+    for logger in trainer.loggers:
+        if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:
+            import wandb
+
+            wandb.finish()  # or the next run of a multirun would be logged into this one
+    if trainer.is_global_zero:
+        write_json(folder / "metrics.json", figures)
+        _print(figures, folder, best)
+    return figures.get(config.optimized_metric)
+
+
+def _print(figures: dict[str, Any], folder: Path, best: str) -> None:
+    stages = [stage for stage in ("val", "test") if f"{stage}/loss" in figures]
+    names = sorted({name.split("/")[1] for name in figures if "/" in name} - {"loss"})
+    table = Table("", *names)
+    for stage in stages:
+        table.add_row(stage, *(f"{figures.get(f'{stage}/{name}', float('nan')):.3f}" for name in names))
+    console = Console()
+    console.print(table)
+    places = {
+        "checkpoint": Path(best),
+        "metrics": folder / "metrics.json",
+        "captions": folder / "captions.json",
+        "sample pictures": folder / "samples.png",
+    }
+    for what, path in places.items():
+        if path.is_file():
+            console.print(f"{what:>15}  {path}", soft_wrap=True, highlight=False)
+
+
+def _figures(trainer: pl.Trainer) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(("val/", "test/"))
+    }
+
+
+def _overrides() -> list[str]:
+    return list(HydraConfig.get().overrides.task)

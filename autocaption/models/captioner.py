@@ -1,0 +1,128 @@
+"""Legend: B images, N captions an image, T time, P places, D width, M real tokens, V vocabulary."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+
+from autocaption.data.batch import Batch
+from autocaption.data.tokenizer import PAD, Tokenizer
+from autocaption.models.loss import Loss
+from autocaption.search.captions import Captions
+
+RECIPE, FIGURES = "recipe", "figures"  # our keys in a checkpoint
+
+
+class Predictions(NamedTuple):
+    """What the model said of a batch; callbacks get it as a validation or test step's outputs."""
+
+    ids: tuple[str, ...]
+    captions: list[str]
+    references: tuple[tuple[str, ...], ...]
+
+
+class Captioner(pl.LightningModule):
+    """Encoder and decoder wired to loss, search, metrics and optimizer.
+
+    Args:
+        encoder: pictures to memory (protocols.Encoder).
+        decoder: memory to words (protocols.Decoder).
+        loss: (logits_MV, targets_M) to Loss.
+        search: (decoder, memory_BPD) to Captions.
+        tokenizer: token ids to captions.
+        metrics: of generated captions against references; cloned for val and test.
+        optimizer: parameters to optimizer.
+        schedule: (optimizer, total_steps) to a learning-rate schedule that is stepped every step.
+        recipe: plain values from which the model can be built again (configuration, vocabulary);
+            every checkpoint carries them.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        loss: nn.Module,
+        search: Callable[..., Captions],
+        tokenizer: Tokenizer,
+        metrics: MetricCollection,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[..., Any],
+        recipe: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.loss = encoder, decoder, loss
+        self.search, self.tokenizer, self.recipe = search, tokenizer, recipe
+        self.optimizer, self.schedule = optimizer, schedule
+        self.metrics = nn.ModuleDict({stage: metrics.clone(prefix=f"{stage}/") for stage in ("val", "test")})
+        self.nll = nn.ModuleDict({stage: MeanMetric(nan_strategy="disable") for stage in ("val", "test")})
+
+    def memory(self, batch: Batch) -> Tensor:
+        """memory_BPD, from features where the batch holds them."""
+        return self.encoder(batch.images_BCHW) if batch.features_BPD is None else batch.features_BPD
+
+    def score(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> tuple[Loss, Tensor]:
+        """The teacher-forced loss over real tokens, and how many they are."""
+        targets_BNT = tokens_BNT[..., 1:]
+        real_BNT = targets_BNT != PAD
+        inputs_BNT = tokens_BNT[..., :-1] * real_BNT  # <eos> is no input (<pad> is 0)
+        hidden_BNTD = self.decoder(memory_BPD, inputs_BNT)
+        return self.loss(self.decoder.head(hidden_BNTD[real_BNT]), targets_BNT[real_BNT]), real_BNT.sum()
+
+    def caption(self, memory_BPD: Tensor) -> list[str]:
+        """The best caption of each image."""
+        best_BT = self.search(self.decoder, memory_BPD).tokens_BKT[:, 0]
+        return [self.tokenizer.decode(tokens) for tokens in best_BT.tolist()]
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """The objective; logged with its perplexity."""
+        loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT)
+        self.log("train/loss", loss.objective.detach(), prog_bar=True)
+        self.log("train/perplexity", loss.nll.exp())
+        return loss.objective
+
+    def validation_step(self, batch: Batch, _: int) -> Predictions:
+        """Captions of the batch, counted by the metrics."""
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, _: int) -> Predictions:
+        """Captions of the batch, counted by the metrics."""
+        return self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Batch, stage: str) -> Predictions:
+        memory_BPD = self.memory(batch)
+        loss, tokens = self.score(memory_BPD, batch.tokens_BNT)
+        self.nll[stage].update(loss.nll, weight=tokens)
+        captions = self.caption(memory_BPD)
+        self.metrics[stage].update(captions, batch.references)
+        return Predictions(batch.ids, captions, batch.references)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the split's figures."""
+        self._log_figures("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the split's figures."""
+        self._log_figures("test")
+
+    def _log_figures(self, stage: str) -> None:
+        # `compute` brings the counts of all ranks together, so these are the whole split's figures.
+        nll = self.nll[stage].compute()
+        figures = {f"{stage}/loss": nll, f"{stage}/perplexity": nll.exp(), **self.metrics[stage].compute()}
+        self.log_dict(figures)
+        self.nll[stage].reset()
+        self.metrics[stage].reset()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over what is trainable, and its schedule per step."""
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        schedule = self.schedule(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the recipe, so that a checkpoint is enough, alone, to caption an image, and its figures."""
+        checkpoint[RECIPE] = self.recipe
+        figures = self.trainer.callback_metrics
+        checkpoint[FIGURES] = {name: float(value) for name, value in figures.items() if "val/" in name}

@@ -1,0 +1,44 @@
+"""Legend: B images, P places, D width; C channels, H height, W width."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autocaption.models.encoders.normalize import Normalize
+
+
+class ConvNet(nn.Module):
+    """A small convolutional encoder, trained from scratch together with the decoder.
+
+    Four stages halve the picture to a grid of image_size / 16; as a vector, the grid is projected
+    whole, so that what lies where is kept.
+
+    Args:
+        image_size: pixels of a side, a multiple of 16.
+        width: channels of the first stage; each stage doubles them.
+        out_dim: D of the vector, and of each place of the grid.
+        pooling: `vector` (P = 1) or `grid` (P = (image_size / 16) ** 2).
+    """
+
+    def __init__(self, image_size: int, width: int, out_dim: int, pooling: str) -> None:
+        super().__init__()
+        self.image_size, self.out_dim = image_size, out_dim
+        channels = [3, *(width * 2**stage for stage in range(4))]
+        self.normalize = Normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(),
+                )
+                for before, after in zip(channels, channels[1:], strict=False)
+            )
+        )
+        side = image_size // 16
+        kernel = {"vector": side, "grid": 1}[pooling]
+        self.project = nn.Conv2d(channels[-1], out_dim, kernel)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """uint8 images to memory_BPD."""
+        grid_BDHW = self.project(self.stages(self.normalize(images_BCHW)))
+        return F.relu(grid_BDHW).flatten(2).transpose(1, 2)

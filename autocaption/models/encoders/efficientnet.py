@@ -1,0 +1,37 @@
+import timm
+from torch import nn
+
+from autocaption.models.encoders.backbone import BackboneEncoder
+from autocaption.models.encoders.weights import pretrained as with_weights
+
+
+def efficientnet(
+    name: str, image_size: int, pretrained: bool, weights: str | None, pooling: str, trainable: str
+) -> BackboneEncoder:
+    """An EfficientNet of timm (Tan & Le 2019; Lite variants without squeeze-and-excitation).
+
+    Args:
+        name: as timm names it: tf_efficientnet_lite0, tf_efficientnet_lite2.
+        image_size: pixels of a side.
+        pretrained: with ImageNet weights, or random.
+        weights: a local state dict in timm's format, in place of the download.
+        pooling: `mean` or `grid` (7 x 7 at 224 pixels).
+        trainable: `none`, `last_stage` (the last group of blocks and the head convolution) or `all`.
+
+    Raises:
+        UserError: the weights can't be had.
+    """
+
+    def make(download: bool) -> nn.Module:
+        return timm.create_model(name, pretrained=download, num_classes=0)
+
+    net = with_weights(make, name, pretrained, weights, head="classifier.")
+    return BackboneEncoder(
+        stages=[net.conv_stem, net.bn1, *net.blocks, net.conv_head, net.bn2],
+        out_dim=net.num_features,
+        image_size=image_size,
+        mean=net.pretrained_cfg["mean"],
+        std=net.pretrained_cfg["std"],
+        pooling=pooling,
+        trainable=trainable,
+    )
