@@ -1,11 +1,9 @@
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytorch_lightning as pl
 import torch
-from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from autocaption.data.dataset import CaptionDataset
@@ -13,9 +11,8 @@ from autocaption.data.samplers import EvaluationSampler, TrainingSampler
 from autocaption.data.source import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
 from autocaption.data.tokenizer import Tokenizer
+from autocaption.data.transforms import Transform
 from autocaption.progress import track
-
-Transform = Callable[[Image.Image], Tensor]
 
 
 class CaptionDataModule(pl.LightningDataModule):
@@ -24,8 +21,7 @@ class CaptionDataModule(pl.LightningDataModule):
     Args:
         source: the data set.
         tokenizer: with its vocabulary.
-        training_transform: picture to uint8 (3, H, W), may draw from torch's generator.
-        evaluation_transform: the same without chance.
+        training_transform: picture and seed to uint8 (3, H, W); likewise `evaluation_transform`.
         batch_size: images a step and device; each brings all its captions.
         num_workers: processes that read and transform pictures; 0 for none.
         seed: of order and augmentation.

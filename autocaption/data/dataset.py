@@ -1,7 +1,6 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -10,6 +9,7 @@ from autocaption.data.randomness import seed_of
 from autocaption.data.samplers import Key
 from autocaption.data.source import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
+from autocaption.data.transforms import Transform
 
 
 class CaptionDataset(Dataset):
@@ -20,8 +20,8 @@ class CaptionDataset(Dataset):
         images: the split.
         tokens: the split's captions, encoded.
         references: normalised captions of each image for the metrics, or None in training.
-        transform: picture to uint8 (3, H, W).
-        seed: of whatever the transform draws.
+        transform: picture and seed to uint8 (3, H, W).
+        seed: of the run; with epoch and position, it gives the transform's.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class CaptionDataset(Dataset):
         images: Sequence[CaptionedImage],
         tokens: TokenTable,
         references: list[tuple[str, ...]] | None,
-        transform: Callable[[Image.Image], Tensor],
+        transform: Transform,
         seed: int,
     ) -> None:
         self.source, self.images, self.tokens = source, images, tokens
@@ -42,9 +42,7 @@ class CaptionDataset(Dataset):
     def __getitem__(self, key: Key) -> tuple[int, Tensor]:
         epoch, position = key
         picture = self.source.read(self.images[position])
-        with torch.random.fork_rng(devices=[]):  # v2 transforms draw from the global generator only
-            torch.manual_seed(seed_of("augment", self.seed, epoch, position))
-            return position, self.transform(picture)
+        return position, self.transform(picture, seed_of("augment", self.seed, epoch, position))
 
     def collate(self, items: list[tuple[int, Tensor]]) -> Batch:
         """Stack pictures and gather their captions."""

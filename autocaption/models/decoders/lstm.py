@@ -1,9 +1,13 @@
-"""Legend: B images, N captions an image, T time, P places, D width, V vocabulary, L layers, R rows."""
+"""Legend: B images, N captions an image, T time, P places, D width, V vocabulary, L layers, R rows,
+M packed tokens (time-major), S = R x T.
+"""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from autocaption.data.tokenizer import PAD
+from autocaption.models.decoders.packed_lstm import cell, lstm
 
 State = tuple[Tensor, Tensor]  # h_RLD, c_RLD
 
@@ -12,7 +16,8 @@ class LSTMDecoder(nn.Module):
     """Show and Tell: the image vector is the LSTM's first input (Vinyals et al. 2015, eq. 10-12).
 
     The vector is projected to the width of the word embeddings and batch-normalised. It passes
-    through the LSTM once an image, and the state behind it starts all captions of the image.
+    through the LSTM once an image, and the state behind it starts all captions of the image. The
+    forget gate's bias starts at 1 (Jozefowicz et al. 2015).
 
     Args:
         vocab_size: V.
@@ -39,21 +44,31 @@ class LSTMDecoder(nn.Module):
         self.norm = nn.BatchNorm1d(embed_dim, momentum=batch_norm_momentum)
         self.embed = nn.Embedding(vocab_size, embed_dim, padding_idx=PAD)
         between = dropout if layers > 1 else 0.0
-        self.lstm = nn.LSTM(embed_dim, hidden_dim, layers, batch_first=True, dropout=between)
+        self.lstm = nn.LSTM(embed_dim, hidden_dim, layers, dropout=between)
+        for name, bias in self.lstm.named_parameters():
+            if name.startswith("bias_ih"):  # keep, at first, what the image put into the cell
+                nn.init.ones_(bias[hidden_dim : 2 * hidden_dim])
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_dim, vocab_size)
 
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Tensor:
         """hidden_BNTD after each input token; zero at <pad>."""
         B, N, T = tokens_BNT.shape
-        h_RLD, c_RLD = (part.repeat_interleave(N, dim=0) for part in self.init_state(memory_BPD))
         tokens_RT = tokens_BNT.flatten(0, 1)
-        lengths_R = (tokens_RT != PAD).sum(1).clamp(min=1).cpu()
-        embedded = self.dropout(self.embed(tokens_RT))
-        packed = pack_padded_sequence(embedded, lengths_R, batch_first=True, enforce_sorted=False)
-        packed, _ = self.lstm(packed, (h_RLD.transpose(0, 1), c_RLD.transpose(0, 1)))
-        hidden_RTD, _ = pad_packed_sequence(packed, batch_first=True, total_length=T)
-        return hidden_RTD.unflatten(0, (B, N))
+        lengths_R = (tokens_RT != PAD).sum(1)
+        order_R = lengths_R.argsort(descending=True, stable=True)
+        # Time-major and longest row first, the real tokens of a time step are its first rows.
+        real_TR = torch.arange(T, device=tokens_RT.device)[:, None] < lengths_R[order_R]
+        tokens_M = tokens_RT[order_R].T[real_TR]
+        h_LRD, c_LRD = (
+            part_RLD.repeat_interleave(N, dim=0)[order_R].transpose(0, 1).contiguous()
+            for part_RLD in self.init_state(memory_BPD)
+        )
+        rows_T = [rows for rows in real_TR.sum(1).tolist() if rows]
+        hidden_MD = lstm(self.lstm, self.dropout(self.embed(tokens_M)), rows_T, h_LRD, c_LRD)
+        place_TR = order_R * T + torch.arange(T, device=tokens_RT.device)[:, None]
+        hidden_SD = hidden_MD.new_zeros(B * N * T, hidden_MD.shape[-1])
+        return hidden_SD.index_copy(0, place_TR[real_TR], hidden_MD).view(B, N, T, -1)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden (..., D)."""
@@ -63,19 +78,20 @@ class LSTMDecoder(nn.Module):
         """The state after the image and before <bos>."""
         vector_BD = self.project(memory_BPD.mean(1))
         if self.training and len(vector_BD) == 1:  # one image has no batch statistics
-            vector_BD = nn.functional.batch_norm(
-                vector_BD, self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias
-            )
+            norm = self.norm
+            vector_BD = F.batch_norm(vector_BD, norm.running_mean, norm.running_var, norm.weight, norm.bias)
         else:
             vector_BD = self.norm(vector_BD)
-        _, (h_LBD, c_LBD) = self.lstm(self.dropout(vector_BD).unsqueeze(1))
-        return h_LBD.transpose(0, 1), c_LBD.transpose(0, 1)
+        nothing_LBD = vector_BD.new_zeros(self.lstm.num_layers, len(vector_BD), self.lstm.hidden_size)
+        return self._step(self.dropout(vector_BD), nothing_LBD, nothing_LBD)
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word, and the state with these tokens."""
         h_RLD, c_RLD = state
-        embedded_R1D = self.dropout(self.embed(tokens_R)).unsqueeze(1)
-        hidden_R1D, (h_LRD, c_LRD) = self.lstm(
-            embedded_R1D, (h_RLD.transpose(0, 1).contiguous(), c_RLD.transpose(0, 1).contiguous())
-        )
-        return self.head(hidden_R1D.squeeze(1)), (h_LRD.transpose(0, 1), c_LRD.transpose(0, 1))
+        embedded_RD = self.dropout(self.embed(tokens_R))
+        state = self._step(embedded_RD, h_RLD.transpose(0, 1), c_RLD.transpose(0, 1))
+        return self.head(state[0][:, -1]), state
+
+    def _step(self, x_RD: Tensor, h_LRD: Tensor, c_LRD: Tensor) -> State:
+        h_LRD, c_LRD = cell(self.lstm, x_RD, h_LRD, c_LRD)
+        return h_LRD.transpose(0, 1), c_LRD.transpose(0, 1)
