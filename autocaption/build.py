@@ -39,7 +39,7 @@ def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[Cap
     """
     captioner = model_of(config, checkpoint)
     source = instantiate(config.data.source)
-    data = _datamodule(config, source, captioner.tokenizer, captioner.encoder.image_size)  # type: ignore[arg-type]
+    data = _datamodule(config, source, captioner.tokenizer, captioner.encoder.image_size)
     return data, captioner
 
 
@@ -136,9 +136,7 @@ def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer) -> Captio
     }
     return Captioner(
         encoder=encoder,
-        decoder=instantiate(
-            model.decoder, vocab_size=len(tokenizer.vocabulary), memory_dim=encoder.out_dim
-        ),
+        decoder=instantiate(model.decoder, vocab_size=len(tokenizer.vocabulary), memory_dim=encoder.out_dim),
         loss=instantiate(model.loss),
         search=instantiate(config.search),
         tokenizer=tokenizer,

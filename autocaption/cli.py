@@ -1,10 +1,10 @@
 """What train.py and eval.py have in common; imports nothing but Hydra until a task runs."""
 
-import logging
+import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +29,41 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # leave its exceptions to us
     _quieten()
-    debug = bool(os.environ.get(DEBUG))
+    if "LOCAL_RANK" in os.environ and RANK_CONFIG in os.environ:
+        config: Any = OmegaConf.load(os.environ[RANK_CONFIG])
+        _one_line_errors(lambda: task(config))
+        return
+    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+    folder = str(Path(sys.argv[0]).resolve().parent / "conf")
+    # Around the task as well, before Hydra adds words of its own to what it raises.
+    job = functools.wraps(task)(lambda config: _one_line_errors(lambda: task(_complete(config))))
+    _one_line_errors(hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job))
+
+
+def _one_line_errors(call: Callable[[], Any]) -> Any:
+    """Call it; a user's mistake ends the process with one line and exit code 1."""
     try:
-        if "LOCAL_RANK" in os.environ and RANK_CONFIG in os.environ:
-            config = OmegaConf.load(os.environ[RANK_CONFIG])
-            assert isinstance(config, DictConfig)
-            task(config)
-            return
-        OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
-        folder = str(Path(sys.argv[0]).resolve().parent / "conf")
-        hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(task)()
+        return call()
     except KeyboardInterrupt:
-        sys.exit("interrupted" if not debug else 130)
+        sys.exit(130)
     except Exception as error:
         line = _explain(error)
-        if debug or line is None:
+        if line is None or os.environ.get(DEBUG):
             raise
         sys.exit(f"error: {line}")
+
+
+def _complete(config: DictConfig) -> DictConfig:
+    def missing(value: Any, key: str) -> Iterator[str]:
+        if value == "???":
+            yield key
+        elif isinstance(value, dict):
+            for name, part in value.items():
+                yield from missing(part, f"{key}.{name}" if key else name)
+
+    for key in missing(OmegaConf.to_container(config, resolve=False), ""):
+        raise UserError(f"no value for {key}; give it with {key}=VALUE")
+    return config
 
 
 def _explain(error: BaseException) -> str | None:
@@ -54,14 +72,12 @@ def _explain(error: BaseException) -> str | None:
     while cause is not None:  # Hydra wraps what a constructor raises
         if isinstance(cause, UserError):
             return str(cause)
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__
     if isinstance(error, InstantiationException):
         return _one_line(error) + "; check the override against `--cfg job`"
     if isinstance(error, HydraException):
         return f"{_one_line(error)}; `--help` lists groups and choices, `--cfg job` every value"
     if isinstance(error, OmegaConfBaseException):
-        if "Missing mandatory value" in str(error):
-            return f"no value for {error.full_key}; give it with {error.full_key}=VALUE"
         return _one_line(error)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, for trainer=...
         return _one_line(error)
@@ -75,8 +91,6 @@ def _one_line(error: BaseException) -> str:
 
 def _quieten() -> None:
     """Silence remarks that tell a user nothing to do."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*sync_dist=True.*",

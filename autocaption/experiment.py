@@ -13,12 +13,16 @@ from rich.table import Table
 
 from autocaption import build, checkpoint
 from autocaption.cli import RANK_CONFIG
+from autocaption.data.source import SPLITS
 from autocaption.files import write_json
 from autocaption.models.captioner import FIGURES
 from autocaption.provenance import record_start
+from autocaption.ranks import is_first_rank
 from autocaption.run_folder import checkpoint_to_resume
 
-log = logging.getLogger(__name__)
+# Lightning's remarks about what the user configured; set here, since its import sets them too.
+for chatty in ("pytorch_lightning", "lightning_fabric"):
+    logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def train(config: DictConfig) -> float | None:
@@ -37,11 +41,11 @@ def train(config: DictConfig) -> float | None:
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
-    if config.data.check_images and pl.utilities.rank_zero_only.rank == 0:
+    if config.data.check_images and is_first_rank():
         data.check(("train", "val", "test") if config.test else ("train", "val"))
     trainer = build.trainer(config)
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
-    figures = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_figures(trainer)}
+    figures = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_figures(trainer, "val")}
     keeper = trainer.checkpoint_callback
     best = getattr(keeper, "best_model_path", "")
     if best:  # the figures of the epoch whose weights are kept, not of the last
@@ -50,7 +54,7 @@ def train(config: DictConfig) -> float | None:
         if best:
             captioner.load_state_dict(checkpoint.load(best)["state_dict"])
         trainer.test(captioner, data, verbose=False)
-        figures |= _figures(trainer)
+        figures |= _figures(trainer, config.data.split)
     return _finish(config, folder, trainer, figures, best)
 
 
@@ -63,11 +67,11 @@ def evaluate(config: DictConfig) -> float | None:
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data, captioner = build.from_checkpoint(config, saved)
-    if config.data.check_images and pl.utilities.rank_zero_only.rank == 0:
+    if config.data.check_images and is_first_rank():
         data.check([data.split_of("test")])
     trainer = build.trainer(config)
     trainer.test(captioner, data, verbose=False)
-    figures = {"split": config.data.split, "epochs": saved["epoch"] + 1, **_figures(trainer)}
+    figures = {"split": config.data.split, "epochs": saved["epoch"] + 1, **_figures(trainer, config.data.split)}
     return _finish(config, folder, trainer, figures, path)
 
 
@@ -76,7 +80,7 @@ def _start(config: DictConfig) -> Path:
     if config.run_dir is None:
         config.run_dir = HydraConfig.get().runtime.output_dir
     folder = Path(config.run_dir)
-    if pl.utilities.rank_zero_only.rank == 0:
+    if is_first_rank():
         build.save_config(config, folder / "config.yaml")
         record_start(folder / "provenance.json")
         os.environ[RANK_CONFIG] = str(folder / "config.yaml")
@@ -97,7 +101,7 @@ def _finish(config: DictConfig, folder: Path, trainer: pl.Trainer, figures: dict
 
 
 def _print(figures: dict[str, Any], folder: Path, best: str) -> None:
-    stages = [stage for stage in ("val", "test") if f"{stage}/loss" in figures]
+    stages = [split for split in SPLITS if f"{split}/loss" in figures]
     names = sorted({name.split("/")[1] for name in figures if "/" in name} - {"loss"})
     table = Table("", *names)
     for stage in stages:
@@ -115,11 +119,11 @@ def _print(figures: dict[str, Any], folder: Path, best: str) -> None:
             console.print(f"{what:>15}  {path}", soft_wrap=True, highlight=False)
 
 
-def _figures(trainer: pl.Trainer) -> dict[str, float]:
+def _figures(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in trainer.callback_metrics.items()
-        if name.startswith(("val/", "test/"))
+        if name.split("/")[0] in splits
     }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
+
+from autocaption.ranks import is_first_rank
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,14 @@ def wandb_logger(folder: str, project: str, **settings: Any) -> WandbLogger:
     """
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     name = Path(folder).name
-    if mode == "offline" and rank_zero_only.rank == 0:
+    if mode == "offline" and is_first_rank():
         log.info("W&B: no key configured, so this run is logged offline; `wandb sync` can upload it later")
     os.environ.setdefault("WANDB_SILENT", "true")
-    return WandbLogger(
+    logger = WandbLogger(
         save_dir=folder, project=project, name=name, id=name, resume="allow", mode=mode, **settings
     )
+    logger._wandb_init.pop("anonymous", None)  # Lightning always sets it, and wandb warns of it
+    return logger
 
 
 def has_key() -> bool:

@@ -30,7 +30,7 @@ def checkpoint_to_resume(runs: str, resume: str) -> Path:
     if resume == "last":
         found = sorted(Path(runs).glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime)
         if not found:
-            raise UserError(f"resume=last: no checkpoint in {Path(runs).resolve()}; name one with resume=PATH")
+            raise UserError(f"resume=last: no checkpoint under {Path(runs).resolve()}; name one: resume=PATH")
         return found[-1].absolute()
     path = Path(resume).expanduser().absolute()
     path = path / LAST if path.is_dir() else path

@@ -36,7 +36,8 @@ class EpochLines(ProgressBar):
             if name in ("train/loss", "val/loss", "val/bleu1", "val/bleu4")
         ]
         elapsed = time.monotonic() - self._start
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {elapsed:.0f} s  {'  '.join(figures)}")
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        print("  ".join([epoch, f"{elapsed:.0f} s", *figures]))
 
 
 def progress() -> ProgressBar:

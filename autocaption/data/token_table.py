@@ -19,7 +19,9 @@ class TokenTable:
 
     def __init__(self, captions: Iterable[Sequence[str]], tokenizer: Tokenizer) -> None:
         """Encode the captions of each image, in order."""
-        flat, lengths, counts = [], [], []
+        flat: list[np.ndarray] = []
+        lengths: list[int] = []  # of each caption
+        counts: list[int] = []  # captions of each image
         for texts in captions:
             encoded = [tokenizer.encode(text) for text in texts]
             lengths.extend(map(len, encoded))

@@ -43,7 +43,7 @@ class Tokenizer:
         kept = sorted((-count, word) for word, count in counts.items() if count >= self.min_count)
         if not kept:
             raise UserError(
-                f"no word occurs tokenizer.min_count={self.min_count} times in the training captions; lower it"
+                f"no word of the training captions occurs {self.min_count} times; lower tokenizer.min_count"
             )
         vocabulary = [*SPECIAL, *(word for _, word in kept)]
         return Tokenizer(self.rule, self.min_count, self.max_length, vocabulary)

@@ -33,7 +33,7 @@ class Bleu(BLEUScore):
         by_length = [sorted(references, key=lambda text: len(text.split())) for references in target]
         super().update(preds, by_length)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
         """`bleu1` .. `bleuN` between 0 and 1."""
         length = torch.exp(torch.clamp(1 - self.target_len / self.preds_len, max=0))  # brevity penalty
         scores = {}

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection, SumMetric
 
 from autocaption.data.batch import Batch
 from autocaption.data.tokenizer import PAD, Tokenizer
+from autocaption.errors import UserError
 from autocaption.models.loss import Loss
+from autocaption.models.protocols import Decoder, Encoder
 from autocaption.search.captions import Captions
 
 RECIPE, FIGURES = "recipe", "figures"  # our keys in a checkpoint
@@ -42,9 +44,9 @@ class Captioner(pl.LightningModule):
 
     def __init__(
         self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        loss: nn.Module,
+        encoder: Encoder,
+        decoder: Decoder,
+        loss: Callable[[Tensor, Tensor], Loss],
         search: Callable[..., Captions],
         tokenizer: Tokenizer,
         metrics: MetricCollection,
@@ -56,12 +58,18 @@ class Captioner(pl.LightningModule):
         self.encoder, self.decoder, self.loss = encoder, decoder, loss
         self.search, self.tokenizer, self.recipe = search, tokenizer, recipe
         self.optimizer, self.schedule = optimizer, schedule
-        self.metrics = nn.ModuleDict({stage: metrics.clone(prefix=f"{stage}/") for stage in ("val", "test")})
-        self.nll = nn.ModuleDict({stage: MeanMetric(nan_strategy="disable") for stage in ("val", "test")})
+        stages = ("val", "test")
+        self.metrics: Any = nn.ModuleDict({stage: metrics.clone() for stage in stages})
+        # Two sums, since MeanMetric(nan_strategy="disable") forgets its weights (torchmetrics 1.9).
+        self.nll: Any = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in stages})
+        self.tokens: Any = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in stages})
 
     def memory(self, batch: Batch) -> Tensor:
         """memory_BPD, from features where the batch holds them."""
-        return self.encoder(batch.images_BCHW) if batch.features_BPD is None else batch.features_BPD
+        if batch.features_BPD is not None:
+            return batch.features_BPD
+        assert batch.images_BCHW is not None
+        return self.encoder(batch.images_BCHW)
 
     def score(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> tuple[Loss, Tensor]:
         """The teacher-forced loss over real tokens, and how many they are."""
@@ -76,25 +84,26 @@ class Captioner(pl.LightningModule):
         best_BT = self.search(self.decoder, memory_BPD).tokens_BKT[:, 0]
         return [self.tokenizer.decode(tokens) for tokens in best_BT.tolist()]
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective; logged with its perplexity."""
         loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT)
         self.log("train/loss", loss.objective.detach(), prog_bar=True)
         self.log("train/perplexity", loss.nll.exp())
         return loss.objective
 
-    def validation_step(self, batch: Batch, _: int) -> Predictions:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Predictions:  # type: ignore[override]
         """Captions of the batch, counted by the metrics."""
         return self._evaluate(batch, "val")
 
-    def test_step(self, batch: Batch, _: int) -> Predictions:
+    def test_step(self, batch: Batch, batch_idx: int) -> Predictions:  # type: ignore[override]
         """Captions of the batch, counted by the metrics."""
         return self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, stage: str) -> Predictions:
         memory_BPD = self.memory(batch)
         loss, tokens = self.score(memory_BPD, batch.tokens_BNT)
-        self.nll[stage].update(loss.nll, weight=tokens)
+        self.nll[stage].update(loss.nll * tokens)
+        self.tokens[stage].update(tokens)
         captions = self.caption(memory_BPD)
         self.metrics[stage].update(captions, batch.references)
         return Predictions(batch.ids, captions, batch.references)
@@ -109,16 +118,21 @@ class Captioner(pl.LightningModule):
 
     def _log_figures(self, stage: str) -> None:
         # `compute` brings the counts of all ranks together, so these are the whole split's figures.
-        nll = self.nll[stage].compute()
-        figures = {f"{stage}/loss": nll, f"{stage}/perplexity": nll.exp(), **self.metrics[stage].compute()}
-        self.log_dict(figures)
-        self.nll[stage].reset()
-        self.metrics[stage].reset()
+        nll = self.nll[stage].compute() / self.tokens[stage].compute()
+        figures = {"loss": nll, "perplexity": nll.exp(), **self.metrics[stage].compute()}
+        split = self.trainer.datamodule.split_of(stage)  # type: ignore[attr-defined]
+        self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+        for metric in (self.nll, self.tokens, self.metrics):
+            metric[stage].reset()
 
     def configure_optimizers(self) -> Any:
         """The optimizer over what is trainable, and its schedule per step."""
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
-        schedule = self.schedule(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        steps = int(self.trainer.estimated_stepping_batches)
+        try:
+            optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+            schedule = self.schedule(optimizer, total_steps=steps)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"optimizer or schedule refuses its configuration: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -57,19 +58,14 @@ class Scene:
     def numbered(cls, number: int) -> "Scene":
         """Scene `number` of all SCENES: the digits of a mixed-radix number are its properties."""
 
-        def digit(base: int) -> int:
+        def pick(choices: Sequence[Any]) -> Any:
             nonlocal number
-            number, value = divmod(number, base)
-            return value
+            number, digit = divmod(number, len(choices))
+            return choices[digit]
 
-        cells = CELLS[digit(len(CELLS))]
-        background = list(BACKGROUNDS)[digit(len(BACKGROUNDS))]
-        things = [
-            Thing(
-                KINDS[digit(len(KINDS))], list(COLOURS)[digit(len(COLOURS))], list(SIZES)[digit(len(SIZES))], cell
-            )
-            for cell in cells
-        ]
+        cells = pick(CELLS)
+        background = pick(list(BACKGROUNDS))
+        things = [Thing(pick(KINDS), pick(list(COLOURS)), pick(list(SIZES)), cell) for cell in cells]
         return cls(things[0], things[1], background)
 
     def captions(self, rng: random.Random) -> tuple[str, ...]:
@@ -162,7 +158,7 @@ class _Split(Sequence):
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __getitem__(self, i):  # type: ignore[override]
+    def __getitem__(self, i):
         if isinstance(i, slice):
             return _Split(self._source, self._name, self._positions[i])
         return self._source.captioned(self._positions[i], self._name)

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from autocaption.models.encoders.normalize import Normalize
 
+Pooling = Literal["mean", "grid"]
+Trainable = Literal["none", "last_stage", "all"]
+
 
 class BackboneEncoder(nn.Module):
     """A pretrained classifier without its classifier, as an encoder.
@@ -29,8 +32,8 @@ class BackboneEncoder(nn.Module):
         image_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        pooling: Literal["mean", "grid"],
-        trainable: Literal["none", "last_stage", "all"],
+        pooling: Pooling,
+        trainable: Trainable,
     ) -> None:
         super().__init__()
         self.out_dim, self.image_size, self.pooling = out_dim, image_size, pooling

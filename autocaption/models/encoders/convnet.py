@@ -1,5 +1,7 @@
 """Legend: B images, P places, D width; C channels, H height, W width."""
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class ConvNet(nn.Module):
                     nn.BatchNorm2d(after),
                     nn.ReLU(),
                 )
-                for before, after in zip(channels, channels[1:], strict=False)
+                for before, after in pairwise(channels)
             )
         )
         side = image_size // 16

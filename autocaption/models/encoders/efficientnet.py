@@ -1,12 +1,14 @@
+from typing import Any
+
 import timm
 from torch import nn
 
-from autocaption.models.encoders.backbone import BackboneEncoder
+from autocaption.models.encoders.backbone import BackboneEncoder, Pooling, Trainable
 from autocaption.models.encoders.weights import pretrained as with_weights
 
 
 def efficientnet(
-    name: str, image_size: int, pretrained: bool, weights: str | None, pooling: str, trainable: str
+    name: str, image_size: int, pretrained: bool, weights: str | None, pooling: Pooling, trainable: Trainable
 ) -> BackboneEncoder:
     """An EfficientNet of timm (Tan & Le 2019; Lite variants without squeeze-and-excitation).
 
@@ -25,7 +27,7 @@ def efficientnet(
     def make(download: bool) -> nn.Module:
         return timm.create_model(name, pretrained=download, num_classes=0)
 
-    net = with_weights(make, name, pretrained, weights, head="classifier.")
+    net: Any = with_weights(make, name, pretrained, weights, head="classifier.")
     return BackboneEncoder(
         stages=[net.conv_stem, net.bn1, *net.blocks, net.conv_head, net.bn2],
         out_dim=net.num_features,

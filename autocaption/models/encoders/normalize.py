@@ -21,6 +21,8 @@ class Normalize(nn.Module):
         super().__init__()
         # (x / 255 - mean) / std as one multiplication and one addition.
         scale, shift = 1 / (255 * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
+        self.scale: Tensor
+        self.shift: Tensor
         self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
         self.register_buffer("shift", shift.view(1, 3, 1, 1), persistent=False)
 

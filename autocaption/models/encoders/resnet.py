@@ -1,12 +1,14 @@
+from typing import Any
+
 import torchvision
 from torch import nn
 
-from autocaption.models.encoders.backbone import BackboneEncoder
+from autocaption.models.encoders.backbone import BackboneEncoder, Pooling, Trainable
 from autocaption.models.encoders.weights import pretrained as with_weights
 
 
 def resnet(
-    name: str, image_size: int, pretrained: bool, weights: str | None, pooling: str, trainable: str
+    name: str, image_size: int, pretrained: bool, weights: str | None, pooling: Pooling, trainable: Trainable
 ) -> BackboneEncoder:
     """A ResNet of torchvision (He et al. 2016), with its ImageNet weights.
 
@@ -24,11 +26,11 @@ def resnet(
     published = torchvision.models.get_model_weights(name).DEFAULT
 
     def make(download: bool) -> nn.Module:
-        net = torchvision.models.get_model(name, weights=published if download else None)
+        net: Any = torchvision.models.get_model(name, weights=published if download else None)
         net.fc = nn.Identity()
         return net
 
-    net = with_weights(make, name, pretrained, weights, head="fc.")
+    net: Any = with_weights(make, name, pretrained, weights, head="fc.")
     stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
     normal = published.transforms()
     return BackboneEncoder(

@@ -1,0 +1,33 @@
+# `make train` and `make test` are all that a newcomer needs; both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+# uv where it is installed, pip where it is not; both leave compiled bytecode, which halves start-up.
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
+else
+INSTALL := $(BIN)/python -m pip install --quiet
+endif
+
+.PHONY: train test check bench clean
+
+train: .venv/ready
+	$(BIN)/python train.py experiment=shapes
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "autocaption needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
