@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from autocaption.data import transforms
 from autocaption.data.datamodule import CaptionDataModule
+from autocaption.data.features import FeatureCache
 from autocaption.data.tokenizer import Tokenizer
+from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
+from autocaption.errors import UserError
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.provenance import without_secrets
 
@@ -26,10 +29,7 @@ def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
         caption for image in source.split("train") for caption in image.captions
     )
     encoder = instantiate(config.model.encoder)
-    return (
-        _datamodule(config, source, tokenizer, encoder.image_size),
-        _captioner(config, encoder, tokenizer),
-    )
+    return _datamodule(config, source, tokenizer, encoder), _captioner(config, encoder, tokenizer)
 
 
 def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[CaptionDataModule, Captioner]:
@@ -39,7 +39,7 @@ def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[Cap
     """
     captioner = model_of(config, checkpoint)
     source = instantiate(config.data.source)
-    data = _datamodule(config, source, captioner.tokenizer, captioner.encoder.image_size)
+    data = _datamodule(config, source, captioner.tokenizer, captioner.encoder)
     return data, captioner
 
 
@@ -51,6 +51,13 @@ def model_of(config: DictConfig, checkpoint: dict[str, Any]) -> Captioner:
     captioner = _captioner(config, instantiate(config.model.encoder, **unweighted), tokenizer)
     captioner.load_state_dict(checkpoint["state_dict"])
     return captioner
+
+
+def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform]:
+    """The model of a checkpoint, ready to caption, and the transform that its pictures need."""
+    config = config_of(checkpoint)
+    captioner = model_of(config, checkpoint).eval()
+    return captioner, CenterCrop(captioner.encoder.image_size, config.data.crop)
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
@@ -73,7 +80,7 @@ def with_overrides(
         overrides: of the command line.
         keys: the top-level keys that `base` decides; None for all of its.
     """
-    changes = OverridesParser.create().parse_overrides(list(overrides))
+    changes: Any = OverridesParser.create().parse_overrides(list(overrides))
     if any(change.key_or_group in ("experiment", "debug") for change in changes):
         return composed
     new: dict = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
@@ -111,25 +118,38 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return without_secrets(OmegaConf.to_container(config, resolve=True))
 
 
-def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, image_size: int) -> CaptionDataModule:
+def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
     data = config.data
-    evaluation = transforms.evaluation(image_size, data.crop)
+    evaluation = CenterCrop(encoder.image_size, data.crop)
+    training = RandomCropFlip(encoder.image_size, data.crop) if data.augment else evaluation
+    on_gpu = config.trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+    features = {
+        None: lambda: None,
+        "cache": lambda: FeatureCache(
+            data.features_folder, encoder, data.batch_size, data.num_workers, "cuda" if on_gpu else "cpu"
+        ),
+    }
+    if data.features not in features:
+        raise UserError(f"data.features={data.features}: take `cache`, or null to read pictures each time")
     return CaptionDataModule(
         source=source,
         tokenizer=tokenizer,
-        training_transform=transforms.training(image_size, data.crop) if data.augment else evaluation,
+        training_transform=training,
         evaluation_transform=evaluation,
         batch_size=data.batch_size,
         num_workers=data.num_workers,
         seed=config.seed,
         split=data.split,
+        check_images=data.check_images,
+        features=features[data.features](),
+        feature_views=data.feature_views,
     )
 
 
 def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer) -> Captioner:
     model = config.model
     # Interpolations stay as they are, so that a change of data.root reaches all that hangs on it.
-    kept = OmegaConf.masked_copy(config, [key for key in config if key not in ("run_dir", "resume")])
+    kept = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("run_dir", "resume")])
     recipe = {
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
         "vocabulary": tokenizer.vocabulary,

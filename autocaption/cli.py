@@ -71,7 +71,8 @@ def _explain(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None:  # Hydra wraps what a constructor raises
         if isinstance(cause, UserError):
-            return str(cause)
+            # A DataLoader's worker passes it on as the last line of its traceback.
+            return str(cause).rstrip().splitlines()[-1].removeprefix("autocaption.errors.UserError: ")
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, InstantiationException):
         return _one_line(error) + "; check the override against `--cfg job`"
@@ -99,5 +100,6 @@ def _quieten() -> None:
         ".*number of training batches .* is smaller than the logging interval.*",
         ".*torch.distributed.* is deprecated.*",
         ".*LeafSpec.*",
+        ".*in eval mode at the start of training.*",  # a frozen encoder
     ):
         warnings.filterwarnings("ignore", message)

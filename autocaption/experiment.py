@@ -41,8 +41,7 @@ def train(config: DictConfig) -> float | None:
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
-    if config.data.check_images and is_first_rank():
-        data.check(("train", "val", "test") if config.test else ("train", "val"))
+    data.prepare("train", "val", *([data.split_of("test")] if config.test else []))
     trainer = build.trainer(config)
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
     figures = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_figures(trainer, "val")}
@@ -67,11 +66,14 @@ def evaluate(config: DictConfig) -> float | None:
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data, captioner = build.from_checkpoint(config, saved)
-    if config.data.check_images and is_first_rank():
-        data.check([data.split_of("test")])
+    data.prepare(data.split_of("test"))
     trainer = build.trainer(config)
     trainer.test(captioner, data, verbose=False)
-    figures = {"split": config.data.split, "epochs": saved["epoch"] + 1, **_figures(trainer, config.data.split)}
+    figures = {
+        "split": config.data.split,
+        "epochs": saved["epoch"] + 1,
+        **_figures(trainer, config.data.split),
+    }
     return _finish(config, folder, trainer, figures, path)
 
 
@@ -121,9 +123,7 @@ def _print(figures: dict[str, Any], folder: Path, best: str) -> None:
 
 def _figures(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
     return {
-        name: float(value)
-        for name, value in trainer.callback_metrics.items()
-        if name.split("/")[0] in splits
+        name: float(value) for name, value in trainer.callback_metrics.items() if name.split("/")[0] in splits
     }
 
 

@@ -1,12 +1,14 @@
 import logging
 import netrc
 import os
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import WandbLogger
 
+from autocaption.provenance import command_line
 from autocaption.ranks import is_first_rank
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,11 @@ def wandb_logger(folder: str, project: str, **settings: Any) -> WandbLogger:
     if mode == "offline" and is_first_rank():
         log.info("W&B: no key configured, so this run is logged offline; `wandb sync` can upload it later")
     os.environ.setdefault("WANDB_SILENT", "true")
+    if command_line() != sys.argv:
+        import wandb
+
+        # W&B keeps the command line with its other metadata of the run; there is a secret in it.
+        settings["settings"] = wandb.Settings(x_disable_meta=True)
     logger = WandbLogger(
         save_dir=folder, project=project, name=name, id=name, resume="allow", mode=mode, **settings
     )

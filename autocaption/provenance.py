@@ -32,7 +32,7 @@ HIDDEN = "<hidden>"
 def provenance() -> dict[str, Any]:
     """How this process was started and with what code: command line, git commit, versions."""
     return {
-        "command": shlex.join([Path(sys.executable).name, *map(_hide_argument, sys.argv)]),
+        "command": shlex.join([Path(sys.executable).name, *command_line()]),
         "folder": str(Path.cwd()),
         "git": git_state(Path(__file__).parent),
         "python": platform.python_version(),
@@ -72,6 +72,11 @@ def without_secrets(value: Any, key: str = "") -> Any:
     if _SECRET.search(key) and value is not None:
         return HIDDEN
     return _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", value) if isinstance(value, str) else value
+
+
+def command_line() -> list[str]:
+    """The script and its arguments, without secrets."""
+    return [_hide_argument(argument) for argument in sys.argv]
 
 
 def _hide_argument(argument: str) -> str:

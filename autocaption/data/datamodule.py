@@ -7,12 +7,15 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from autocaption.data.dataset import CaptionDataset
+from autocaption.data.features import FeatureCache
+from autocaption.data.inputs import Features, Inputs, Pictures
 from autocaption.data.samplers import EvaluationSampler, TrainingSampler
 from autocaption.data.source import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import Transform
 from autocaption.progress import track
+from autocaption.ranks import is_first_rank
 
 
 class CaptionDataModule(pl.LightningDataModule):
@@ -26,6 +29,9 @@ class CaptionDataModule(pl.LightningDataModule):
         num_workers: processes that read and transform pictures; 0 for none.
         seed: of order and augmentation.
         split: what `test_dataloader` reads.
+        check_images: whether `prepare` decodes every picture.
+        features: where a frozen encoder's outputs are kept; None to read pictures.
+        feature_views: augmented views kept of a training picture; 0 for the fixed one alone.
     """
 
     def __init__(
@@ -38,17 +44,33 @@ class CaptionDataModule(pl.LightningDataModule):
         num_workers: int,
         seed: int,
         split: str = "test",
+        check_images: bool = True,
+        features: FeatureCache | None = None,
+        feature_views: int = 0,
     ) -> None:
         super().__init__()
         self.source, self.tokenizer = source, tokenizer
         self.training_transform, self.evaluation_transform = training_transform, evaluation_transform
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.seed, self.test_split = seed, split
+        self.seed, self.test_split, self.check_images = seed, split, check_images
+        self.features, self.feature_views = features, feature_views
         self._datasets: dict[str, CaptionDataset] = {}
 
     def split_of(self, stage: str) -> str:
         """The split that a stage of the Trainer (train, val, test) reads."""
         return self.test_split if stage == "test" else stage
+
+    def prepare(self, *splits: str) -> None:
+        """Read every picture of these splits before the first step: into features, or as a check.
+
+        Raises:
+            UserError: a broken picture is found now, and not in epoch 9.
+        """
+        if self.features is not None:
+            for split in splits:
+                self._dataset(split, training=split == "train")
+        elif self.check_images and is_first_rank():
+            self.check(splits)
 
     def check(self, splits: Iterable[str]) -> None:
         """Decode every picture of these splits, so that a broken one is found before the first step.
@@ -96,22 +118,29 @@ class CaptionDataModule(pl.LightningDataModule):
             images: Sequence[CaptionedImage] = self.source.split(split)
             captions = [image.captions for image in images]
             self._datasets[key] = CaptionDataset(
-                source=self.source,
                 images=images,
+                inputs=self._inputs(images, training),
                 tokens=TokenTable(captions, self.tokenizer),
                 references=None if training else [tuple(map(self.tokenizer.normalize, c)) for c in captions],
-                transform=self.training_transform if training else self.evaluation_transform,
-                seed=self.seed,
             )
         return self._datasets[key]
 
+    def _inputs(self, images: Sequence[CaptionedImage], training: bool) -> Inputs:
+        if self.features is None:
+            transform = self.training_transform if training else self.evaluation_transform
+            return Pictures(self.source, images, transform, self.seed)
+        views = self.feature_views if training else 0
+        transform = self.training_transform if views else self.evaluation_transform
+        return Features(self.features.get(self.source, images, transform, max(1, views)), self.seed)
+
     def _loader(self, dataset: CaptionDataset, sampler: Sampler) -> DataLoader:
+        workers = 0 if self.features else self.num_workers  # nothing to do but to copy from the map
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
+            num_workers=workers,
             collate_fn=dataset.collate,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=workers > 0,
         )

@@ -1,0 +1,178 @@
+"""A frozen encoder's outputs, computed once and kept on disk.
+
+Legend: B images, P places, D width.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from autocaption.data.randomness import seed_of
+from autocaption.data.source import CaptionedImage, Source
+from autocaption.data.transforms import Transform
+from autocaption.errors import UserError
+from autocaption.files import write_json
+from autocaption.progress import track
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # part of every key; raise it when the same inputs would give other features
+ARRAY, DONE = "features.npy", "done.json"
+
+
+class FeatureCache:
+    """Features on disk, in a folder named after all that they depend on.
+
+    The name is a digest of the encoder's structure, its weights, the transform, and the content of
+    every image, so that a change of any of them is another folder and never a stale hit. While
+    features are computed the folder is called `NAME.partial`; a killed process leaves it, and the
+    next one goes on from there. A lock beside it makes a second process wait instead of computing
+    the same.
+
+    Args:
+        folder: where caches lie.
+        encoder: frozen.
+        batch_size: images a forward pass.
+        num_workers: processes that read and transform pictures meanwhile.
+        device: of the forward passes.
+        dtype: on disk.
+
+    Raises:
+        UserError: the encoder is trained, so that its outputs change.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        encoder: nn.Module,
+        batch_size: int,
+        num_workers: int,
+        device: str,
+        dtype: str = "float16",
+    ) -> None:
+        if any(parameter.requires_grad for parameter in encoder.parameters()):
+            raise UserError(
+                "data.features=cache needs a frozen encoder: take one with model.encoder.trainable=none"
+            )
+        self.folder, self.encoder = Path(folder), encoder
+        self.batch_size, self.num_workers, self.device = batch_size, num_workers, device
+        self.dtype = np.dtype(dtype)
+
+    def get(
+        self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int
+    ) -> np.ndarray:
+        """Features (images, views, P, D), memory-mapped; computed where they are not there yet.
+
+        Args:
+            source: reads the pictures.
+            images: of one split.
+            transform: of the pictures; view k of an image is drawn from (k, its id).
+            views: an image.
+
+        Raises:
+            UserError: a broken picture, or a disk without room.
+        """
+        key = self._key(source, images, transform, views)
+        final = self.folder / key
+        if not final.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _locked(self.folder / f"{key}.lock"):
+                if not final.exists():  # another process may have made it while this one waited
+                    partial = self.folder / f"{key}.partial"
+                    self._compute(partial, _Views(source, images, transform, views))
+                    os.rename(partial, final)
+        return np.load(final / ARRAY, mmap_mode="r")
+
+    def _key(self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int) -> str:
+        digest = hashlib.blake2b(digest_size=12)
+        digest.update(repr((FORMAT, repr(self.encoder), transform, views, self.dtype.name)).encode())
+        for name in ("out_dim", "image_size", "pooling"):
+            digest.update(repr((name, getattr(self.encoder, name, None))).encode())
+        for name, tensor in [*self.encoder.state_dict().items(), *self.encoder.named_buffers()]:
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        for image in images:
+            content = image.path.read_bytes() if image.path else source.read(image).tobytes()
+            digest.update(image.id.encode() + hashlib.blake2b(content, digest_size=16).digest())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def _compute(self, partial: Path, views: "_Views") -> None:
+        """Fill a folder, from where an earlier process left off."""
+        encoder = self.encoder.to(self.device).to(memory_format=torch.channels_last).eval()
+        example_PD = self._encode(encoder, views[0].unsqueeze(0))[0]
+        array = self._open(partial, (len(views.images), views.count, *example_PD.shape))
+        rows = array.reshape(len(views), *example_PD.shape)
+        done = json.loads((partial / DONE).read_text())["rows"]
+        left = torch.utils.data.Subset(views, range(done, len(views)))
+        loader = DataLoader(left, self.batch_size, num_workers=self.num_workers)
+        log.info("Features: encoding %d pictures into %s", len(left), partial.with_suffix(""))
+        save_every = max(1, 512 // self.batch_size)
+        for number, images_BCHW in enumerate(track(loader, "Encoding (batches)", len(loader)), start=1):
+            features_BPD = self._encode(encoder, images_BCHW)
+            rows[done : done + len(features_BPD)] = features_BPD.cpu().numpy()
+            done += len(features_BPD)
+            if number % save_every == 0 or done == len(views):
+                array.flush()  # the note of what is done must never be ahead of it
+                write_json(partial / DONE, {"rows": done})
+
+    def _encode(self, encoder: nn.Module, images_BCHW: Tensor) -> Tensor:
+        images_BCHW = images_BCHW.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        return encoder(images_BCHW).to(getattr(torch, self.dtype.name))
+
+    def _open(self, partial: Path, shape: tuple[int, ...]) -> Any:
+        partial.mkdir(exist_ok=True)
+        if not (partial / DONE).exists():
+            try:
+                array = np.lib.format.open_memmap(partial / ARRAY, "w+", self.dtype, shape)
+                # A hole in the file would kill the process at a write to a full disk.
+                with open(partial / ARRAY, "r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial / ARRAY))
+                write_json(partial / DONE, {"rows": 0})
+            except OSError as error:
+                (partial / ARRAY).unlink(missing_ok=True)
+                size = np.prod(shape) * self.dtype.itemsize / 2**30
+                raise UserError(
+                    f"no room for {size:.2f} GiB of features in {self.folder} ({error.strerror}); "
+                    "name another folder with data.features_folder=DIR"
+                ) from None
+            return array
+        return np.lib.format.open_memmap(partial / ARRAY, "r+")
+
+
+class _Views(Dataset):
+    """All views of all images, image by image, as transformed pictures."""
+
+    def __init__(
+        self, source: Source, images: Sequence[CaptionedImage], transform: Transform, count: int
+    ) -> None:
+        self.source, self.images, self.transform, self.count = source, images, transform, count
+
+    def __len__(self) -> int:
+        return len(self.images) * self.count
+
+    def __getitem__(self, row: int) -> Tensor:
+        image, view = self.images[row // self.count], row % self.count
+        return self.transform(self.source.read(image), seed_of("stored view", view, image.id))
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock that the kernel gives back however its holder ends."""
+    with open(file, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Features: another process computes them; waiting for %s", file)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

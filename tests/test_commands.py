@@ -1,0 +1,227 @@
+"""The two commands as a user runs them: in processes of their own, on tiny built-in data."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "data.source.train=24",
+    "data.source.val=7",
+    "data.source.test=9",
+    "data.batch_size=8",
+    "tokenizer.min_count=1",
+    "model.encoder.width=4",
+    "model.encoder.out_dim=16",
+    "model.decoder.embed_dim=16",
+    "model.decoder.hidden_dim=16",
+    "search.max_length=8",
+    "trainer.max_epochs=2",
+]
+
+
+def run(command, *words, cwd, **environment):
+    environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(
+        [sys.executable, ROOT / command, *words],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def only_run(folder):
+    (found,) = (entry for entry in (folder / "runs").iterdir() if entry.name != "multirun")
+    return found
+
+
+def read(file):
+    return json.loads(file.read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run with the default loggers: (its folder, the process)."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = run("train.py", *TINY, "+logger.wandb.tags=[a]", "+model.decoder_password=hunter2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return only_run(folder), done
+
+
+def test_a_run_leaves_everything_in_its_folder(trained):
+    folder, done = trained
+    figures = read(folder / "metrics.json")
+    assert {f"{split}/bleu{n}" for split in ("val", "test") for n in (1, 2, 3, 4)} <= set(figures)
+    captions = read(folder / "captions.json")
+    assert len(captions) == 9
+    assert all(set(entry) == {"image_id", "caption"} for entry in captions)
+    assert Image.open(folder / "samples.png").width > 500
+    (start,) = read(folder / "provenance.json")
+    assert start["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert "train.py" in start["command"]
+    assert "bleu4" in done.stdout
+    assert all(str(folder / name) in done.stdout for name in ("metrics.json", "samples.png"))
+    assert done.stderr == ""
+    rows = (folder / "csv/version_0/metrics.csv").read_text()
+    assert "val/bleu4" in rows.splitlines()[0]
+    assert list((folder / "wandb").glob("offline-run-*"))
+
+
+def test_secrets_are_written_nowhere(trained):
+    folder, _ = trained
+    for file in folder.rglob("*"):
+        if file.is_file():
+            assert b"hunter2" not in file.read_bytes(), file
+
+
+def test_checkpoints_hold_plain_values_only(trained):
+    for name in ("best", "last"):
+        saved = torch.load(trained[0] / f"checkpoints/{name}.ckpt", weights_only=True)
+        assert saved["recipe"]["vocabulary"][:4] == ["<pad>", "<bos>", "<eos>", "<unk>"]
+
+
+def test_eval_of_the_best_checkpoint_gives_the_run_s_test_figures(trained, tmp_path):
+    folder, _ = trained
+    done = run("eval.py", f"checkpoint={folder}/checkpoints/best.ckpt", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    again, figures = read(only_run(tmp_path) / "metrics.json"), read(folder / "metrics.json")
+    for name in ("test/bleu1", "test/bleu4", "test/loss"):
+        assert again[name] == pytest.approx(figures[name], abs=1e-6)
+    assert read(only_run(tmp_path) / "captions.json") == read(folder / "captions.json")
+
+
+def test_two_devices_score_as_one(trained, tmp_path):
+    checkpoint = f"checkpoint={trained[0]}/checkpoints/best.ckpt"
+    results = []
+    for trainer in ("cpu", "ddp_sim"):
+        cwd = tmp_path / trainer
+        cwd.mkdir()
+        words = ("data.split=val", "search=greedy", f"trainer={trainer}")
+        done = run("eval.py", checkpoint, *words, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        folder = only_run(cwd)
+        results.append((read(folder / "metrics.json"), read(folder / "captions.json")))
+    (one, said_by_one), (two, said_by_two) = results
+    assert said_by_one == said_by_two
+    assert len(said_by_two) == 7
+    assert one.pop("split") == two.pop("split") == "val"
+    assert one == pytest.approx(two, rel=1e-6)
+
+
+def test_resume_last_goes_on_in_the_same_folder(trained, tmp_path):
+    first = run("train.py", *TINY, "logger=csv", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    folder = only_run(tmp_path)
+    before = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    more = run("train.py", "resume=last", "trainer.max_epochs=4", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    assert only_run(tmp_path) == folder
+    after = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert (before["epoch"], after["epoch"]) == (1, 3)
+    assert after["global_step"] == 2 * before["global_step"] == 12
+    assert after["lr_schedulers"][0]["last_epoch"] == 12
+    assert after["recipe"]["config"]["data"]["source"]["train"] == 24  # not asked for again
+
+    def best(saved):
+        (state,) = (v for v in saved["callbacks"].values() if v.get("monitor") == "val/bleu4")
+        return float(state["best_model_score"])
+
+    assert best(after) >= best(before)
+    assert len(read(folder / "provenance.json")) == 2
+
+
+def test_ranks_train_one_configuration(tmp_path):
+    done = run("train.py", *TINY, "logger=csv", "trainer=ddp_sim", "test=false", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    saved = torch.load(only_run(tmp_path) / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 2 * 2  # 24 images / 2 devices / 8 a batch, in 2 epochs
+
+
+def test_multirun_makes_a_folder_for_each(tmp_path):
+    done = run("train.py", "-m", *TINY, "logger=csv", "debug=fast", "seed=1,2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = sorted((tmp_path / "runs/multirun").glob("*/*/config.yaml"))
+    assert [[line for line in f.read_text().splitlines() if line.startswith("seed")] for f in found] == [
+        ["seed: 1"],
+        ["seed: 2"],
+    ]
+
+
+def test_show_the_configuration_without_torch(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')")
+    for words in (["--cfg", "job", "--resolve"], ["--help"]):
+        done = run("train.py", *words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert "show_and_tell" in done.stdout or "hidden_dim: 512" in done.stdout
+
+
+MISTAKES = {
+    "optimzer.lr=1": "optimzer.lr",
+    "model/decoder=lstn": "lstm",
+    "data=flickr8k": "data.root",
+    "resume=nowhere.ckpt": "nowhere.ckpt",
+    "resume=last": "no checkpoint",
+}
+
+
+@pytest.mark.parametrize(("word", "named"), MISTAKES.items())
+def test_a_mistake_is_one_line(word, named, tmp_path):
+    done = run("train.py", word, cwd=tmp_path)
+    assert done.returncode == 1
+    assert named in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 broken zip"])
+def test_a_checkpoint_from_something_else_is_one_line(content, tmp_path):
+    (tmp_path / "other.ckpt").write_bytes(content)
+    done = run("eval.py", "checkpoint=other.ckpt", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "other.ckpt" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_broken_image_stops_the_run_before_the_first_step(tmp_path):
+    images, texts = tmp_path / "Flicker8k_Dataset", tmp_path / "Flickr8k_text"
+    images.mkdir()
+    texts.mkdir()
+    lines = []
+    for name, split in (("a", "train"), ("b", "dev"), ("c", "test")):
+        Image.new("RGB", (40, 30), "red").save(images / f"{name}.jpg")
+        (texts / f"Flickr_8k.{split}Images.txt").write_text(f"{name}.jpg\n")
+        lines += [f"{name}.jpg#{k}\tA red square .\n" for k in range(5)]
+    (texts / "Flickr8k.token.txt").write_text("".join(lines))
+    whole = (images / "c.jpg").read_bytes()
+    (images / "c.jpg").write_bytes(whole[: len(whole) // 2])
+    done = run("train.py", "data=flickr8k", f"data.root={tmp_path}", "logger=csv", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "c.jpg" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_traceback_only_when_asked_for(tmp_path):
+    done = run("train.py", "resume=nowhere.ckpt", cwd=tmp_path, AUTOCAPTION_DEBUG="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_caption_a_picture_with_nothing_but_the_checkpoint(trained, tmp_path):
+    Image.new("RGB", (90, 70), "blue").save(tmp_path / "blue.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "autocaption", trained[0] / "checkpoints/best.ckpt", "blue.png"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    name, caption = done.stdout.strip().split("\t")
+    assert name == "blue.png"
+    assert caption
