@@ -1,0 +1,145 @@
+"""Legend: B images, N captions an image, T time; C channels, H height, W width."""
+
+import pytest
+import torch
+
+from autocaption.data.caption_rules import words
+from autocaption.data.datamodule import CaptionDataModule
+from autocaption.data.sources.flickr8k import Flickr8k
+from autocaption.data.sources.shapes import Shapes
+from autocaption.data.tokenizer import Tokenizer
+from autocaption.data.transforms import CenterCrop, RandomCropFlip
+from autocaption.errors import UserError
+
+
+def datamodule(source=None, **changes):
+    source = source or Shapes(seed=0, size=32, train=13, val=7, test=6)
+    captions = [caption for image in source.split("train") for caption in image.captions]
+    arguments = {
+        "tokenizer": Tokenizer(words, min_count=1, max_length=5).fit(captions),
+        "training_transform": RandomCropFlip(16, 0.5),
+        "evaluation_transform": CenterCrop(16, 1.0),
+        "batch_size": 4,
+        "num_workers": 0,
+        "seed": 3,
+    }
+    return CaptionDataModule(source, **arguments | changes)
+
+
+def batches(loader, epoch=0):
+    if hasattr(loader.sampler, "set_epoch"):
+        loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def ids(found):
+    return [name for batch in found for name in batch.ids]
+
+
+def assert_texts_belong_to_ids(data, split, found):
+    """Rows of tokens are the captions of the id in their place, cut to the tokenizer's length."""
+    captions = {image.id: image.captions for image in data.source.split(split)}
+    known = {word for image in data.source.split("train") for text in image.captions for word in words(text)}
+
+    def kept(caption):
+        return " ".join(word if word in known else "<unk>" for word in words(caption)[:5])
+
+    for batch in found:
+        assert batch.tokens_BNT.shape[:2] == (len(batch), 5)
+        for i, name in enumerate(batch.ids):
+            decoded = [data.tokenizer.decode(tokens_T) for tokens_T in batch.tokens_BNT[i].tolist()]
+            assert decoded == list(map(kept, captions[name]))
+
+
+def test_training_batches_are_image_major():
+    data = datamodule()
+    found = batches(data.train_dataloader())
+    assert sorted(ids(found)) == sorted(image.id for image in data.source.split("train"))
+    assert [len(batch) for batch in found] == [4, 4, 4, 1]
+    assert_texts_belong_to_ids(data, "train", found)
+    for batch in found:
+        assert batch.references == ()
+        assert batch.features_BPD is None
+        assert batch.images_BCHW.shape == (len(batch), 3, 16, 16)
+        assert batch.images_BCHW.dtype == torch.uint8
+
+
+@pytest.mark.parametrize(("split", "loader"), [("val", "val_dataloader"), ("test", "test_dataloader")])
+def test_evaluation_batches_are_the_split_in_order_with_whole_references(split, loader):
+    data = datamodule()
+    found = batches(getattr(data, loader)())
+    images = data.source.split(split)
+    assert ids(found) == [image.id for image in images]
+    assert_texts_belong_to_ids(data, split, found)
+    references = [texts for batch in found for texts in batch.references]
+    assert references == [tuple(" ".join(words(text)) for text in image.captions) for image in images]
+    pictures_CHW = [picture_CHW for batch in found for picture_CHW in batch.images_BCHW]
+    for image, picture_CHW in zip(images, pictures_CHW, strict=True):
+        assert torch.equal(picture_CHW, CenterCrop(16, 1.0)(data.source.read(image), seed=0))
+
+
+def test_batches_do_not_depend_on_the_number_of_workers():
+    alone, helped = datamodule().train_dataloader(), datamodule(num_workers=2).train_dataloader()
+    for epoch in (0, 1):
+        for one, other in zip(batches(alone, epoch), batches(helped, epoch), strict=True):
+            assert one.ids == other.ids
+            assert torch.equal(one.images_BCHW, other.images_BCHW)
+            assert torch.equal(one.tokens_BNT, other.tokens_BNT)
+
+
+def views(data, epoch):
+    found = batches(data.train_dataloader(), epoch)
+    return dict(zip(ids(found), torch.cat([batch.images_BCHW for batch in found]), strict=True))
+
+
+def test_augmentation_depends_on_seed_epoch_and_image_only():
+    first = views(datamodule(), 1)
+    torch.manual_seed(99)
+    again = views(datamodule(batch_size=5), 1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    for other in (views(datamodule(), 2), views(datamodule(seed=4), 1)):
+        assert sum(torch.equal(first[name], other[name]) for name in first) < len(first) / 2
+
+
+def test_order_depends_on_seed_and_epoch():
+    def order(seed, epoch):
+        return ids(batches(datamodule(seed=seed).train_dataloader(), epoch))
+
+    assert order(3, 0) == order(3, 0)
+    assert order(3, 0) not in (order(3, 1), order(4, 0))
+
+
+@pytest.mark.parametrize(("split", "test"), [("test", "test"), ("val", "val"), ("train", "train")])
+def test_split_of_a_stage(split, test):
+    data = datamodule(split=split)
+    assert [data.split_of(stage) for stage in ("train", "val", "test")] == ["train", "val", test]
+    found = batches(data.test_dataloader())
+    assert ids(found) == [image.id for image in data.source.split(test)]
+    assert all(batch.references for batch in found)
+
+
+def test_check_finds_a_broken_image(flickr8k):
+    data = datamodule(Flickr8k(str(flickr8k)))
+    data.check(["train", "val", "test"])
+    broken = flickr8k / "Flicker8k_Dataset" / "v1.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    data.check(["train", "test"])
+    for call in (lambda: data.check(["train", "val"]), lambda: data.prepare("train", "val")):
+        with pytest.raises(UserError, match=f"broken image: {broken}"):
+            call()
+    datamodule(Flickr8k(str(flickr8k)), check_images=False).prepare("train", "val")
+
+
+def test_a_source_without_files_has_nothing_to_check():
+    data = datamodule()
+    data.source.read = None  # would fail if called
+    data.check(["train"])
+    assert data.source.split("train")[0].path is None
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_batch_moves_whole(device):
+    (batch, *_) = batches(datamodule().val_dataloader())
+    moved = batch.to(device)
+    assert {moved.tokens_BNT.device.type, moved.images_BCHW.device.type} == {device}
+    assert (moved.ids, moved.references, moved.features_BPD) == (batch.ids, batch.references, None)

@@ -1,0 +1,170 @@
+"""Legend: B images, N captions an image, T time, P places, D width; C channels, H height, W width."""
+
+import dataclasses
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from autocaption import build
+from autocaption.data.tokenizer import EOS, PAD, SPECIAL
+
+CONF = str(Path(__file__).parents[2] / "conf")
+TINY = [
+    "data.source.train=8",
+    "data.source.val=4",
+    "data.source.test=2",
+    "data.source.size=32",
+    "data.batch_size=4",
+    "tokenizer.min_count=1",
+    "model.encoder.image_size=32",
+    "model.decoder.embed_dim=8",
+    "model.decoder.hidden_dim=8",
+    "model.loss.label_smoothing=0.1",
+    "search.max_length=6",
+    "trainer.max_epochs=2",
+    "optimizer.lr=0.02",
+]
+NARROW = ["model.encoder.width=2", "model.encoder.out_dim=8"]  # of the convnet
+
+
+def config_of(*changes):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose("train", [*TINY, *changes])
+
+
+@pytest.fixture(scope="module")
+def built():
+    torch.manual_seed(0)
+    data, captioner = build.from_config(config_of(*NARROW))
+    return data, captioner.eval()
+
+
+@pytest.fixture(name="batch", scope="module")
+def first_batch(built):
+    return next(iter(built[0].val_dataloader()))
+
+
+@pytest.fixture(name="tokens_BNT")
+def ragged(batch):
+    """Captions of several lengths: one that is cut, one without a word, one that is none."""
+    tokens_BNT = batch.tokens_BNT.clone()
+    tokens_BNT[0, 0, 3:] = PAD
+    tokens_BNT[0, 0, 2] = EOS
+    tokens_BNT[1, 0, 2:] = PAD
+    tokens_BNT[1, 0, 1] = EOS
+    tokens_BNT[2, 0] = PAD
+    return tokens_BNT
+
+
+def costs(decoder, memory_PD, tokens):
+    """The cost of each real token after <bos>, one step at a time."""
+    state, found = decoder.init_state(memory_PD[None]), []
+    for before, target in pairwise(tokens):
+        if target == PAD:
+            break
+        logits_RV, state = decoder.step(torch.tensor([before]), state)
+        found.append(-logits_RV[0].log_softmax(-1)[target])
+    return found
+
+
+@torch.no_grad()
+def test_score_is_the_mean_over_real_tokens(built, batch, tokens_BNT):
+    _, captioner = built
+    memory_BPD = captioner.memory(batch)
+    expected = [
+        cost
+        for memory_PD, tokens_NT in zip(memory_BPD, tokens_BNT.tolist(), strict=True)
+        for tokens in tokens_NT
+        for cost in costs(captioner.decoder, memory_PD, tokens)
+    ]
+    loss, tokens = captioner.score(memory_BPD, tokens_BNT)
+    assert tokens == len(expected)
+    torch.testing.assert_close(loss.nll, torch.stack(expected).mean(), atol=1e-5, rtol=0)
+    assert loss.objective > loss.nll  # of an untrained model, the smoothed one is not the nll
+
+
+@pytest.mark.parametrize("columns", [(0, 3), (0, 0, 0, 1), (0, 2, 0, 2)], ids=["time", "caption", "both"])
+@torch.no_grad()
+def test_padding_changes_nothing(built, batch, tokens_BNT, columns):
+    _, captioner = built
+    memory_BPD = captioner.memory(batch)
+    padded_BNT = torch.nn.functional.pad(tokens_BNT, columns, value=PAD)
+    assert padded_BNT.shape != tokens_BNT.shape
+    (loss, tokens), (expected, count) = (captioner.score(memory_BPD, t) for t in (padded_BNT, tokens_BNT))
+    assert tokens == count
+    torch.testing.assert_close(loss, expected, atol=1e-6, rtol=0)
+
+
+def test_features_stand_for_images(built, batch):
+    _, captioner = built
+    memory_BPD = captioner.memory(batch)
+    assert torch.equal(captioner.memory(dataclasses.replace(batch, features_BPD=memory_BPD)), memory_BPD)
+
+
+def test_a_caption_is_the_best_of_the_search(built, batch):
+    _, captioner = built
+    memory_BPD = captioner.memory(batch)
+    said = captioner.caption(memory_BPD)
+    best_BT = captioner.search(captioner.decoder, memory_BPD).tokens_BKT[:, 0]
+    words = [[captioner.tokenizer.vocabulary[i] for i in best_T] for best_T in best_BT.tolist()]
+    assert said == [" ".join(w for w in line if w not in SPECIAL) for line in words]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model after two epochs, and its checkpoint's file."""
+    folder = tmp_path_factory.mktemp("trained")
+    torch.manual_seed(0)
+    data, captioner = build.from_config(config_of(*NARROW))
+    trainer = pl.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(captioner, data)
+    trainer.save_checkpoint(folder / "it.ckpt")
+    return captioner.eval(), folder / "it.ckpt"
+
+
+def test_a_checkpoint_is_enough_to_caption(trained, batch):
+    captioner, file = trained
+    saved = torch.load(file, weights_only=True)
+    again = build.model_of(build.config_of(saved), saved).eval()
+    assert again.tokenizer.vocabulary == captioner.tokenizer.vocabulary
+    found, expected = (m.search(m.decoder, m.memory(batch)) for m in (again, captioner))
+    assert torch.equal(found.tokens_BKT, expected.tokens_BKT)
+    assert torch.equal(found.scores_BK, expected.scores_BK)
+    assert again.recipe == captioner.recipe == saved["recipe"]
+    assert set(saved["figures"]) >= {"val/bleu4", "val/loss"}
+
+
+def test_a_picture_is_prepared_as_in_training(trained, built, batch):
+    captioner, file = trained
+    again, transform = build.for_pictures(torch.load(file, weights_only=True))
+    data, _ = built
+    source = data.source
+    pictures = [source.read(image) for image in source.split("val")]
+    images_BCHW = torch.stack([transform(picture, 0) for picture in pictures])
+    assert torch.equal(images_BCHW, batch.images_BCHW)
+    assert again.caption(again.encoder(images_BCHW)) == captioner.caption(captioner.memory(batch))
+    assert transform(Image.new("RGB", (90, 50)), 0).shape == (3, 32, 32)
+
+
+def test_a_checkpoint_needs_no_published_weights(tmp_path):
+    config = config_of("model/encoder=efficientnet_lite0", "model.encoder.pretrained=false")
+    _, captioner = build.from_config(config)
+    encoder = captioner.recipe["config"]["model"]["encoder"]
+    encoder.update(pretrained=True, weights=str(tmp_path / "gone.pt"))
+    saved = {"recipe": captioner.recipe, "state_dict": captioner.state_dict()}
+    again = build.model_of(build.config_of(saved), saved)
+    for key, value in captioner.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
