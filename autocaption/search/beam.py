@@ -51,15 +51,17 @@ class BeamSearch:
             logp_RV[:, self.forbidden] = -torch.inf
             V = logp_RV.shape[-1]
             total_BC = (live_scores_BK.unsqueeze(-1) + logp_RV.view(B, K, V)).flatten(1)
-            # At most K of the candidates end, one a beam, so 2 K always leave K to go on with.
+            # At most K of the candidates end, one a beam, so 2 K always leave K to go on with. An
+            # ending counts if it is among the best K: so a beam of one is greedy search.
             scores_BC, places_BC = total_BC.topk(min(2 * K, K * V))
             beams_BC, tokens_BC = places_BC // V, places_BC % V
             captions_BCT = _take(live_BKT, beams_BC)
             captions_BCT[:, :, t] = tokens_BC
             ended_BC = tokens_BC == EOS
 
-            ended_scores_BC = scores_BC.masked_fill(~ended_BC, -torch.inf) / self._length(t + 1)
-            pool = _best(pool, Captions(captions_BCT, ended_scores_BC), K)
+            ended_scores_BK = scores_BC[:, :K].masked_fill(~ended_BC[:, :K], -torch.inf)
+            ended = Captions(captions_BCT[:, :K], ended_scores_BK / self._length(t + 1))
+            pool = _best(pool, ended, K)
             live_scores_BK, order_BK = scores_BC.masked_fill(ended_BC, -torch.inf).topk(K)
             live_BKT = _take(captions_BCT, order_BK)
             if not self._can_improve(live_scores_BK, pool, t + 1).any():

@@ -154,7 +154,6 @@ def test_greedy_takes_the_likeliest_word(seed, max_length):
         assert (tokens, score) == (expected, pytest.approx(total, abs=1e-4))
 
 
-@pytest.mark.xfail(strict=True, reason="an <eos> that is only second best ends a caption")
 @pytest.mark.parametrize("make", [Markov, Network])
 def test_a_beam_of_one_is_greedy(make):
     for seed in range(20):
