@@ -87,15 +87,24 @@ def with_overrides(
     old: dict = OmegaConf.to_container(base, resolve=False)  # type: ignore[assignment]
     merged = {**new, **{key: old[key] for key in keys or old}}
     for change in changes:
-        *parents, last = change.key_or_group.replace("/", ".").split(".")
-        from_node, to_node = new, merged
-        for name in parents:
-            from_node, to_node = from_node.get(name, {}), to_node.setdefault(name, {})
-        if change.is_delete():
-            to_node.pop(last, None)
-        else:
-            to_node[last] = from_node[last]
+        _copy(new, merged, change.key_or_group.replace("/", ".").split("."), change.is_delete())
     return OmegaConf.create(merged)
+
+
+def _copy(source: dict, target: dict, path: list[str], delete: bool) -> None:
+    """Bring the value at a path of nested dicts and lists from one to the other, or delete it there."""
+    from_node: Any = source
+    to_node: Any = target
+    for name in path[:-1]:
+        if isinstance(to_node, list):
+            from_node, to_node = from_node[int(name)], to_node[int(name)]
+        else:
+            from_node, to_node = from_node.get(name, {}), to_node.setdefault(name, {})
+    last: Any = int(path[-1]) if isinstance(to_node, list) else path[-1]
+    if not delete:
+        to_node[last] = from_node[last]
+    elif isinstance(to_node, list) or last in to_node:
+        del to_node[last]
 
 
 def trainer(config: DictConfig) -> pl.Trainer:

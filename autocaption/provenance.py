@@ -26,6 +26,7 @@ PACKAGES = (
 )
 _SECRET = re.compile(r"(^|[_.-])(api_?key|password|passwd|secret|token|credentials?)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
+_NAMED = re.compile(r"([\w.-]+)\s*:(?!//)\s*[^,}\]]+")  # key: value within an argument's dict
 HIDDEN = "<hidden>"
 
 
@@ -66,7 +67,8 @@ def without_secrets(value: Any, key: str = "") -> Any:
     Hidden are values whose key ends in such a word, and the password within any URL.
     """
     if isinstance(value, dict):
-        return {name: without_secrets(part, str(name)) for name, part in value.items()}
+        inherited = key if _SECRET.search(key) else ""  # all within a secret is secret
+        return {name: without_secrets(part, inherited or str(name)) for name, part in value.items()}
     if isinstance(value, list):
         return [without_secrets(part, key) for part in value]
     if _SECRET.search(key) and value is not None:
@@ -81,7 +83,12 @@ def command_line() -> list[str]:
 
 def _hide_argument(argument: str) -> str:
     key, equals, value = argument.partition("=")
-    return key + equals + without_secrets(value, key) if equals else argument
+    if not equals:
+        return argument
+    value = _NAMED.sub(
+        lambda found: found[0] if not _SECRET.search(found[1]) else f"{found[1]}: {HIDDEN}", value
+    )
+    return key + equals + without_secrets(value, key)
 
 
 def _version(package: str) -> str | None:

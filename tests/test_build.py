@@ -124,7 +124,6 @@ def test_only_what_defines_the_model_is_the_checkpoint_s(base):
     assert after["trainer"]["max_epochs"] != 99
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="with_overrides walks through dicts only")
 def test_a_value_in_a_list(base):
     after = changed(base, "metrics.metrics.0.n_gram=2")
     assert after["metrics"]["metrics"][0]["n_gram"] == 2

@@ -39,7 +39,7 @@ class TokenTable:
         has_BN = slots_N < counts_B[:, None]
         caption_BN = np.where(has_BN, self._first[images_B][:, None] + slots_N, 0)
         start_BN = self._starts[caption_BN]
-        length_BN = np.where(has_BN, self._starts[caption_BN + 1] - start_BN, 0)
+        length_BN = np.where(has_BN, self._starts[caption_BN + has_BN] - start_BN, 0)
         time_T = np.arange(length_BN.max(initial=0))
         real_BNT = time_T < length_BN[..., None]
         place_BNT = np.where(real_BNT, start_BN[..., None] + time_T, 0)

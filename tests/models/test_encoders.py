@@ -169,14 +169,13 @@ def test_without_a_network_the_way_out_is_named(encoder, monkeypatch):
     assert CONFIGS[encoder].get("name", encoder) in refusal(encoder, None)
 
 
-not_caught = pytest.mark.xfail(strict=True, reason="weights.py lets these through")
 CONTENTS = {
     "no torch file": b"no weights\n",
     "broken zip": b"PK\x03\x04 weights",
-    "empty": pytest.param(b"", marks=not_caught),  # EOFError without words
-    "text": pytest.param(b"hello weights\n", marks=not_caught),  # KeyError
-    "letters": pytest.param(b"rgb weights\n", marks=not_caught),  # IndexError
-    "half a number": pytest.param(b"j", marks=not_caught),  # struct.error
+    "empty": b"",  # EOFError without words
+    "text": b"hello weights\n",  # KeyError
+    "letters": b"rgb weights\n",  # IndexError
+    "half a number": b"j",  # struct.error
 }
 
 

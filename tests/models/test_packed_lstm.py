@@ -68,7 +68,6 @@ def test_dropout_between_layers_in_training_only(layers):
     assert torch.equal(lstm(module.eval(), x_ME, [2, 1], h_LRD, c_LRD), expected_MD)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="torch wants states of the rows with tokens only")
 def test_rows_without_tokens_off_the_cpu():
     # The meta device takes the path of a GPU, shape checks included.
     module, x_ME, h_LRD, c_LRD = (part.to("meta") for part in make(2, 4, 5))

@@ -69,23 +69,23 @@ class Flickr8k:
 
 def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
     """Parse lines of `name.jpg#k<TAB>caption` into the captions of each file, in order of k."""
-    captions: dict[str, list[str]] = defaultdict(list)
+    captions: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for number, line in enumerate(_lines(file), start=1):
         if not line.strip():
             continue
         key, tab, caption = line.partition("\t")
-        name, mark, _ = key.partition("#")
-        if not (tab and mark and caption.strip()):
+        name, _, k = key.partition("#")
+        if not (tab and k.isdecimal() and caption.strip()):
             raise UserError(f"{file}, line {number}: expected 'name.jpg#k<TAB>caption', found {line[:60]!r}")
-        captions[name].append(caption)
+        captions[name].append((int(k), caption))
     if not captions:
         raise UserError(f"no captions in {file}: the file is empty; restore the original")
-    return {name: tuple(texts) for name, texts in captions.items()}
+    return {name: tuple(text for _, text in sorted(texts)) for name, texts in captions.items()}
 
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise UserError(f"file not found: {file}; it belongs to Flickr8k's text archive") from None
     except (OSError, UnicodeDecodeError) as error:

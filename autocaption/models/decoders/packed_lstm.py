@@ -93,7 +93,9 @@ def lstm(module: torch.nn.LSTM, x_ME: Tensor, rows_T: list[int], h_LRD: Tensor, 
         h_LRD: the hidden states of L layers before the first input; c_LRD the cell states.
     """
     if x_ME.device.type != "cpu":
-        packed, _ = module(PackedSequence(x_ME, torch.tensor(rows_T)), (h_LRD, c_LRD))
+        rows = rows_T[0]  # torch wants no states of rows without a token
+        start = (h_LRD[:, :rows].contiguous(), c_LRD[:, :rows].contiguous())
+        packed, _ = module(PackedSequence(x_ME, torch.tensor(rows_T)), start)
         return packed.data
     dropout = module.dropout if module.training else 0.0
     for layer in range(module.num_layers):

@@ -1,6 +1,5 @@
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import nn
@@ -41,7 +40,7 @@ def pretrained(
         backbone.load_state_dict(state)
     except FileNotFoundError:
         raise UserError(f"file not found: model.encoder.weights={path}") from None
-    except (OSError, RuntimeError, EOFError, UnpicklingError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # what is no pickle at all ends torch's reader in a dozen ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"model.encoder.weights={path} does not hold weights of {name}: {reason}") from None
     return backbone
