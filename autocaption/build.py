@@ -130,7 +130,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
     data = config.data
     evaluation = CenterCrop(encoder.image_size, data.crop)
-    training = RandomCropFlip(encoder.image_size, data.crop) if data.augment else evaluation
+    training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
     on_gpu = config.trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
     features = {
         None: lambda: None,

@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -15,9 +15,22 @@ class _Rate(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:.0f}/s")
 
 
-def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Pass items on, with a progress bar (count, rate, time left) where there is a terminal."""
+def track(
+    items: Iterable[T], what: str, total: int, size: Callable[[T], int] = lambda item: 1, done: int = 0
+) -> Iterator[T]:
+    """Pass items on, with a progress bar (count, rate, time left) where there is a terminal.
+
+    Args:
+        items: are counted when the next one is asked for.
+        what: is done with them.
+        total: of their sizes, those done before included.
+        size: what an item counts for.
+        done: before the first item.
+    """
     console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeLeft())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield from progress.track(items, total=total, description=what)
+        task = progress.add_task(what, total=total, completed=done)
+        for item in items:
+            yield item
+            progress.advance(task, size(item))

@@ -87,7 +87,7 @@ def test_a_choice_within_a_group_leaves_the_rest_of_it(base):
 def test_another_root_reaches_all_that_hangs_on_it(base):
     config = build.with_overrides(base, composed("data.root=/new"), ["data.root=/new"])
     assert config.data.root == config.data.source.root == "/new"
-    assert config.data.crop == 0.875  # of the checkpoint's data set, not of the default one
+    assert config.data.augment_crop == 0.875  # of the checkpoint's data set, not of the default one
     assert changed(base, "data.root=/new")["data"]["source"]["root"] == "${data.root}"
 
 

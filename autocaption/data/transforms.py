@@ -1,14 +1,14 @@
+import random
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
 
 class Transform(Protocol):
-    """Picture to uint8 (3, size, size). Its `repr` is its identity: it names all that it does."""
+    """Picture to uint8 (3, size, size), in any thread. Its `repr` is its identity: it names all it does."""
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """The transformed picture; whatever is left to chance is drawn from the seed."""
@@ -36,10 +36,12 @@ class RandomCropFlip:
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """A random view of the picture."""
-        steps = v2.Compose([v2.RandomCrop(self.size), v2.RandomHorizontalFlip()])
-        with torch.random.fork_rng(devices=[]):  # v2 draws from the global generator only
-            torch.manual_seed(seed)
-            return steps(_resized(picture, self.size, self.crop))
+        draw = random.Random(seed)  # v2's own random transforms draw from torch's global generator
+        picture_CHW = _resized(picture, self.size, self.crop)
+        *_, height, width = picture_CHW.shape
+        top, left = draw.randint(0, height - self.size), draw.randint(0, width - self.size)
+        view_CHW = v2.functional.crop(picture_CHW, top, left, self.size, self.size)
+        return v2.functional.horizontal_flip(view_CHW) if draw.random() < 0.5 else view_CHW
 
 
 def _resized(picture: Image.Image, size: int, crop: float) -> Tensor:

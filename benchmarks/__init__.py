@@ -1,0 +1,1 @@
+"""How fast autocaption is, as ratios that any machine can check: `make bench`."""

@@ -1,0 +1,67 @@
+"""Data of Flickr8k's proportions without its files. Legend: B images, P places, D width."""
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from autocaption.data.source import SPLITS, CaptionedImage
+from autocaption.data.tokenizer import SPECIAL
+
+# How many of Flickr8k's 30,000 training captions have 1, 2, ... words, under tokenizer=words.
+LENGTHS = (
+    *(0, 15, 126, 346, 862, 1958, 2537, 2929, 3318, 3320, 3131, 2777, 2321, 1848, 1329, 976, 662, 513),
+    *(365, 204, 136, 110, 74, 52, 33, 20, 11, 7, 9, 4, 3, 1, 2, 0, 0, 1),
+)
+WORDS = 3486  # of them that occur three times or more
+FEATURE_DIM = 1280  # of EfficientNet-Lite
+
+
+class Generated:
+    """Images without a picture, with captions of random words and true lengths.
+
+    Args:
+        train: images of the training split; likewise `val` and `test`.
+        captions: an image.
+        seed: of lengths and words.
+    """
+
+    def __init__(self, train: int, val: int, test: int, captions: int, seed: int = 0) -> None:
+        self._counts = dict(zip(SPLITS, (train, val, test), strict=True))
+        self._captions, self._seed = captions, seed
+
+    def split(self, name: str) -> list[CaptionedImage]:
+        """The images of a split."""
+        random = np.random.default_rng([self._seed, SPLITS.index(name)])
+        count = self._counts[name] * self._captions
+        lengths = 1 + random.choice(len(LENGTHS), count, p=np.array(LENGTHS) / sum(LENGTHS))
+        words = iter(random.integers(WORDS, size=lengths.sum()).tolist())
+        texts = [" ".join(f"w{next(words)}" for _ in range(length)) for length in lengths]
+        return [
+            CaptionedImage(f"{name}-{i}", None, name, tuple(texts[i * self._captions :][: self._captions]))
+            for i in range(self._counts[name])
+        ]
+
+    def read(self, image: CaptionedImage) -> Image.Image:
+        """A picture of one colour, another for each image."""
+        shade = int(image.id.partition("-")[2]) % 256
+        return Image.new("RGB", (8, 8), (shade, 255 - shade, shade // 2))
+
+
+def vocabulary() -> list[str]:
+    """Every word that `Generated` says, after the special tokens."""
+    return [*SPECIAL, *(f"w{i}" for i in range(WORDS))]
+
+
+class Colours(nn.Module):
+    """Stands for a frozen encoder: features from a picture's first pixel, at no cost."""
+
+    image_size, out_dim = 8, FEATURE_DIM
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mix", torch.randn(3, FEATURE_DIM, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """memory_BPD, P = 1."""
+        return (images_BCHW[:, :, 0, 0].float() / 255 @ self.mix).unsqueeze(1)
