@@ -29,5 +29,8 @@ check: .venv/ready
 	$(INSTALL) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+bench: .venv/ready
+	$(BIN)/python -m benchmarks
+
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

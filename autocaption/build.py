@@ -113,8 +113,9 @@ def trainer(config: DictConfig) -> pl.Trainer:
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
     callbacks = list(instantiate(config.callbacks).values()) if config.callbacks else []
+    settings = OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "compile"])
     return instantiate(
-        config.trainer, logger=loggers, callbacks=callbacks, default_root_dir=config.run_dir, _convert_="all"
+        settings, logger=loggers, callbacks=callbacks, default_root_dir=config.run_dir, _convert_="all"
     )
 
 
@@ -163,9 +164,13 @@ def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer) -> Captio
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
         "vocabulary": tokenizer.vocabulary,
     }
+    decoder = instantiate(model.decoder, vocab_size=len(tokenizer.vocabulary), memory_dim=encoder.out_dim)
+    if config.trainer.compile:
+        encoder.compile()
+        decoder.compile(dynamic=True)  # no two batches have as many words
     return Captioner(
         encoder=encoder,
-        decoder=instantiate(model.decoder, vocab_size=len(tokenizer.vocabulary), memory_dim=encoder.out_dim),
+        decoder=decoder,
         loss=instantiate(model.loss),
         search=instantiate(config.search),
         tokenizer=tokenizer,

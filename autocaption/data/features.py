@@ -111,7 +111,7 @@ class FeatureCache:
     @torch.inference_mode()
     def _compute(self, partial: Path, views: "_Views") -> None:
         """Fill a folder, from where an earlier process left off."""
-        encoder = self.encoder.to(self.device).to(memory_format=torch.channels_last).eval()
+        encoder = self.encoder.to(self.device).eval()
         example_PD = self._encode(encoder, views[0].unsqueeze(0))[0]
         array = self._open(partial, (len(views.images), views.count, *example_PD.shape))
         rows = array.reshape(len(views), *example_PD.shape)

@@ -68,7 +68,8 @@ class LSTMDecoder(nn.Module):
         hidden_MD = lstm(self.lstm, self.dropout(self.embed(tokens_M)), rows_T, h_LRD, c_LRD)
         place_TR = order_R * T + torch.arange(T, device=tokens_RT.device)[:, None]
         hidden_SD = hidden_MD.new_zeros(B * N * T, hidden_MD.shape[-1])
-        return hidden_SD.index_copy(0, place_TR[real_TR], hidden_MD).view(B, N, T, -1)
+        hidden_SD[place_TR[real_TR]] = hidden_MD
+        return hidden_SD.view(B, N, T, -1)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden (..., D)."""

@@ -83,6 +83,7 @@ class _Layer(Function):
         return x_grad, dh_RD, dc_RD, grad_MG.T @ x_ME, grad_MG.T @ before_MD, grad_MG.sum(0), None
 
 
+@torch.compiler.disable  # a loop over as many steps as the longest caption has; products fill it
 def lstm(module: torch.nn.LSTM, x_ME: Tensor, rows_T: list[int], h_LRD: Tensor, c_LRD: Tensor) -> Tensor:
     """The last layer's hidden_MD of a packed batch that starts from given states.
 

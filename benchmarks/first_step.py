@@ -1,0 +1,14 @@
+import sys
+import time
+
+import pytorch_lightning as pl
+
+from benchmarks.memory import peak_megabytes
+
+
+class FirstStep(pl.Callback):
+    """Says when the first training step was done and with how much memory, on a line of its own."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == 1:
+            print(f"first step {time.time()} {peak_megabytes()}", file=sys.stderr)
