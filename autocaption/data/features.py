@@ -73,7 +73,7 @@ class FeatureCache:
 
     def get(
         self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int
-    ) -> np.ndarray:
+    ) -> np.memmap:
         """Features (images, views, P, D), memory-mapped; computed where they are not there yet.
 
         Args:

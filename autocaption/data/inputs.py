@@ -3,6 +3,7 @@
 Legend: C channels, H height, W width; P places, D width of the encoder's memory.
 """
 
+import mmap
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from autocaption.data.randomness import seed_of
 from autocaption.data.source import CaptionedImage, Source
 from autocaption.data.transforms import Transform
+
+HELD_AT_MOST = 2**27  # bytes of a memory map
 
 
 class Inputs(Protocol):
@@ -51,11 +54,18 @@ class Features:
 
     field = "features_BPD"
 
-    def __init__(self, stored: np.ndarray, seed: int) -> None:
+    def __init__(self, stored: np.memmap, seed: int) -> None:
         self.stored, self.seed = stored, seed
+        self._held = 0  # bytes read since the pages were last given back
 
     def __call__(self, epoch: int, position: int) -> Tensor:
         """float32 features_PD."""
         views = self.stored.shape[1]
         view = seed_of("view", self.seed, epoch, position) % views if views > 1 else 0
-        return torch.from_numpy(self.stored[position, view].astype(np.float32))
+        features_PD = self.stored[position, view]
+        self._held += features_PD.nbytes
+        if self._held > HELD_AT_MOST:
+            # Pages that were read count as this process's memory until they are given back.
+            self.stored._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            self._held = features_PD.nbytes
+        return torch.from_numpy(features_PD.astype(np.float32))
