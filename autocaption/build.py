@@ -113,7 +113,8 @@ def trainer(config: DictConfig) -> pl.Trainer:
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
     callbacks = list(instantiate(config.callbacks).values()) if config.callbacks else []
-    settings = OmegaConf.masked_copy(config.trainer, [key for key in config.trainer if key != "compile"])
+    settings: Any = OmegaConf.to_container(config.trainer, resolve=True)
+    del settings["compile"]  # is done to the model
     return instantiate(
         settings, logger=loggers, callbacks=callbacks, default_root_dir=config.run_dir, _convert_="all"
     )

@@ -155,6 +155,30 @@ def test_multirun_makes_a_folder_for_each(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("choice", ["fast", "overfit", "profile"])
+def test_debug(choice, tmp_path):
+    words = ("trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "logger=csv", "test=false")
+    done = run("train.py", *TINY, f"debug={choice}", *words, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    steps = {"fast": 2, "overfit": 1, "profile": 3}[choice]
+    saved = torch.load(only_run(tmp_path) / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == steps
+    assert bool(list(only_run(tmp_path).glob("*profile*.txt"))) == (choice == "profile")
+
+
+@pytest.mark.slow
+def test_compiled_training_is_training(tmp_path):
+    losses = []
+    for compiled in ("false", "true"):
+        cwd = tmp_path / compiled
+        cwd.mkdir()
+        words = ("model.decoder.dropout=0", f"trainer.compile={compiled}", "logger=csv", "test=false")
+        done = run("train.py", *TINY, *words, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        losses.append(read(only_run(cwd) / "metrics.json")["val/loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 def test_show_the_configuration_without_torch(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')")
     for words in (["--cfg", "job", "--resolve"], ["--help"]):

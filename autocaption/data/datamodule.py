@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 from autocaption.data.dataset import CaptionDataset
 from autocaption.data.features import FeatureCache
 from autocaption.data.inputs import Features, Inputs, Pictures
-from autocaption.data.samplers import EvaluationSampler, TrainingSampler
+from autocaption.data.samplers import InOrder, TrainingSampler
 from autocaption.data.source import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
 from autocaption.data.tokenizer import Tokenizer
@@ -92,8 +92,13 @@ class CaptionDataModule(pl.LightningDataModule):
         self.source.read(image)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled by (seed, epoch); every rank gets equally many images."""
+        """Shuffled by (seed, epoch); every rank gets equally many images.
+
+        In order under `trainer.overfit_batches`, which means the same batches every epoch.
+        """
         dataset = self._dataset("train", training=True)
+        if getattr(self.trainer, "overfit_batches", 0):
+            return self._loader(dataset, InOrder(len(dataset), *self._place()))
         return self._loader(dataset, TrainingSampler(len(dataset), self.seed, *self._place()))
 
     def val_dataloader(self) -> DataLoader:
@@ -106,7 +111,7 @@ class CaptionDataModule(pl.LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> DataLoader:
         dataset = self._dataset(split, training=False)
-        return self._loader(dataset, EvaluationSampler(len(dataset), *self._place()))
+        return self._loader(dataset, InOrder(len(dataset), *self._place()))
 
     def _place(self) -> tuple[int, int]:
         """(rank, number of ranks) of this process."""

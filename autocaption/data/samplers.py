@@ -1,7 +1,8 @@
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 
 from autocaption.data.randomness import seed_of
 
@@ -35,17 +36,19 @@ class TrainingSampler(Sampler[Key]):
             yield self.epoch, order[(turn * self.world + self.rank) % self.size]
 
 
-class EvaluationSampler(Sampler[Key]):
-    """Every image once, over all ranks together.
+class InOrder(SequentialSampler):
+    """Every image once, in order, over all ranks together.
 
     torch's DistributedSampler repeats images to fill up the last batch, which changes every metric.
+    A SequentialSampler, since Lightning's `overfit_batches` would replace any other.
     """
 
     def __init__(self, size: int, rank: int = 0, world: int = 1) -> None:
         self.positions = range(rank, size, world)
+        super().__init__(self.positions)
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[Any]:
         return ((0, position) for position in self.positions)

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autocaption.data.samplers import EvaluationSampler, TrainingSampler
+from autocaption.data.samplers import InOrder, TrainingSampler
 
 SIZES = st.integers(1, 60)
 WORLDS = st.integers(1, 7)
@@ -58,7 +58,7 @@ def test_ranks_share_one_permutation_equally(size, seed, epoch, world):
 
 @given(st.integers(0, 60), WORLDS)
 def test_evaluation_takes_every_image_once(size, world):
-    samplers = [EvaluationSampler(size, rank, world) for rank in range(world)]
+    samplers = [InOrder(size, rank, world) for rank in range(world)]
     keys = [key for sampler in samplers for key in sampler]
     assert sorted(keys) == [(0, position) for position in range(size)]
     assert sum(map(len, samplers)) == size
@@ -66,4 +66,4 @@ def test_evaluation_takes_every_image_once(size, world):
 
 
 def test_evaluation_on_one_device_keeps_the_order():
-    assert list(EvaluationSampler(4)) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert list(InOrder(4)) == [(0, 0), (0, 1), (0, 2), (0, 3)]
