@@ -16,6 +16,7 @@ from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
 from autocaption.errors import UserError
 from autocaption.models.captioner import RECIPE, Captioner
+from autocaption.precision import fastest_precision
 from autocaption.provenance import without_secrets
 
 # What a checkpoint decides about a model, unless the command line says otherwise.
@@ -115,6 +116,8 @@ def trainer(config: DictConfig) -> pl.Trainer:
     callbacks = list(instantiate(config.callbacks).values()) if config.callbacks else []
     settings: Any = OmegaConf.to_container(config.trainer, resolve=True)
     del settings["compile"]  # is done to the model
+    if settings["precision"] == "auto":
+        settings["precision"] = fastest_precision(settings["accelerator"])
     return instantiate(
         settings, logger=loggers, callbacks=callbacks, default_root_dir=config.run_dir, _convert_="all"
     )

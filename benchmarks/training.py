@@ -37,6 +37,7 @@ def experiment(folder: str, images: int, *changes: str):
                 f"data.batch_size={IMAGES}",
                 f"run_dir={folder}",
                 "logger=csv",
+                "trainer.precision=32-true",
                 *changes,
             ],
         )

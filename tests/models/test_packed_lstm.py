@@ -40,6 +40,21 @@ def test_output_and_gradients_equal_torch(rows_T, layers, empty, seed):
     torch.testing.assert_close(grads, expected, atol=1e-12, rtol=1e-9)
 
 
+def test_bfloat16_products_are_near():
+    rows_T = [4, 4, 3, 1]
+    module, *inputs = (part.float() for part in make(2, 4, sum(rows_T)))
+    inputs = [part.detach().requires_grad_() for part in inputs]
+    everything = (*inputs, *module.parameters())
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            hidden_MD = lstm(module, inputs[0], rows_T, *inputs[1:])
+        assert hidden_MD.dtype == torch.float32
+        results.append([hidden_MD, *torch.autograd.grad(hidden_MD.square().sum(), everything)])
+    torch.testing.assert_close(results[1], results[0], atol=0.05, rtol=0.05)
+    assert not torch.equal(results[0][0], results[1][0])
+
+
 def test_gradcheck():
     rows_T = [3, 2, 2]
     module, *inputs = make(2, 3, sum(rows_T))

@@ -3,7 +3,8 @@
 torch's own packed LSTM on a CPU takes a `narrow` of the whole input at every time step, and the
 gradient of each is a zero-filled copy of the whole, so its cost grows with the square of the
 length. Here the products with the inputs are one GEMM for all time steps, forward and backward, and
-so are both weight gradients; only the recurrent products are left in the loop.
+so are both weight gradients; only the recurrent products are left in the loop. Under autocast the
+products take bf16 operands and all else stays fp32.
 
 Legend: M packed tokens (time-major; of each time step those of the rows still going), T time, R rows
 (longest first), D width, E width of the input, G = 4 D gates in torch's order (i, f, g, o).
@@ -20,7 +21,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 class _Layer(Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any,
         x_ME: Tensor,
@@ -30,16 +30,22 @@ class _Layer(Function):
         w_hh_GD: Tensor,
         bias_G: Tensor,
         rows_T: list[int],
+        dtype: torch.dtype,
     ) -> Tensor:
         D = h0_RD.shape[1]
-        gates_MG = torch.addmm(bias_G, x_ME, w_ih_GE.T)
+        x_ME, w_ih_GE, w_hh_GD = x_ME.to(dtype), w_ih_GE.to(dtype), w_hh_GD.to(dtype)
+        gates_MG = (x_ME @ w_ih_GE.T).to(bias_G.dtype).add_(bias_G)
         before_MD = gates_MG.new_empty(len(x_ME), D)  # the hidden state that each token meets
         cell_MD, tanh_MD, hidden_MD = (torch.empty_like(before_MD) for _ in range(3))
         h, c = h0_RD, c0_RD
         for at, rows in _slices(rows_T):
             h, c = h[:rows], c[:rows]
             before_MD[at] = h
-            gates = gates_MG[at].addmm_(h, w_hh_GD.T)
+            gates = gates_MG[at]
+            if dtype == gates.dtype:
+                gates.addmm_(h, w_hh_GD.T)
+            else:
+                gates += h.to(dtype) @ w_hh_GD.T
             gates[:, : 2 * D].sigmoid_()
             gates[:, 2 * D : 3 * D].tanh_()
             gates[:, 3 * D :].sigmoid_()
@@ -47,11 +53,10 @@ class _Layer(Function):
             c = torch.mul(f, c, out=cell_MD[at]).addcmul_(i, g)
             h = torch.mul(o, torch.tanh(c, out=tanh_MD[at]), out=hidden_MD[at])
         ctx.save_for_backward(x_ME, c0_RD, w_ih_GE, w_hh_GD, gates_MG, before_MD, cell_MD, tanh_MD)
-        ctx.rows_T = rows_T
+        ctx.rows_T, ctx.dtype = rows_T, dtype
         return hidden_MD
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_ME, c0_RD, w_ih_GE, w_hh_GD, gates_MG, before_MD, cell_MD, tanh_MD = ctx.saved_tensors
         (hidden_grad_MD,) = grads
@@ -78,9 +83,14 @@ class _Layer(Function):
             torch.mul(dh, tanh_MD[at], out=grad[:, 3 * D :])
             grad *= slope_MG[at]
             dc *= f
-            torch.mm(grad, w_hh_GD, out=dh)
-        x_grad = grad_MG @ w_ih_GE if ctx.needs_input_grad[0] else None
-        return x_grad, dh_RD, dc_RD, grad_MG.T @ x_ME, grad_MG.T @ before_MD, grad_MG.sum(0), None
+            dh.copy_(grad.to(ctx.dtype) @ w_hh_GD)
+        bias_grad_G = grad_MG.sum(0)
+        grad_MG = grad_MG.to(ctx.dtype)
+        x_grad, *weight_grads = (
+            product.to(bias_grad_G.dtype)
+            for product in (grad_MG @ w_ih_GE, grad_MG.T @ x_ME, grad_MG.T @ before_MD.to(ctx.dtype))
+        )
+        return x_grad, dh_RD, dc_RD, *weight_grads, bias_grad_G, None, None
 
 
 @torch.compiler.disable  # a loop over as many steps as the longest caption has; products fill it
@@ -99,11 +109,15 @@ def lstm(module: torch.nn.LSTM, x_ME: Tensor, rows_T: list[int], h_LRD: Tensor, 
         packed, _ = module(PackedSequence(x_ME, torch.tensor(rows_T)), start)
         return packed.data
     dropout = module.dropout if module.training else 0.0
-    for layer in range(module.num_layers):
-        if layer and dropout:
-            x_ME = torch.nn.functional.dropout(x_ME, dropout)
-        w_ih, w_hh, b_ih, b_hh = (getattr(module, f"{name}_l{layer}") for name in _WEIGHTS)
-        x_ME = _Layer.apply(x_ME, h_LRD[layer], c_LRD[layer], w_ih, w_hh, b_ih + b_hh, rows_T)
+    parameter_dtype: Any = module.weight_ih_l0.dtype
+    x_ME, h_LRD, c_LRD = (part.to(parameter_dtype) for part in (x_ME, h_LRD, c_LRD))
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else parameter_dtype
+    with torch.autocast("cpu", enabled=False):
+        for layer in range(module.num_layers):
+            if layer and dropout:
+                x_ME = torch.nn.functional.dropout(x_ME, dropout)
+            w_ih, w_hh, b_ih, b_hh = (getattr(module, f"{name}_l{layer}") for name in _WEIGHTS)
+            x_ME = _Layer.apply(x_ME, h_LRD[layer], c_LRD[layer], w_ih, w_hh, b_ih + b_hh, rows_T, dtype)
     return x_ME
 
 

@@ -1,0 +1,18 @@
+import torch
+
+
+def fastest_precision(accelerator: str) -> str:
+    """`bf16-mixed` where the hardware multiplies bf16, else `32-true`: what `trainer.precision=auto` means.
+
+    Processors without such instructions emulate them, which takes longer than fp32.
+
+    Args:
+        accelerator: as in `trainer.accelerator`.
+    """
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if accelerator in ("cpu", "auto") and hasattr(torch.cpu, "get_capabilities"):  # torch 2.12
+        able = torch.cpu.get_capabilities()
+        if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+            return "bf16-mixed"
+    return "32-true"
