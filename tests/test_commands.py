@@ -166,6 +166,11 @@ def test_debug(choice, tmp_path):
     assert bool(list(only_run(tmp_path).glob("*profile*.txt"))) == (choice == "profile")
 
 
+def test_bfloat16(tmp_path):
+    done = run("train.py", *TINY, "trainer.precision=bf16-mixed", "logger=csv", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.slow
 def test_compiled_training_is_training(tmp_path):
     losses = []

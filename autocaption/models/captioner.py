@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.precision import Precision
+from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from torch import Tensor, nn
 from torchmetrics import MetricCollection, SumMetric
 
@@ -134,6 +136,20 @@ class Captioner(pl.LightningModule):
         except (TypeError, ValueError) as error:
             raise UserError(f"optimizer or schedule refuses its configuration: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip as the Trainer is told to, with a fused optimizer too.
+
+        Lightning refuses that under autocast, since a scaler's gradients must not be clipped before
+        the optimizer unscales them; bf16 has no scaler.
+        """
+        plugin = self.trainer.precision_plugin
+        if getattr(plugin, "scaler", None) is not None:
+            return super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        algorithm = gradient_clip_algorithm or GradClipAlgorithmType.NORM
+        return Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the recipe, so that a checkpoint is enough, alone, to caption an image, and its figures."""
