@@ -15,15 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from autocaption.data.tokenizer import BOS, EOS, PAD
 
 FILES = sorted((Path(__file__).parents[2] / "conf/model/decoder").glob("*.yaml"))
-SMALL = {
-    "embed_dim": 16,
-    "hidden_dim": 16,
-    "dim": 16,
-    "heads": 2,
-    "feedforward": 32,
-    "dropout": 0.0,
-    "memory_dropout": 0.0,
-}
+SMALL = {"embed_dim": 16, "hidden_dim": 16, "dropout": 0.0}
 V, P, D = 12, 4, 6
 DOUBLE = torch.float64
 
