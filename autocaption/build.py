@@ -108,14 +108,16 @@ def _copy(source: dict, target: dict, path: list[str], delete: bool) -> None:
         del to_node[last]
 
 
-def trainer(config: DictConfig) -> pl.Trainer:
-    """The Trainer with the loggers and callbacks of the configuration."""
+def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
+    """The Trainer with the loggers and callbacks of the configuration, for a model that it may compile."""
     loggers = list(instantiate(config.logger).values()) if config.logger else []
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
     callbacks = list(instantiate(config.callbacks).values()) if config.callbacks else []
     settings: Any = OmegaConf.to_container(config.trainer, resolve=True)
-    del settings["compile"]  # is done to the model
+    if settings.pop("compile", False):
+        captioner.encoder.compile()  # type: ignore[attr-defined]
+        captioner.decoder.compile(dynamic=True)  # type: ignore[attr-defined]  # lengths vary
     if settings["precision"] == "auto":
         settings["precision"] = fastest_precision(settings["accelerator"])
     return instantiate(
@@ -168,13 +170,9 @@ def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer) -> Captio
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
         "vocabulary": tokenizer.vocabulary,
     }
-    decoder = instantiate(model.decoder, vocab_size=len(tokenizer.vocabulary), memory_dim=encoder.out_dim)
-    if config.trainer.compile:
-        encoder.compile()
-        decoder.compile(dynamic=True)  # no two batches have as many words
     return Captioner(
         encoder=encoder,
-        decoder=decoder,
+        decoder=instantiate(model.decoder, vocab_size=len(tokenizer.vocabulary), memory_dim=encoder.out_dim),
         loss=instantiate(model.loss),
         search=instantiate(config.search),
         tokenizer=tokenizer,

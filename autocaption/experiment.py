@@ -42,7 +42,7 @@ def train(config: DictConfig) -> float | None:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
     data.prepare("train", "val", *([data.split_of("test")] if config.test else []))
-    trainer = build.trainer(config)
+    trainer = build.trainer(config, captioner)
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
     figures = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_figures(trainer, "val")}
     keeper = trainer.checkpoint_callback
@@ -67,7 +67,7 @@ def evaluate(config: DictConfig) -> float | None:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data, captioner = build.from_checkpoint(config, saved)
     data.prepare(data.split_of("test"))
-    trainer = build.trainer(config)
+    trainer = build.trainer(config, captioner)
     trainer.test(captioner, data, verbose=False)
     figures = {
         "split": config.data.split,

@@ -39,7 +39,7 @@ def train(captions: int) -> tuple[float, float]:
         config = experiment(folder, captions // CAPTIONS, *changes)
         data, captioner = build.from_config(config)
         data.prepare("train", "val")
-        trainer, clock = build.trainer(config), Clock()
+        trainer, clock = build.trainer(config, captioner), Clock()
         trainer.callbacks.append(clock)
         trainer.fit(captioner, data)
     return clock.seconds / (STEPS * IMAGES * CAPTIONS) * 1e6, peak_megabytes()

@@ -125,7 +125,7 @@ def measure() -> dict[str, float]:
             a_pass_of(captioner, each_BPD, batch.tokens_BNT.flatten(0, 1).unsqueeze(1)),
         ]
         rounds = Rounds(others)
-        trainer = build.trainer(config)
+        trainer = build.trainer(config, captioner)
         trainer.callbacks.append(rounds)
         trainer.fit(captioner, data)
         slow = a_step_of(pictures, original, 1)()

@@ -139,7 +139,8 @@ def test_neither_configuration_is_changed(base):
 
 def test_a_trainer_gets_the_run_folder_and_what_is_configured(tmp_path):
     config = composed("logger=csv", "trainer.max_epochs=3", f"run_dir={tmp_path}")
-    trainer = build.trainer(config)
+    _, captioner = build.from_config(config)
+    trainer = build.trainer(config, captioner)
     assert (trainer.max_epochs, trainer.default_root_dir) == (3, str(tmp_path))
     assert [type(logger).__name__ for logger in trainer.loggers] == ["CSVLogger"]
     kept = {callback.filename for callback in trainer.checkpoint_callbacks}
