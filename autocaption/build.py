@@ -178,6 +178,7 @@ def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer) -> Captio
         tokenizer=tokenizer,
         metrics=instantiate(config.metrics),
         optimizer=instantiate(config.optimizer),
+        learning_rates=dict(config.learning_rates),
         schedule=instantiate(config.schedule),
         recipe=recipe,
     )

@@ -1,6 +1,6 @@
 """Legend: B images, N captions an image, T time, P places, D width, M real tokens, V vocabulary."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -14,6 +14,7 @@ from autocaption.data.batch import Batch
 from autocaption.data.tokenizer import PAD, Tokenizer
 from autocaption.errors import UserError
 from autocaption.models.loss import Loss
+from autocaption.models.parameter_groups import optimizer_of
 from autocaption.models.protocols import Decoder, Encoder
 from autocaption.search.captions import Captions
 
@@ -38,7 +39,8 @@ class Captioner(pl.LightningModule):
         search: (decoder, memory_BPD) to Captions.
         tokenizer: token ids to captions.
         metrics: of generated captions against references; cloned for val and test.
-        optimizer: parameters to optimizer.
+        optimizer: parameter groups to optimizer.
+        learning_rates: of parts of the model, as shares of the optimizer's (parameter_groups.py).
         schedule: (optimizer, total_steps) to a learning-rate schedule that is stepped every step.
         recipe: plain values from which the model can be built again (configuration, vocabulary);
             every checkpoint carries them.
@@ -53,13 +55,14 @@ class Captioner(pl.LightningModule):
         tokenizer: Tokenizer,
         metrics: MetricCollection,
         optimizer: Callable[..., torch.optim.Optimizer],
+        learning_rates: Mapping[str, float],
         schedule: Callable[..., Any],
         recipe: dict[str, Any],
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.loss = encoder, decoder, loss
         self.search, self.tokenizer, self.recipe = search, tokenizer, recipe
-        self.optimizer, self.schedule = optimizer, schedule
+        self.optimizer, self.learning_rates, self.schedule = optimizer, learning_rates, schedule
         stages = ("val", "test")
         self.metrics: Any = nn.ModuleDict({stage: metrics.clone() for stage in stages})
         # Two sums, since MeanMetric(nan_strategy="disable") forgets its weights (torchmetrics 1.9).
@@ -78,8 +81,9 @@ class Captioner(pl.LightningModule):
         targets_BNT = tokens_BNT[..., 1:]
         real_BNT = targets_BNT != PAD
         inputs_BNT = tokens_BNT[..., :-1] * real_BNT  # <eos> is no input (<pad> is 0)
-        hidden_BNTD = self.decoder(memory_BPD, inputs_BNT)
-        return self.loss(self.decoder.head(hidden_BNTD[real_BNT]), targets_BNT[real_BNT]), real_BNT.sum()
+        hidden_BNTD, penalty = self.decoder(memory_BPD, inputs_BNT)
+        loss = self.loss(self.decoder.head(hidden_BNTD[real_BNT]), targets_BNT[real_BNT])
+        return loss._replace(objective=loss.objective + penalty), real_BNT.sum()
 
     def caption(self, memory_BPD: Tensor) -> list[str]:
         """The best caption of each image."""
@@ -131,7 +135,7 @@ class Captioner(pl.LightningModule):
         """The optimizer over what is trainable, and its schedule per step."""
         steps = int(self.trainer.estimated_stepping_batches)
         try:
-            optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+            optimizer = optimizer_of(self, self.optimizer, self.learning_rates)
             schedule = self.schedule(optimizer, total_steps=steps)
         except (TypeError, ValueError) as error:
             raise UserError(f"optimizer or schedule refuses its configuration: {error}") from error

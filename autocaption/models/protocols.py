@@ -1,10 +1,10 @@
 """What encoders and decoders promise; a class needs no base but torch's Module.
 
-Legend: B images, N captions an image, T time, P places, D width, V vocabulary; R rows, which are B
-images or B x K beams.
+Legend: B images, N captions an image, K beams or samples an image, T time, P places, D width,
+V vocabulary; R rows of a search, B x K, those of an image side by side.
 """
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -25,24 +25,62 @@ class Encoder(Protocol):
         ...
 
 
+class Decoded(NamedTuple):
+    """What a decoder makes of a batch in training.
+
+    Attributes:
+        hidden_BNTD: after each input token (the first is <bos>); undefined at <pad>.
+        penalty: in nats a real token, what the decoder adds to the objective for its own sake
+            (never to the nll); 0 for nothing.
+    """
+
+    hidden_BNTD: Tensor
+    penalty: Tensor | float = 0.0
+
+
+class State(NamedTuple):
+    """Where a search stands: pytrees of tensors that search reorders without knowing them.
+
+    Attributes:
+        rows: the R rows' own, row first.
+        images: what all rows of an image share, image first; it is never copied to its rows. Row r
+            belongs to image r // (R / B).
+    """
+
+    rows: Any
+    images: Any
+
+
 class Decoder(Protocol):
     """Memory to words, in parallel for training and word by word for search.
 
     `step` repeated gives what `head(forward)` gives.
     """
 
-    def __call__(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Tensor:
-        """hidden_BNTD after each input token (the first is <bos>); undefined at <pad>."""
+    def __call__(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
+        """The hidden state after each input token."""
         ...
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden (..., D): apart, so that it is done for real tokens only."""
         ...
 
-    def init_state(self, memory_BPD: Tensor) -> Any:
-        """The state before <bos>: a pytree of batch-first tensors, which search can reorder."""
+    def init_state(self, memory_BPD: Tensor) -> State:
+        """The state before <bos>, with one row an image."""
         ...
 
-    def step(self, tokens_R: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word after these tokens, and the state with them."""
+        ...
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A decoder that can show where it looks."""
+
+    def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
+        """weights_BTP of the places for the word after each token of one caption an image.
+
+        The first token is <bos>. The weights of a token sum to 1; at <pad> they are 0.
+        """
         ...

@@ -1,14 +1,12 @@
 """Legend: B images, K beams, C candidates, T time, P places, D width, V vocabulary."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from autocaption.data.tokenizer import BOS, EOS
 from autocaption.models.protocols import Decoder
 from autocaption.search.captions import Captions, forbidden
+from autocaption.search.state import expand, reorder
 
 
 class BeamSearch:
@@ -38,7 +36,7 @@ class BeamSearch:
         """The K best captions of each image, best first."""
         B, K, T, device = len(memory_BPD), self.beam_size, self.max_length, memory_BPD.device
         rows_BK = torch.arange(B * K, device=device).view(B, K)
-        state = _select(decoder.init_state(memory_BPD), rows_BK.flatten() // K)
+        state = expand(decoder.init_state(memory_BPD), K)
         tokens_BK = torch.full((B, K), BOS, device=device)
         live_BKT = torch.zeros(B, K, T, dtype=torch.long, device=device)  # zero is <pad>
         live_scores_BK = torch.full((B, K), -torch.inf, device=device)
@@ -68,7 +66,7 @@ class BeamSearch:
                 break
             tokens_BK = tokens_BC.gather(1, order_BK)
             source_BK = rows_BK[:, :1] + beams_BC.gather(1, order_BK)
-            state = _select(state, source_BK.flatten())
+            state = reorder(state, source_BK.flatten())
         else:
             pool = _best(pool, Captions(live_BKT, live_scores_BK / self._length(T)), K)
         return pool
@@ -94,8 +92,3 @@ def _best(a: Captions, b: Captions, k: int) -> Captions:
 def _take(captions_BCT: Tensor, order_BK: Tensor) -> Tensor:
     index = order_BK.unsqueeze(-1).expand(-1, -1, captions_BCT.shape[-1])
     return captions_BCT.gather(1, index)
-
-
-def _select(state: Any, rows_R: Tensor) -> Any:
-    """The rows of every tensor of a state."""
-    return tree_map(lambda tensor: tensor.index_select(0, rows_R), state)

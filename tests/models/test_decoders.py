@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.search.state import expand, narrow, reorder
 
 FILES = sorted((Path(__file__).parents[2] / "conf/model/decoder").glob("*.yaml"))
-SMALL = {"embed_dim": 16, "hidden_dim": 16, "dropout": 0.0}
+SMALL = {"embed_dim": 16, "hidden_dim": 16, "attention_dim": 12, "width": 16, "heads": 2, "dropout": 0.0}
 V, P, D = 12, 4, 6
 DOUBLE = torch.float64
 
@@ -61,17 +62,17 @@ def stepped(decoder, state, tokens_RT):
     return torch.stack(logits, 1), state
 
 
-def states(decoder, memory_BPD, rows_R):
-    return tree_map(lambda part: part.index_select(0, rows_R), decoder.init_state(memory_BPD))
+def hidden(decoder, memory_BPD, tokens_BNT):
+    return decoder(memory_BPD, tokens_BNT).hidden_BNTD
 
 
 @torch.no_grad()
 def test_step_repeated_equals_forward(make, memory_BPD, tokens_BNT):
     decoder = make().to(DOUBLE).eval()
     B, N, T = tokens_BNT.shape
-    hidden_BNTD = decoder(memory_BPD, tokens_BNT)
+    hidden_BNTD = hidden(decoder, memory_BPD, tokens_BNT)
     assert hidden_BNTD.shape[:3] == (B, N, T)
-    state = states(decoder, memory_BPD, torch.arange(B).repeat_interleave(N))
+    state = expand(decoder.init_state(memory_BPD), N)
     logits_RTV, _ = stepped(decoder, state, tokens_BNT.flatten(0, 1))
     real_BNT = tokens_BNT != PAD
     expected_MV = logits_RTV.view(B, N, T, V)[real_BNT]
@@ -81,19 +82,22 @@ def test_step_repeated_equals_forward(make, memory_BPD, tokens_BNT):
 @torch.no_grad()
 def test_state_can_be_reordered(make, memory_BPD):
     decoder = make().to(DOUBLE).eval()
-    first_RT, then_RT = torch.randint(EOS, V, (2, 3, 2))
-    order_R = torch.tensor([2, 0, 0, 1])
-    logits_RTV, _ = stepped(decoder, decoder.init_state(memory_BPD), torch.cat([first_RT, then_RT], 1))
-    _, state = stepped(decoder, decoder.init_state(memory_BPD), first_RT)
-    assert all(len(part) == 3 for part in tree_leaves(state))
-    state = tree_map(lambda part: part.index_select(0, order_R), state)
-    reordered_RTV, _ = stepped(decoder, state, then_RT[order_R])
-    torch.testing.assert_close(reordered_RTV, logits_RTV[order_R, 2:], atol=1e-9, rtol=0)
+    first_RT, then_RT = torch.randint(EOS, V, (2, 6, 2))  # two rows an image
+    order_R, images_B = torch.tensor([1, 1, 2, 3, 5, 4]), torch.tensor([2, 0])
+    begun = expand(decoder.init_state(memory_BPD), 2)
+    assert all(len(part) == 6 for part in tree_leaves(begun.rows))
+    assert all(len(part) == 3 for part in tree_leaves(begun.images))
+    logits_RTV, _ = stepped(decoder, begun, torch.cat([first_RT[order_R], then_RT], 1))
+    _, state = stepped(decoder, begun, first_RT)
+    kept_R = torch.tensor([4, 5, 0, 1])
+    state = narrow(reorder(state, order_R), images_B, 2)
+    reordered_RTV, _ = stepped(decoder, state, then_RT[kept_R])
+    torch.testing.assert_close(reordered_RTV, logits_RTV[kept_R, 2:], atol=1e-9, rtol=0)
 
 
 def test_gradient_reaches_every_parameter(make, memory_BPD, tokens_BNT):
     decoder = make().to(DOUBLE).eval()  # batch statistics would hide a bias before them
-    hidden_BNTD = decoder(memory_BPD, tokens_BNT)
+    hidden_BNTD = hidden(decoder, memory_BPD, tokens_BNT)
     decoder.head(hidden_BNTD[tokens_BNT != PAD]).square().sum().backward()
     starved = [name for name, p in decoder.named_parameters() if p.grad is None or not p.grad.any()]
     assert starved == []
@@ -102,7 +106,7 @@ def test_gradient_reaches_every_parameter(make, memory_BPD, tokens_BNT):
 def test_memory_gets_a_gradient_from_its_own_captions_only(make, memory_BPD, tokens_BNT):
     decoder = make().to(DOUBLE).eval()
     memory_BPD.requires_grad_()
-    hidden_BNTD = decoder(memory_BPD, tokens_BNT)
+    hidden_BNTD = hidden(decoder, memory_BPD, tokens_BNT)
     hidden_BNTD[0][tokens_BNT[0] != PAD].sum().backward()
     assert memory_BPD.grad[0].any()
     assert not memory_BPD.grad[1:].any()
@@ -117,7 +121,7 @@ def test_overfits_four_captions(make):
     optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
     losses = []
     while len(losses) < 400 and (not losses or losses[-1] >= 0.05):
-        logits_MV = decoder.head(decoder(memory_BPD, tokens_BNT)[real_BNT])
+        logits_MV = decoder.head(hidden(decoder, memory_BPD, tokens_BNT)[real_BNT])
         loss = F.cross_entropy(logits_MV, targets_BNT[real_BNT])
         optimizer.zero_grad()
         loss.backward()
@@ -129,9 +133,9 @@ def test_overfits_four_captions(make):
 def test_bfloat16_autocast_is_near_float32(make, memory_BPD, tokens_BNT):
     decoder = make().eval()
     memory_BPD, real_BNT = memory_BPD.float(), tokens_BNT != PAD
-    expected_MV = decoder.head(decoder(memory_BPD, tokens_BNT)[real_BNT])
+    expected_MV = decoder.head(hidden(decoder, memory_BPD, tokens_BNT)[real_BNT])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits_MV = decoder.head(decoder(memory_BPD, tokens_BNT)[real_BNT])
+        logits_MV = decoder.head(hidden(decoder, memory_BPD, tokens_BNT)[real_BNT])
         logits_RV, _ = decoder.step(tokens_BNT[:, 0, 0], decoder.init_state(memory_BPD))
     torch.testing.assert_close(logits_MV.float(), expected_MV, atol=0.05, rtol=0.05)
     assert logits_RV.isfinite().all()
@@ -141,7 +145,7 @@ def test_bfloat16_autocast_is_near_float32(make, memory_BPD, tokens_BNT):
 
 def test_a_batch_of_one_image_can_be_trained_on(make, memory_BPD, tokens_BNT):
     decoder = make().to(DOUBLE).train()
-    hidden_BNTD = decoder(memory_BPD[:1], tokens_BNT[:1])
+    hidden_BNTD = hidden(decoder, memory_BPD[:1], tokens_BNT[:1])
     decoder.head(hidden_BNTD[tokens_BNT[:1] != PAD]).square().sum().backward()
     assert all(p.grad.isfinite().all() for p in decoder.parameters())
 
@@ -153,7 +157,7 @@ def test_captions_of_an_image_are_independent(make, memory_BPD, tokens_BNT):
     changed_BNT[0, 1, :3] = torch.tensor([BOS, V - 1, V - 2])  # longer than before, too
     others_BNT = (tokens_BNT != PAD).clone()
     others_BNT[0, 1] = False
-    before_BNTD, after_BNTD = decoder(memory_BPD, tokens_BNT), decoder(memory_BPD, changed_BNT)
+    before_BNTD, after_BNTD = hidden(decoder, memory_BPD, tokens_BNT), hidden(decoder, memory_BPD, changed_BNT)
     torch.testing.assert_close(after_BNTD[others_BNT], before_BNTD[others_BNT], atol=1e-12, rtol=0)
     assert (after_BNTD[0, 1, 1] != before_BNTD[0, 1, 1]).any()
 
@@ -163,7 +167,7 @@ def test_hidden_does_not_depend_on_later_tokens(make, memory_BPD, tokens_BNT):
     decoder = make().to(DOUBLE).eval()
     changed_BNT = tokens_BNT.clone()
     changed_BNT[1, 1, 4] = (tokens_BNT[1, 1, 4] - EOS) % (V - EOS - 1) + EOS + 1  # another word
-    before_TD, after_TD = (decoder(memory_BPD, t_BNT)[1, 1] for t_BNT in (tokens_BNT, changed_BNT))
+    before_TD, after_TD = (hidden(decoder, memory_BPD, t_BNT)[1, 1] for t_BNT in (tokens_BNT, changed_BNT))
     torch.testing.assert_close(after_TD[:4], before_TD[:4], atol=1e-12, rtol=0)
     assert (after_TD[4] != before_TD[4]).any()
 
@@ -173,7 +177,7 @@ def test_dropout_acts_in_training_only(make, memory_BPD, tokens_BNT):
     real_BNT = tokens_BNT != PAD
 
     def logits():
-        return decoder.head(decoder(memory_BPD, tokens_BNT)[real_BNT])
+        return decoder.head(hidden(decoder, memory_BPD, tokens_BNT)[real_BNT])
 
     decoder.train()
     assert not torch.equal(logits(), logits())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from autocaption.data.tokenizer import BOS, EOS, PAD, UNK
 from autocaption.models.decoders.lstm import LSTMDecoder
+from autocaption.models.protocols import State
 from autocaption.search.beam import BeamSearch
 from autocaption.search.greedy import GreedySearch
 
@@ -31,11 +32,13 @@ class Markov:
 
     def init_state(self, memory_BPD):
         bias_BV = memory_BPD.mean(1) @ self.mix_DV
-        return {"bias": bias_BV, "last": torch.full((len(memory_BPD),), BOS)}
+        return State({"last": torch.full((len(memory_BPD),), BOS)}, {"bias": bias_BV})
 
     def step(self, tokens_R, state):
-        logits_RV = self.table_VVV[state["last"], tokens_R] + state["bias"]
-        return logits_RV, {"bias": state["bias"], "last": tokens_R}
+        bias_BV = state.images["bias"]
+        bias_RV = bias_BV.repeat_interleave(len(tokens_R) // len(bias_BV), 0)
+        logits_RV = self.table_VVV[state.rows["last"], tokens_R] + bias_RV
+        return logits_RV, State({"last": tokens_R}, state.images)
 
     def logp(self, memory_PD, tokens):
         """Log-probabilities of the next token, without a state."""
@@ -53,7 +56,7 @@ class Network(LSTMDecoder):
 
     @torch.no_grad()
     def logp(self, memory_PD, tokens):
-        hidden_BNTD = self(memory_PD[None], torch.tensor([[tokens]]))
+        hidden_BNTD, _ = self(memory_PD[None], torch.tensor([[tokens]]))
         return self.head(hidden_BNTD[0, 0, -1]).double().log_softmax(-1)
 
 

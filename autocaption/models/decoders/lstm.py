@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.packed_lstm import cell, lstm
+from autocaption.models.dropout import Dropout
+from autocaption.models.protocols import Decoded, State
 
-State = tuple[Tensor, Tensor]  # h_RLD, c_RLD
+Rows = tuple[Tensor, Tensor]  # h_RLD, c_RLD
 
 
 class LSTMDecoder(nn.Module):
@@ -48,11 +50,11 @@ class LSTMDecoder(nn.Module):
         for name, bias in self.lstm.named_parameters():
             if name.startswith("bias_ih"):  # keep, at first, what the image put into the cell
                 nn.init.ones_(bias[hidden_dim : 2 * hidden_dim])
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_dim, vocab_size)
 
-    def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Tensor:
-        """hidden_BNTD after each input token; zero at <pad>."""
+    def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
+        """The hidden state after each input token; zero at <pad>."""
         B, N, T = tokens_BNT.shape
         tokens_RT = tokens_BNT.flatten(0, 1)
         lengths_R = (tokens_RT != PAD).sum(1)
@@ -62,14 +64,14 @@ class LSTMDecoder(nn.Module):
         tokens_M = tokens_RT[order_R].T[real_TR]
         h_LRD, c_LRD = (
             part_RLD.repeat_interleave(N, dim=0)[order_R].transpose(0, 1).contiguous()
-            for part_RLD in self.init_state(memory_BPD)
+            for part_RLD in self._start(memory_BPD)
         )
         rows_T = [rows for rows in real_TR.sum(1).tolist() if rows]
         hidden_MD = lstm(self.lstm, self.dropout(self.embed(tokens_M)), rows_T, h_LRD, c_LRD)
         place_TR = order_R * T + torch.arange(T, device=tokens_RT.device)[:, None]
         hidden_SD = hidden_MD.new_zeros(B * N * T, hidden_MD.shape[-1])
         hidden_SD[place_TR[real_TR]] = hidden_MD
-        return hidden_SD.view(B, N, T, -1)
+        return Decoded(hidden_SD.view(B, N, T, -1))
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden (..., D)."""
@@ -77,6 +79,16 @@ class LSTMDecoder(nn.Module):
 
     def init_state(self, memory_BPD: Tensor) -> State:
         """The state after the image and before <bos>."""
+        return State(self._start(memory_BPD), ())
+
+    def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
+        """logits_RV of the next word, and the state with these tokens."""
+        h_RLD, c_RLD = state.rows
+        embedded_RD = self.dropout(self.embed(tokens_R))
+        rows = self._step(embedded_RD, h_RLD.transpose(0, 1), c_RLD.transpose(0, 1))
+        return self.head(rows[0][:, -1]), State(rows, state.images)
+
+    def _start(self, memory_BPD: Tensor) -> Rows:
         vector_BD = self.project(memory_BPD.mean(1))
         if self.training and len(vector_BD) == 1:  # one image has no batch statistics
             norm = self.norm
@@ -86,13 +98,6 @@ class LSTMDecoder(nn.Module):
         nothing_LBD = vector_BD.new_zeros(self.lstm.num_layers, len(vector_BD), self.lstm.hidden_size)
         return self._step(self.dropout(vector_BD), nothing_LBD, nothing_LBD)
 
-    def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
-        """logits_RV of the next word, and the state with these tokens."""
-        h_RLD, c_RLD = state
-        embedded_RD = self.dropout(self.embed(tokens_R))
-        state = self._step(embedded_RD, h_RLD.transpose(0, 1), c_RLD.transpose(0, 1))
-        return self.head(state[0][:, -1]), state
-
-    def _step(self, x_RD: Tensor, h_LRD: Tensor, c_LRD: Tensor) -> State:
+    def _step(self, x_RD: Tensor, h_LRD: Tensor, c_LRD: Tensor) -> Rows:
         h_LRD, c_LRD = cell(self.lstm, x_RD, h_LRD, c_LRD)
         return h_LRD.transpose(0, 1), c_LRD.transpose(0, 1)

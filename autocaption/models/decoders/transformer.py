@@ -1,0 +1,136 @@
+"""Legend: B images, N captions an image, T time, P places, D width, V vocabulary, M real tokens,
+R rows of a search.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autocaption.data.tokenizer import UNK
+from autocaption.errors import UserError
+from autocaption.models.decoders.packing import Packing
+from autocaption.models.decoders.transformer_layer import KeysValues, MemoryLayer, TransformerLayer
+from autocaption.models.dropout import Dropout
+from autocaption.models.protocols import Decoded, State
+
+
+class TransformerDecoder(nn.Module):
+    """A transformer over the places of the memory (Vaswani et al. 2017), norms before the blocks.
+
+    Each place of the projected memory gets a learnt embedding; optional encoder layers let the
+    places see each other. Words share their embeddings with the vocabulary projection (Press & Wolf
+    2017), and their times are told by sinusoids (Vaswani et al. 2017, section 3.5), which set
+    captions no limit. Norms stand before the blocks and once behind the last (Xiong et al. 2020).
+    Matrices start by Glorot & Bengio (2010), embeddings from N(0, 1 / D).
+
+    Args:
+        vocab_size: V.
+        memory_dim: D of the memory.
+        width: D of everything within; a multiple of `heads`.
+        heads: H of every attention.
+        layers: of the decoder.
+        memory_layers: encoder layers over the memory; 0 for none.
+        max_places: P at most.
+        dropout: of embedded words, and of what each block adds (Vaswani et al. 2017, section 5.4).
+        memory_dropout: of the memory before its projection.
+        word_dropout: the share of input words replaced by <unk> in training (Bowman et al. 2016).
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        memory_dim: int,
+        width: int,
+        heads: int,
+        layers: int,
+        memory_layers: int,
+        max_places: int,
+        dropout: float,
+        memory_dropout: float,
+        word_dropout: float,
+    ) -> None:
+        super().__init__()
+        if width % heads or width % 2:
+            raise UserError(f"model.decoder.width={width} is not an even multiple of heads={heads}")
+        self.project = nn.Linear(memory_dim, width)
+        self.memory_dropout = Dropout(memory_dropout)
+        self.places = nn.Parameter(torch.empty(max_places, width))
+        self.memory_layers = nn.ModuleList(MemoryLayer(width, heads, dropout) for _ in range(memory_layers))
+        self.memory_norm = nn.LayerNorm(width)
+        self.embed = nn.Embedding(vocab_size, width)
+        self.layers = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.dropout, self.word_dropout = Dropout(dropout), word_dropout
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.embed.weight, std=width**-0.5)
+        nn.init.normal_(self.places, std=0.02)
+
+    def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
+        """The hidden state after each input token; zero at <pad>."""
+        packing = Packing(tokens_BNT)
+        x_MD = self._embed(self._forget_words(packing.tokens_M), packing.time_M)
+        for layer, memory in zip(self.layers, self._memory(memory_BPD), strict=True):
+            x_MD = layer(x_MD, packing, memory)
+        return Decoded(packing.unpack(self.norm(x_MD)))
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits (..., V) of hidden (..., D)."""
+        return F.linear(hidden, self.embed.weight, self.bias)
+
+    def init_state(self, memory_BPD: Tensor) -> State:
+        """Empty caches, and every layer's keys and values of the memory."""
+        memory = self._memory(memory_BPD)
+        rows = [tuple(part[:, :, :0] for part in keys_values) for keys_values in memory]
+        return State(rows, memory)
+
+    def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
+        """logits_RV of the next word, and the state with these tokens."""
+        time = state.rows[0][0].shape[2]
+        x_RD, rows = self._embed(tokens_R, torch.full_like(tokens_R, time)), []
+        for layer, past, memory in zip(self.layers, *state, strict=True):
+            x_RD, past = layer.step(x_RD, past, memory)
+            rows.append(past)
+        return self.head(self.norm(x_RD)), State(rows, state.images)
+
+    def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
+        """weights_BTP of the last layer, the mean of its heads'."""
+        packing = Packing(tokens_BT.unsqueeze(1))
+        x_MD = self._embed(packing.tokens_M, packing.time_M)
+        *before, last = zip(self.layers, self._memory(memory_BPD), strict=True)
+        for layer, memory in before:
+            x_MD = layer(x_MD, packing, memory)
+        return packing.unpack(last[0].weights(x_MD, packing, last[1])).squeeze(1)
+
+    def _memory(self, memory_BPD: Tensor) -> list[KeysValues]:
+        """The keys and values of every layer."""
+        P = memory_BPD.shape[1]
+        if P > len(self.places):
+            raise UserError(f"the encoder gives {P} places; set model.decoder.max_places={P} or more")
+        x_BPD = self.project(self.memory_dropout(memory_BPD)) + self.places[:P]
+        for layer in self.memory_layers:
+            x_BPD = layer(x_BPD)
+        x_BPD = self.dropout(self.memory_norm(x_BPD))
+        return [layer.keys_values(x_BPD) for layer in self.layers]
+
+    def _embed(self, tokens_M: Tensor, time_M: Tensor) -> Tensor:
+        x_MD = self.embed(tokens_M) * math.sqrt(self.embed.embedding_dim)
+        return self.dropout(x_MD + sinusoids(time_M, x_MD.shape[-1]).to(x_MD.dtype))
+
+    def _forget_words(self, tokens_M: Tensor) -> Tensor:
+        if not self.training or self.word_dropout == 0:
+            return tokens_M
+        dropped_M = torch.rand(tokens_M.shape, device=tokens_M.device) < self.word_dropout
+        return tokens_M.masked_fill(dropped_M, UNK)
+
+
+def sinusoids(time_M: Tensor, width: int) -> Tensor:
+    """Embeddings of times (M, D): sines, then cosines, of wavelengths from 2 pi to 20,000 pi."""
+    rates_D = torch.exp(torch.arange(width // 2, device=time_M.device) * (-2 * math.log(10_000) / width))
+    angles_MD = time_M.unsqueeze(-1) * rates_D
+    return torch.cat([angles_MD.sin(), angles_MD.cos()], -1)
