@@ -49,7 +49,7 @@ def train(config: DictConfig) -> float | None:
     best = getattr(keeper, "best_model_path", "")
     if best:  # the figures of the epoch whose weights are kept, not of the last
         figures |= checkpoint.load(best)[FIGURES]
-    if config.test:
+    if config.test and not any(getattr(callback, "pruned", False) for callback in trainer.callbacks):
         if best:
             captioner.load_state_dict(checkpoint.load(best)["state_dict"])
         trainer.test(captioner, data, verbose=False)
