@@ -49,7 +49,7 @@ def train(config: DictConfig) -> float | None:
     best = getattr(keeper, "best_model_path", "")
     if best:  # the figures of the epoch whose weights are kept, not of the last
         figures |= checkpoint.load(best)[FIGURES]
-    if config.test and not any(getattr(callback, "pruned", False) for callback in trainer.callbacks):
+    if config.test and not _pruned(trainer):
         if best:
             captioner.load_state_dict(checkpoint.load(best)["state_dict"])
         trainer.test(captioner, data, verbose=False)
@@ -100,6 +100,12 @@ def _finish(config: DictConfig, folder: Path, trainer: pl.Trainer, figures: dict
         write_json(folder / "metrics.json", figures)
         _print(figures, folder, best)
     return figures.get(config.optimized_metric)
+
+
+def _pruned(trainer: pl.Trainer) -> bool:
+    """Whether a sweep ended the run early."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(getattr(callback, "pruned", False) for callback in callbacks)
 
 
 def _print(figures: dict[str, Any], folder: Path, best: str) -> None:

@@ -104,19 +104,15 @@ class Claims:
         """Say that the trial goes on."""
         claim.trial.set_user_attr(OWNER, {**self.owner, "beat": time.time()})
 
-    def finish(
-        self, claim: Claim, state: TrialState, values: Sequence[float] | None, error: str = ""
-    ) -> bool:
-        """Write the trial's end, unless it isn't ours any more; says whether it was."""
+    def finish(self, claim: Claim, state: TrialState, values: Sequence[float] | None, error: str) -> None:
+        """Write the trial's end, unless it isn't ours any more."""
         with self.storage.exclusive():
-            ours = self._ours(claim)
-            if ours:
+            if self._ours(claim):
                 if error:
                     claim.trial.set_user_attr(ERROR, error)
                 self.study.sampler = self.sampler_of(claim.number)
                 self.study.tell(claim.trial, values if state is TrialState.COMPLETE else None, state)
         claim.lock.close()
-        return ours
 
     def give_back(self, claim: Claim) -> None:
         """Leave the trial to whoever comes next, to go on from its last checkpoint."""
@@ -149,7 +145,7 @@ class Claims:
     def _lock(self, number: int) -> TextIO | None:
         """The lock on a trial's folder, or None where another process holds it."""
         self._folder(number).mkdir(parents=True, exist_ok=True)
-        file = open(self._folder(number) / ".lock", "a")  # noqa: SIM115: open for as long as it is ours
+        file = open(self._folder(number) / ".lock", "a")  # noqa: SIM115 (open for as long as it is ours)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -22,7 +22,7 @@ from autocaption.sweep.sampling import sampler_of
 from autocaption.sweep.space import Space, checked_values, read, standing_values
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
-from autocaption.sweep.sweeper import Interrupted, Sweeper
+from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
 from autocaption.sweep.table import SweepTable
 from autocaption.sweep.trial_config import compose
 from autocaption.sweep.trials import Trials, callback_config
@@ -89,7 +89,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     )
     try:
         sweeper.run()
-    except Interrupted:
+    except InterruptedSweepError:
         console.print("interrupted; the same command goes on")
         sys.exit(130)
 
@@ -124,13 +124,12 @@ def _definition(
 ) -> dict[str, Any]:
     """What has to stay as it is for the trials of a study to be comparable."""
     free = tuple(settings.may_differ)
-    fixed = sorted(
-        str(override.input_line)
-        for override in parser.parse_overrides(space.fixed)
-        if not any(
-            override.key_or_group == key or override.key_or_group.startswith(f"{key}.") for key in free
-        )
-    )
+
+    def matters(key: str) -> bool:
+        return not any(key == one or key.startswith((f"{one}.", f"{one}/")) for one in free)
+
+    overrides = parser.parse_overrides(space.fixed)
+    fixed = sorted(str(one.input_line) for one in overrides if matters(one.key_or_group))
     return {
         "space": space.described(),
         "custom_space": settings.custom_space,
@@ -140,11 +139,11 @@ def _definition(
     }
 
 
-def _first(
-    settings: DictConfig, space: Space, standing: DictConfig, console: Console
-) -> list[dict[str, Any]]:
+def _first(settings: DictConfig, space: Space, standing: DictConfig, console: Console) -> list[Mapping]:
     """The trials to begin with: the configuration as it stands, and those of `sweep.enqueue`."""
-    given = [checked_values(one, space.distributions) for one in OmegaConf.to_container(settings.enqueue)]
+    given = list(_plain(settings.enqueue))
+    for values in given:
+        checked_values(values, space.distributions)
     if not settings.baseline:
         return given
     try:
@@ -154,5 +153,5 @@ def _first(
         return given
 
 
-def _plain(node: DictConfig) -> Mapping[str, Any]:
-    return OmegaConf.to_container(node, resolve=False)  # type: ignore[return-value]
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=False)

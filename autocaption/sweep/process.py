@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -91,10 +92,8 @@ class TrialProcess:
         return self.poll()
 
     def _signal(self, number: int) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
             os.killpg(self._process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # nobody is left in the group
 
 
 def last_error_line(folder: Path) -> str:

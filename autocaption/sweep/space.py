@@ -98,10 +98,8 @@ def standing_values(distributions: Mapping[str, BaseDistribution], config: DictC
     return values
 
 
-def checked_values(
-    values: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
-) -> dict[str, Any]:
-    """Values to try, as `sweep.enqueue` gives them.
+def checked_values(values: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
+    """See that values to try, as `sweep.enqueue` gives them, are of the space.
 
     Raises:
         UserError: a key is not in the space, or a choice is not among the choices.
@@ -113,7 +111,6 @@ def checked_values(
             distributions[key].to_internal_repr(value)
         except ValueError as error:
             raise UserError(f"sweep.enqueue: {key}={value}: {error}") from error
-    return dict(values)
 
 
 def _distribution(override: Override) -> BaseDistribution:
@@ -138,7 +135,8 @@ def _range(value: RangeSweep) -> BaseDistribution:
 
 
 def _interval(value: IntervalSweep) -> BaseDistribution:
-    assert value.start is not None and value.end is not None
+    assert value.start is not None
+    assert value.end is not None
     log = "log" in value.tags
     if "int" in value.tags or (isinstance(value.start, int) and isinstance(value.end, int)):
         return IntDistribution(int(value.start), int(value.end), log=log)

@@ -69,8 +69,14 @@ def _sequence(value: Any) -> list[Any]:
     return [value] if isinstance(value, str) else list(value)
 
 
+def _only(these: Any, others: Any) -> str:
+    return " ".join(one for one in these if one not in others)
+
+
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> str:
     before, after = found.get(what), wanted.get(what)
+    if what == "fixed":
+        return f"{_only(before, after) or 'nothing'} became {_only(after, before) or 'nothing'}"
     if isinstance(before, dict) and isinstance(after, dict):
         keys = sorted(key for key in {**before, **after} if before.get(key) != after.get(key))
         return ", ".join(keys)

@@ -18,7 +18,7 @@ REFRESH = 1.0  # seconds between two updates of the table
 KILLS = "kills"  # our attribute of a trial: how often it was killed while we lived
 
 
-class Interrupted(Exception):
+class InterruptedSweepError(Exception):
     """Ctrl-C, or a signal that asks the sweep to end."""
 
 
@@ -64,7 +64,7 @@ class Sweeper:
 
         Raises:
             UserError: too many trials failed in a row.
-            Interrupted: a signal ended the sweep; its running trials can be resumed.
+            InterruptedSweepError: a signal ended the sweep; its running trials can be resumed.
         """
         with self._catching_signals(), self.table.shown():
             try:
@@ -74,7 +74,7 @@ class Sweeper:
                         return
                     self._show_life()
                     time.sleep(TICK)
-                raise Interrupted
+                raise InterruptedSweepError
             finally:
                 self._end_all()
                 self.table.update()

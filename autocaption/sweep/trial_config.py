@@ -46,7 +46,7 @@ def trial_config(
 
 
 def _without_calls(node: Any, plain: Any) -> Any:
-    """Resolve what calls a resolver; a plain ${key} stays, as a change of the key reaches what hangs on it."""
+    """Resolve what calls a resolver; a plain ${key} stays, for who changes that key later."""
     if isinstance(plain, dict):
         return {key: _without_calls(_child(node, key, part), part) for key, part in plain.items()}
     if isinstance(plain, list):

@@ -17,13 +17,13 @@ class AutocaptionSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra hands over; trials are processes, so the task is never called here."""
-        self.hydra_context, self.config = hydra_context, config
+        self._context, self._config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is missing of the sweep."""
         from autocaption.sweep.command import sweep
 
-        return sweep(self.hydra_context, self.config, arguments)
+        return sweep(self._context, self._config, arguments)
 
 
 ConfigStore.instance().store(
