@@ -3,31 +3,32 @@
 import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from hydra.utils import get_method, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.pruners import NopPruner
 from rich.console import Console
 
 from autocaption.errors import UserError
 from autocaption.sweep.claims import Claim, Claims
 from autocaption.sweep.devices import share, visible_gpus
-from autocaption.sweep.process import TrialProcess
+from autocaption.sweep.launched import LaunchedTrial, hand_over, run_job
+from autocaption.sweep.plan import MODES, Plan, read_plan
+from autocaption.sweep.process import Running, TrialProcess
+from autocaption.sweep.report import remember_place, write_report
 from autocaption.sweep.sampling import sampler_of
-from autocaption.sweep.space import Space, checked_values, read, standing_values
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
+from autocaption.sweep.summary import log_summary
 from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
 from autocaption.sweep.table import SweepTable
-from autocaption.sweep.trial_config import compose
 from autocaption.sweep.trials import Trials, callback_config
 
-DIRECTIONS = ("maximize", "minimize")
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> None:
@@ -39,49 +40,32 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
         arguments: the overrides of the command line.
     """
     settings, console = config.sweep, Console()
-    parser = OverridesParser.create(config_loader=context.config_loader)
-    space = read(settings.space, arguments, parser)
-    if not space.distributions and settings.custom_space is None:
-        raise UserError("nothing to search: give sweep=show_and_tell, or KEY=interval(LOW, HIGH)")
-    objective, direction = _objective(settings)
-    standing = compose(context.config_loader, config, [*settings.overrides, *space.fixed])
+    plan = read_plan(context.config_loader, config, arguments)
     folder = Path(settings.folder).absolute()
     url = settings.storage or f"sqlite:///{folder / 'study.db'}"
     storage = open_storage(url)
     sampler = functools.partial(instantiate, settings.sampler)
-    study = open_study(
-        storage,
-        settings.study_name,
-        _definition(settings, space, objective, direction, parser),
-        _first(settings, space, standing, console),
-    )
-    study.pruner = instantiate(settings.pruner)
-    if len(objective) > 1 and not isinstance(study.pruner, NopPruner):
-        raise UserError("several objectives can't be pruned by; take sweep/pruner=none")
-    trials = Trials(
-        context.config_loader,
-        config,
-        standing,
-        space,
-        get_method(settings.custom_space) if settings.custom_space else None,
-        sampler,
-        callback_config(objective, direction, url, settings.study_name, _plain(settings.pruner)),
-    )
-    claims = Claims(
-        study,
-        storage,
-        folder,
-        functools.partial(sampler_of, sampler, settings.seed),
-        settings.n_trials,
-        settings.grace,
-        here=True,
-    )
-    table = SweepTable(study, objective, settings.n_trials, settings.n_jobs, console)
+    pruner = instantiate(settings.pruner)
+    if len(plan.objective) > 1 and not isinstance(pruner, NopPruner):
+        raise UserError("Optuna can't prune by several objectives; take sweep/pruner=none")
+    study = open_study(storage, settings.study_name, plan.definition(), plan.groups, plan.first(console))
+    study.pruner = pruner
+    remember_place(folder, settings.study_name, url)
+    here = config.hydra.launcher._target_ == BASIC_LAUNCHER
+    trials = _trials(context, config, plan, url)
     sweeper = Sweeper(
-        claims,
-        functools.partial(_start, trials, settings.n_jobs, visible_gpus()),
-        table,
-        objective,
+        Claims(
+            study,
+            storage,
+            folder,
+            functools.partial(sampler_of, sampler, settings.seed),
+            settings.n_trials,
+            settings.grace,
+            here,
+        ),
+        _local_start(trials, settings.n_jobs) if here else _launched_start(trials, context, config, folder),
+        SweepTable(study, plan.objective, settings.n_trials, settings.n_jobs, console),
+        plan.objective,
         settings.n_jobs,
         settings.max_failures,
         settings.retries,
@@ -92,66 +76,58 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     except InterruptedSweepError:
         console.print("interrupted; the same command goes on")
         sys.exit(130)
+    console.print(f"report  {write_report(study, folder)}", soft_wrap=True, highlight=False)
+    logger = plan.standing.logger
+    if logger and "wandb" in logger:
+        log_summary(study, plan.objective, OmegaConf.to_container(logger.wandb), folder)  # type: ignore[arg-type]
 
 
-def _start(trials: Trials, jobs: int, gpus: list[str], claim: Claim, slot: int) -> TrialProcess:
-    prepared = trials.prepare(claim)
-    return TrialProcess(
-        sys.argv[0],
-        prepared.words,
-        prepared.config,
-        claim.folder,
-        share(slot, jobs, prepared.devices, gpus, os.cpu_count() or 1),
-        keep=[claim.lock.fileno()],
+def _trials(context: HydraContext, config: DictConfig, plan: Plan, url: str) -> Trials:
+    settings = plan.settings
+    pruner = OmegaConf.to_container(settings.pruner, resolve=False)
+    return Trials(
+        context.config_loader,
+        config,
+        plan.standing,
+        plan.space,
+        get_method(settings.custom_space) if settings.custom_space else None,
+        functools.partial(instantiate, settings.sampler),
+        callback_config(
+            plan.objective[0],
+            MODES[plan.direction[0]],
+            url,
+            settings.study_name,
+            pruner,  # type: ignore[arg-type]
+        ),
     )
 
 
-def _objective(settings: DictConfig) -> tuple[list[str], list[str]]:
-    objective, direction = (
-        [value] if isinstance(value, str) else list(value)
-        for value in (settings.objective, settings.direction)
+def _local_start(trials: Trials, jobs: int) -> Callable[[Claim, int], Running]:
+    """Trials as processes of this machine, which share its GPUs and cores."""
+    gpus, cores = visible_gpus(), os.cpu_count() or 1
+
+    def start(claim: Claim, slot: int) -> Running:
+        prepared = trials.prepare(claim)
+        environment = share(slot, jobs, prepared.devices, gpus, cores)
+        keep = [claim.lock.fileno()]
+        return TrialProcess(sys.argv[0], prepared.words, prepared.config, claim.folder, environment, keep)
+
+    return start
+
+
+def _launched_start(
+    trials: Trials, context: HydraContext, config: DictConfig, folder: Path
+) -> Callable[[Claim, int], Running]:
+    """Trials as jobs of Hydra's launcher."""
+    with open_dict(config):
+        config.hydra.sweep.dir = str(folder)
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=context, task_function=run_job, config=config
     )
-    if len(objective) != len(direction) or not set(direction) <= set(DIRECTIONS):
-        raise UserError(
-            f"sweep.direction={settings.direction}: give {' or '.join(DIRECTIONS)} for each of "
-            f"sweep.objective={settings.objective}"
-        )
-    return objective, direction
 
+    def start(claim: Claim, slot: int) -> Running:
+        prepared = trials.prepare(claim)
+        hand_over(prepared, os.path.abspath(sys.argv[0]), config.sweep.heartbeat, claim.folder)
+        return LaunchedTrial(launcher, claim, prepared.words)
 
-def _definition(
-    settings: DictConfig, space: Space, objective: list[str], direction: list[str], parser: OverridesParser
-) -> dict[str, Any]:
-    """What has to stay as it is for the trials of a study to be comparable."""
-    free = tuple(settings.may_differ)
-
-    def matters(key: str) -> bool:
-        return not any(key == one or key.startswith((f"{one}.", f"{one}/")) for one in free)
-
-    overrides = parser.parse_overrides(space.fixed)
-    fixed = sorted(str(one.input_line) for one in overrides if matters(one.key_or_group))
-    return {
-        "space": space.described(),
-        "custom_space": settings.custom_space,
-        "objective": objective,
-        "direction": direction,
-        "fixed": fixed,
-    }
-
-
-def _first(settings: DictConfig, space: Space, standing: DictConfig, console: Console) -> list[Mapping]:
-    """The trials to begin with: the configuration as it stands, and those of `sweep.enqueue`."""
-    given = list(_plain(settings.enqueue))
-    for values in given:
-        checked_values(values, space.distributions)
-    if not settings.baseline:
-        return given
-    try:
-        return [standing_values(space.distributions, standing), *given]
-    except UserError as error:
-        console.print(f"no baseline among the trials: {error}", soft_wrap=True)
-        return given
-
-
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=False)
+    return start

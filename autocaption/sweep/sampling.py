@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,7 +37,8 @@ def draw(
     values = {}
     for key, distribution in distributions.items():
         study.sampler = sampler_of(sampler, seed, trial.number, key)
-        values[key] = trial._suggest(key, distribution)  # Optuna's suggest_* for any distribution
+        with warnings.catch_warnings(action="ignore"):  # of first values outside the space
+            values[key] = trial._suggest(key, distribution)  # Optuna's suggest_* for any distribution
     if custom is not None:
         values |= custom(config, trial) or {}
     return values

@@ -11,7 +11,7 @@ import optuna
 from autocaption.errors import UserError
 from autocaption.sweep.storage import Storage
 
-DEFINITION, UID = "definition", "uid"  # our attributes of a study
+DEFINITION, UID, GROUPS = "definition", "uid", "groups"  # our attributes of a study
 WORDS = {
     "space": "the search space",
     "custom_space": "the custom search space",
@@ -25,6 +25,7 @@ def open_study(
     storage: Storage,
     name: str,
     definition: Mapping[str, Any],
+    groups: Sequence[str],
     first: Sequence[Mapping[str, Any]],
 ) -> optuna.Study:
     """Create the study or go on with it.
@@ -33,6 +34,7 @@ def open_study(
         storage: where it lies.
         name: of the study.
         definition: plain values that make trials comparable; see WORDS.
+        groups: keys of its overrides that choose a file of conf/.
         first: parameters of the trials to try first; they wait until a sweeper takes them.
 
     Raises:
@@ -49,6 +51,7 @@ def open_study(
         found = study.user_attrs.get(DEFINITION)
         if found is None:
             study.set_user_attr(UID, secrets.token_hex(4))
+            study.set_user_attr(GROUPS, list(groups))
             with warnings.catch_warnings(action="ignore"):  # of values outside the space, and experiments
                 study.set_metric_names(_sequence(definition["objective"]))
                 for params in first:

@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from autocaption.sweep.sampling import Sampler, draw
 from autocaption.sweep.space import CustomSpace, Space, as_overrides
 from autocaption.sweep.study import UID
 from autocaption.sweep.trial_config import compose, trial_config
+
+OVERRIDES = "overrides"  # our attribute of a trial: its values, as on the command line
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Trials:
         words = [*sweep.overrides, *self.space.fixed, *as_overrides(values)]
         composed = compose(self.loader, self.config, words)
         uid = claim.trial.study.user_attrs[UID]
+        claim.trial.set_user_attr(OVERRIDES, as_overrides(values))
         folder.prepare(claim.folder, uid, as_overrides(values))
         judge = {**self.callback["judge"], "number": number, "attempt": claim.attempt}
         config = trial_config(
@@ -81,13 +84,13 @@ def group_of(study: str, uid: str) -> str:
 
 
 def callback_config(
-    objective: Sequence[str], direction: Sequence[str], url: str, study: str, pruner: Mapping[str, Any]
+    monitor: str, mode: str, url: str, study: str, pruner: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The callback that reports to the study, as a configuration."""
     return {
         "_target_": "autocaption.callbacks.pruning.Pruning",
-        "monitor": objective[0],
-        "mode": {"maximize": "max", "minimize": "min"}[direction[0]],
+        "monitor": monitor,
+        "mode": mode,
         "judge": {
             "_target_": "autocaption.sweep.judge.StudyJudge",
             "storage": url,

@@ -1,0 +1,1 @@
+"""Sweeps as a user runs them, with quick trials."""
