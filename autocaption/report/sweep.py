@@ -91,9 +91,8 @@ def _charts(study: optuna.Study, objective: Sequence[str]) -> Iterator[str]:
 
         named: dict[str, Any] = {"target": target, "target_name": name}
         yield from _chart(f"{name}: history", visualization.plot_optimization_history, study, **named)
-        yield from _chart(
-            f"{name}: parallel coordinates", visualization.plot_parallel_coordinate, study, **named
-        )
+        parallel = visualization.plot_parallel_coordinate
+        yield from _chart(f"{name}: parallel coordinates", parallel, study, **named)
         if importances(study, i):
             yield from _chart(f"{name}: importances", visualization.plot_param_importances, study, **named)
         yield from _chart(f"{name}: slices", visualization.plot_slice, study, **named)

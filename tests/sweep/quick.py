@@ -23,8 +23,12 @@ def height(lr, dropout=0.5):
 
 def main(config):
     folder = Path(config.run_dir)
-    lock = open(folder / "quick.lock", "w")
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where another process runs this trial
+    with open(folder / "quick.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where another process runs this trial
+        work(config, folder)
+
+
+def work(config, folder):
     first = int((Path(config.resume).parent / "epoch").read_text()) if config.resume else 0
     note(folder, "start", first)
     faults = json.loads(os.environ.get("QUICK_FAULTS", "{}"))  # by trial number, as text
