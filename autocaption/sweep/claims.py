@@ -21,7 +21,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.files import write_json
+from autocaption.sweep.folder import stamp
 from autocaption.sweep.storage import Storage
+from autocaption.sweep.study import UID
 from autocaption.sweep.watch import Watch
 
 OWNER, ATTEMPT, ERROR, INTERRUPTED = "owner", "attempt", "error", "interrupted"  # our attributes of a trial
@@ -132,7 +134,9 @@ class Claims:
         attempt = trial.user_attrs.get(ATTEMPT, 0) + 1
         trial.set_user_attr(ATTEMPT, attempt)
         trial.set_user_attr(OWNER, {**self.owner, "beat": time.time()})
-        return Claim(trial, attempt, self._folder(trial.number), lock)
+        folder = self._folder(trial.number)
+        stamp(folder, self.study.user_attrs[UID])
+        return Claim(trial, attempt, folder, lock)
 
     def _ours(self, claim: Claim) -> bool:
         frozen = self.study._storage.get_trial(claim.trial._trial_id)

@@ -8,16 +8,21 @@ from autocaption.files import write_json
 from autocaption.run_folder import LAST
 
 
-def prepare(folder: Path, study: str, overrides: list[str]) -> None:
-    """Stamp a trial's folder with its study; one that an earlier study left there is moved aside."""
-    stamp = folder / "trial.json"
-    if stamp.exists() and (found := json.loads(stamp.read_text(encoding="utf-8"))["study"]) != study:
+def stamp(folder: Path, study: str) -> None:
+    """Mark a trial's folder as a study's; what an earlier study left in it is moved aside.
+
+    Args:
+        folder: of the trial; it exists.
+        study: its unique id, not its name.
+    """
+    file = folder / "trial.json"
+    if file.exists() and (found := json.loads(file.read_text(encoding="utf-8"))["study"]) != study:
         aside = folder.with_name(f"{folder.name}_of_{found}")
         aside.mkdir(exist_ok=True)
         for entry in folder.iterdir():
             if entry.name != ".lock":  # held by us
                 entry.rename(aside / entry.name)
-    write_json(stamp, {"study": study, "overrides": overrides})
+    write_json(file, {"study": study})
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -54,6 +54,7 @@ def write_report(study: optuna.Study, folder: Path) -> Path:
 
 def remember_place(folder: Path, study: str, storage: str) -> None:
     """Write down where the study lies, for `open_sweep`; a password is left out."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PLACE, {"study": study, "storage": without_secrets(storage)})
 
 

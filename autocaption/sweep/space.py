@@ -1,11 +1,19 @@
 """The search space: Hydra's sweep syntax as Optuna's distributions."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.override_parser.types import (
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Transformer,
+)
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import (
     BaseDistribution,
@@ -19,6 +27,9 @@ from autocaption.errors import UserError
 
 # (configuration, trial) to more overrides; it asks the trial: trial.suggest_float(name, low, high).
 CustomSpace = Callable[[DictConfig, Any], Mapping[str, Any] | None]
+
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text that Hydra reads as itself, but for these:
+_WORDS = ("true", "false", "null", "nan", "inf")
 
 
 @dataclass(frozen=True)
@@ -90,8 +101,10 @@ def standing_values(distributions: Mapping[str, BaseDistribution], config: DictC
         name = key.lstrip("+")
         groups = config.hydra.runtime.choices
         value = groups[name] if name in groups else OmegaConf.select(config, name)
-        if OmegaConf.is_config(value) or value is None:
-            value = _text(OmegaConf.to_container(value) if value is not None else None)
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value)
+        if not isinstance(value, bool | int | float):
+            value = _text(value)
         if isinstance(distribution, CategoricalDistribution) and value not in distribution.choices:
             raise UserError(f"{key}={value} is not among {', '.join(map(str, distribution.choices))}")
         values[key] = value
@@ -144,8 +157,14 @@ def _interval(value: IntervalSweep) -> BaseDistribution:
 
 
 def _choice(value: Any) -> bool | int | float | str:
-    return value if isinstance(value, bool | int | float) else Transformer.str(value)
+    return value if isinstance(value, bool | int | float) else _text(value)
 
 
 def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else Transformer.str(value)
+    """A value in Hydra's syntax, in quotes where it would be read as something else without them."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = Transformer.str(value)
+    if isinstance(value, str) and (not value or _PLAIN.fullmatch(value) is None or value.lower() in _WORDS):
+        return QuotedString(value, Quote.single).with_quotes()
+    return text

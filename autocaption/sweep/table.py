@@ -54,7 +54,7 @@ class SweepTable:
             return
         for trial in trials:
             before = self._states.get(trial.number)
-            if before != trial.state and (before or trial.state is not TrialState.WAITING):
+            if before != trial.state and (before is not None or trial.state is not TrialState.WAITING):
                 self.console.print(self._line(trial), soft_wrap=True, highlight=False, markup=False)
             self._states[trial.number] = trial.state
 

@@ -5,8 +5,8 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
-from autocaption.sweep import folder
 from autocaption.sweep.claims import Claim
+from autocaption.sweep.folder import last_checkpoint
 from autocaption.sweep.sampling import Sampler, draw
 from autocaption.sweep.space import CustomSpace, Space, as_overrides
 from autocaption.sweep.study import UID
@@ -62,12 +62,11 @@ class Trials:
         composed = compose(self.loader, self.config, words)
         uid = claim.trial.study.user_attrs[UID]
         claim.trial.set_user_attr(OVERRIDES, as_overrides(values))
-        folder.prepare(claim.folder, uid, as_overrides(values))
         judge = {**self.callback["judge"], "number": number, "attempt": claim.attempt}
         config = trial_config(
             composed,
             claim.folder.absolute(),
-            folder.last_checkpoint(claim.folder),
+            last_checkpoint(claim.folder),
             {**self.callback, "judge": judge},
             {
                 "id": f"{uid}-{number}",

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from autocaption.cli import command
 
@@ -31,10 +32,13 @@ def main(config):
 def work(config, folder):
     first = int((Path(config.resume).parent / "epoch").read_text()) if config.resume else 0
     note(folder, "start", first)
+    (folder / "config.json").write_text(json.dumps(OmegaConf.to_container(config)))
     faults = json.loads(os.environ.get("QUICK_FAULTS", "{}"))  # by trial number, as text
     number = folder.name.removeprefix("trial_")
     if faults.get(number) == "error":
         raise ValueError(f"trial {number} was told to fail")
+    if faults.get(number) == "die 0":
+        os.kill(os.getpid(), 9)
     judge = instantiate(config.callbacks.sweep.judge)
     value = height(config.optimizer.lr, config.model.decoder.dropout)
     now = 0.0
@@ -65,6 +69,7 @@ def keep(folder, epoch):
         file.writestr("epoch", str(epoch))
     (folder / "checkpoints/epoch").write_text(str(epoch))
     os.replace(aside, folder / "checkpoints/last.ckpt")
+    note(folder, "kept", epoch)
 
 
 if __name__ == "__main__":
