@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna import visualization
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.files import write_whole
@@ -82,6 +81,8 @@ def importances(study: optuna.Study, value: int) -> dict[str, float]:
 
 
 def _charts(study: optuna.Study, objective: Sequence[str]) -> Iterator[str]:
+    from optuna import visualization  # loads plotly
+
     if len(objective) > 1:
         yield from _chart("Pareto front", visualization.plot_pareto_front, study)
     for i, name in enumerate(objective):

@@ -37,6 +37,7 @@ class Sweeps:
         (folder / "conf").symlink_to(ROOT / "conf")
         (folder / "quick.py").write_text((ROOT / "tests/sweep/quick.py").read_text())
         (folder / "train.py").write_text((ROOT / "train.py").read_text())
+        (folder / "spy.py").write_text((ROOT / "tests/sweep/spy.py").read_text())
         self.environment = {
             **os.environ,
             "PYTHONPATH": f"{ROOT}:{folder}",

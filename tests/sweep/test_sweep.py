@@ -66,7 +66,7 @@ def test_the_same_command_runs_only_what_is_missing(sweeps):
 
 
 def test_a_disturbed_sweep_has_the_trials_of_an_undisturbed_one(sweeps, tmp_path):
-    words = [*SEARCH, "sweep.n_trials=6", "sweep.seed=5"]
+    words = [*SEARCH, "sweep.n_trials=5", "sweep.seed=5"]
     words += ["sweep.pruner.n_startup_trials=2", "sweep.sampler.n_startup_trials=2"]
     whole = sweeps.run(*words, "sweep.folder=whole")
     assert whole.code == 0, whole.err
@@ -91,14 +91,14 @@ def test_a_disturbed_sweep_has_the_trials_of_an_undisturbed_one(sweeps, tmp_path
 
 
 def test_two_sweepers_share_a_study(sweeps):
-    words = [*SEARCH, "sweep.n_trials=6", "sweep.n_jobs=2", "sweep/pruner=none"]
+    words = [*SEARCH, "sweep.n_trials=4", "sweep.n_jobs=1", "sweep/pruner=none"]
     both = [sweeps.start(*words) for _ in range(2)]
     for process in both:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     study = sweeps.study()
-    assert [trial.state for trial in study.trials] == [COMPLETE] * 6
-    for number in range(6):
+    assert [trial.state for trial in study.trials] == [COMPLETE] * 4
+    for number in range(4):
         assert epochs(sweeps.notes(number)) == [1, 2, 3, 4]
     assert len({trial.user_attrs["owner"]["id"] for trial in study.trials}) == 2
 
