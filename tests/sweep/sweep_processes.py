@@ -58,10 +58,10 @@ class Sweeps:
         self.started.append(process)
         return process
 
-    def run(self, *words, **settings):
+    def run(self, *words, timeout=240, **settings):
         """A sweep from start to end: exit code, stdout, stderr."""
         process = self.start(*words, **settings)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=timeout)
         return SimpleNamespace(code=process.returncode, out=out, err=err)
 
     def report(self, study):
