@@ -37,12 +37,14 @@ class Pruning(pl.Callback):
         if trainer.sanity_checking:
             return
         epoch = trainer.current_epoch + 1
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if self.monitor not in figures:
+            raise UserError(f"no figure {self.monitor} to report; there are {', '.join(sorted(figures))}")
         for name in (self.monitor, "val/loss"):
-            value = float(trainer.callback_metrics.get(name, math.nan))
-            if math.isnan(value):
+            if math.isnan(figures.get(name, 0.0)):
                 raise UserError(f"{name} is not a number after epoch {epoch}")
         if trainer.is_global_zero:
-            self.pruned = self.judge.report(epoch, float(trainer.callback_metrics[self.monitor]))
+            self.pruned = self.judge.report(epoch, figures[self.monitor])
         self.pruned = trainer.strategy.broadcast(self.pruned)
         if self.pruned:
             trainer.should_stop = True

@@ -127,7 +127,7 @@ def _launched_start(
 
     def start(claim: Claim, slot: int) -> Running:
         prepared = trials.prepare(claim)
-        hand_over(prepared, os.path.abspath(sys.argv[0]), config.sweep.heartbeat, claim.folder)
+        hand_over(prepared, os.path.abspath(sys.argv[0]), config.sweep.heartbeat, claim)
         return LaunchedTrial(launcher, claim, prepared.words)
 
     return start

@@ -24,16 +24,17 @@ from autocaption.sweep.process import TrialProcess
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.trials import Prepared
 
-HANDED = ".handed.json"  # for the job alone, in the trial's folder, and gone when it was read
+HANDED = ".handed_{attempt}.json"  # for the job alone, in the trial's folder, and gone when it was read
 BEAT = "beat"  # our attribute of a trial: the job's sign of life
 
 
-def hand_over(prepared: Prepared, script: str, heartbeat: float, folder: Path) -> None:
+def hand_over(prepared: Prepared, script: str, heartbeat: float, claim: Claim) -> None:
     """Leave in the trial's folder what its job needs; it may hold secrets, so only its owner can read it."""
     text = json.dumps(
         {"script": script, "words": prepared.words, "config": prepared.config, "heartbeat": heartbeat}
     )
-    descriptor = os.open(folder / HANDED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    file_name = claim.folder / HANDED.format(attempt=claim.attempt)
+    descriptor = os.open(file_name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
 
@@ -41,8 +42,9 @@ def hand_over(prepared: Prepared, script: str, heartbeat: float, folder: Path) -
 def run_job(config: Any) -> int:
     """The task of a launcher's job: run the trial whose folder is the job's; returns its exit code."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    handed = json.loads((folder / HANDED).read_text())
-    (folder / HANDED).unlink()
+    file = folder / HANDED.format(attempt=config.attempt)
+    handed = json.loads(file.read_text())
+    file.unlink()
     judge = handed["config"]["callbacks"]["sweep"]["judge"]
     study = optuna.load_study(study_name=judge["study"], storage=open_storage(judge["storage"]).studies)
     with open(folder / ".lock", "a") as lock:
@@ -84,6 +86,7 @@ class LaunchedTrial:
         self._code: int | None = None
         claim.lock.close()  # the job takes it
         place = [f"hydra.sweep.dir={claim.folder.parent}", f"hydra.sweep.subdir={claim.folder.name}"]
+        place.append(f"+attempt={claim.attempt}")
         launch: Callable[[], Any] = lambda: launcher.launch([[*overrides, *place]], claim.number)  # noqa: E731
         self._thread = threading.Thread(target=self._run, args=(launch, claim.folder), daemon=True)
         self._thread.start()
