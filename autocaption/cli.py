@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from autocaption.errors import UserError
 from autocaption.run_folder import run_folder
+from autocaption.sweep import lifeline
 
 DEBUG = "AUTOCAPTION_DEBUG"
 RANK_CONFIG = "AUTOCAPTION_RANK_CONFIG"  # the file with the configuration of a rank's parent
@@ -25,12 +26,17 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
     Lightning starts the other ranks of a multi-device run with the command line of this one. Such
     a rank takes the configuration that its parent resolved, since composing it again could give
-    another one.
+    another one. So does a trial of a sweep, which gets it through a pipe.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # leave its exceptions to us
     _quieten()
-    if "LOCAL_RANK" in os.environ and RANK_CONFIG in os.environ:
-        config: Any = OmegaConf.load(os.environ[RANK_CONFIG])
+    rank = "LOCAL_RANK" in os.environ and RANK_CONFIG in os.environ
+    if rank or lifeline.TRIAL in os.environ:
+        config: Any = (
+            OmegaConf.load(os.environ[RANK_CONFIG]) if rank else OmegaConf.create(lifeline.receive())
+        )
+        if lifeline.TRIAL in os.environ:
+            lifeline.end_with_sweeper()
         _one_line_errors(lambda: task(config))
         return
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
@@ -63,6 +69,8 @@ def _complete(config: DictConfig) -> DictConfig:
 
     for key in missing(OmegaConf.to_container(config, resolve=False), ""):
         raise UserError(f"no value for {key}; give it with {key}=VALUE")
+    if "sweep" in config:
+        raise UserError("sweep=... describes many runs, and this is one; add -m")
     return config
 
 

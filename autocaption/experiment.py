@@ -37,6 +37,8 @@ def train(config: DictConfig) -> float | None:
         saved = checkpoint.load(path)
         if HydraConfig.initialized():  # a rank got its parent's configuration, changes included
             config = build.with_overrides(build.config_of(saved), config, _overrides())
+            if config.callbacks:  # a trial that is trained on by hand has left its sweep
+                config.callbacks.pop("sweep", None)
             config.resume = str(path)
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -49,7 +51,7 @@ def train(config: DictConfig) -> float | None:
     best = getattr(keeper, "best_model_path", "")
     if best:  # the figures of the epoch whose weights are kept, not of the last
         figures |= checkpoint.load(best)[FIGURES]
-    if config.test:
+    if config.test and not _pruned(trainer):
         if best:
             captioner.load_state_dict(checkpoint.load(best)["state_dict"])
         trainer.test(captioner, data, verbose=False)
@@ -100,6 +102,12 @@ def _finish(config: DictConfig, folder: Path, trainer: pl.Trainer, figures: dict
         write_json(folder / "metrics.json", figures)
         _print(figures, folder, best)
     return figures.get(config.optimized_metric)
+
+
+def _pruned(trainer: pl.Trainer) -> bool:
+    """Whether a sweep ended the run early."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(getattr(callback, "pruned", False) for callback in callbacks)
 
 
 def _print(figures: dict[str, Any], folder: Path, best: str) -> None:

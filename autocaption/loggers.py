@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 def wandb_logger(folder: str, project: str, **settings: Any) -> WandbLogger:
     """Weights & Biases: online where a key is configured, offline otherwise.
 
-    The W&B run takes its id from the run folder's name, so that a resumed run goes on in the same
-    W&B run.
+    The W&B run takes its id, where none is given, from the run folder's name, so that a resumed run
+    goes on in the same W&B run.
 
     Args:
         folder: of the run; W&B's files lie under it.
         project: of W&B.
-        settings: passed on to WandbLogger, such as entity, group, tags.
+        settings: passed on to WandbLogger, such as id, name, entity, group, tags.
     """
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-    name = Path(folder).name
+    settings = {"id": Path(folder).name, "name": Path(folder).name, **settings}
     if mode == "offline" and is_first_rank():
         log.info("W&B: no key configured, so this run is logged offline; `wandb sync` can upload it later")
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -35,9 +35,7 @@ def wandb_logger(folder: str, project: str, **settings: Any) -> WandbLogger:
 
         # W&B keeps the command line with its other metadata of the run; there is a secret in it.
         settings["settings"] = wandb.Settings(x_disable_meta=True)
-    logger = WandbLogger(
-        save_dir=folder, project=project, name=name, id=name, resume="allow", mode=mode, **settings
-    )
+    logger = WandbLogger(save_dir=folder, project=project, resume="allow", mode=mode, **settings)
     logger._wandb_init.pop("anonymous", None)  # Lightning always sets it, and wandb warns of it
     return logger
 

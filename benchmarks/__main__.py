@@ -14,7 +14,7 @@ from rich.table import Table
 from autocaption.files import write_json
 from autocaption.provenance import provenance
 
-PARTS = ("training", "extraction", "search", "bleu", "startup", "growth")
+PARTS = ("training", "extraction", "search", "bleu", "startup", "growth", "sweeping")
 # What a figure must reach: at least, or at most where it is a cost.
 AT_LEAST = {
     "training: of the arithmetic limit": 0.60,
@@ -26,6 +26,7 @@ AT_LEAST = {
 AT_MOST = {
     "training: padded share of the decoder's work": 0.10,
     "startup: seconds of --cfg job beyond hydra": 1.0,
+    "sweeping: seconds a trial beyond its own": 1.0,
     "growth: shapes of 1,000,000 captions: seconds to the first step": 30,
     "growth: shapes of 1,000,000 captions: peak MB": 3000,
 }

@@ -12,6 +12,7 @@ CHOICES = sorted(
     f"{file.parent.relative_to(CONF)}={file.stem}"
     for file in CONF.glob("*/**/*.yaml")
     if file.parent.name != "hydra"  # its resolver is the commands'
+    and file.parent.parent.name != "sweep"  # they exist beside a sweep only; tests/sweep has them
 )
 
 GIVEN = ("data.root=/data", "run_dir=/run")  # what has no value before a run

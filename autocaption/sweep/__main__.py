@@ -1,0 +1,26 @@
+"""Look at a sweep, also while it runs: `python -m autocaption.sweep report STUDY`."""
+
+import argparse
+import sys
+
+from autocaption.errors import UserError
+
+
+def main() -> None:
+    """Write the sweep's report and say where it is."""
+    parser = argparse.ArgumentParser(prog="python -m autocaption.sweep", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    report = commands.add_parser("report", help="write report.html, trials.json and experiment/best.yaml")
+    report.add_argument("study", help="a sweep's folder, or its name where it lies in runs/sweeps")
+    report.add_argument("--storage", help="its URL, where that needs a password")
+    arguments = parser.parse_args()
+    try:
+        from autocaption.sweep.report import open_sweep, write_report
+
+        print(write_report(*open_sweep(arguments.study, arguments.storage)))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The search space: Hydra's sweep syntax as Optuna's distributions."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Transformer,
+)
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from autocaption.errors import UserError
+
+# (configuration, trial) to more overrides; it asks the trial: trial.suggest_float(name, low, high).
+CustomSpace = Callable[[DictConfig, Any], Mapping[str, Any] | None]
+
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text that Hydra reads as itself, but for these:
+_WORDS = ("true", "false", "null", "nan", "inf")
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sweep varies and what it holds.
+
+    Attributes:
+        distributions: by key, as on the command line (`optimizer.lr`, `model/decoder`, `+new.key`).
+        fixed: the overrides that every trial has, as they were typed.
+    """
+
+    distributions: dict[str, BaseDistribution]
+    fixed: list[str]
+
+    def described(self) -> dict[str, str]:
+        """The distributions as text, to compare with those of an earlier command."""
+        return {key: distribution_to_json(one) for key, one in sorted(self.distributions.items())}
+
+
+def read(space: Mapping[str, str], arguments: Iterable[str], parser: OverridesParser) -> Space:
+    """Bring the space of the configuration and that of the command line together.
+
+    A sweep on the command line wins over the configuration's, and so does a fixed value: its key is
+    not varied. What chooses or changes the sweep itself (`sweep=...`, `sweep.n_trials=...`) is left out.
+
+    Raises:
+        UserError: a value of the configuration's space is no sweep, or has no counterpart in Optuna.
+    """
+    distributions = {}
+    for key, text in space.items():
+        (override,) = parser.parse_overrides([f"{key}={text}"])
+        if not override.is_sweep_override():
+            raise UserError(
+                f"sweep.space: {key}={text} is one value; take interval(LOW, HIGH), choice(A, B), "
+                f"range(START, STOP), or give {key}={text} on the command line"
+            )
+        distributions[key] = _distribution(override)
+    fixed = []
+    for override in parser.parse_overrides(list(arguments)):
+        if override.key_or_group.replace("/", ".").split(".")[0] == "sweep":
+            continue
+        key = override.get_key_element()
+        distributions.pop(key, None)
+        if override.is_sweep_override():
+            distributions[key] = _distribution(override)
+        else:
+            assert override.input_line is not None
+            fixed.append(override.input_line)
+    return Space(distributions, fixed)
+
+
+def as_overrides(values: Mapping[str, Any]) -> list[str]:
+    """KEY=VALUE of each; a string stands for itself in Hydra's syntax."""
+    return [f"{key}={value if isinstance(value, str) else _text(value)}" for key, value in values.items()]
+
+
+def standing_values(distributions: Mapping[str, BaseDistribution], config: DictConfig) -> dict[str, Any]:
+    """What the configuration has, without a sweep, for each key of the space.
+
+    Args:
+        distributions: the space.
+        config: composed without it, `hydra` node included.
+
+    Raises:
+        UserError: a choice does not hold the value.
+    """
+    values = {}
+    for key, distribution in distributions.items():
+        name = key.lstrip("+")
+        groups = config.hydra.runtime.choices
+        value = groups[name] if name in groups else OmegaConf.select(config, name)
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value)
+        if not isinstance(value, bool | int | float):
+            value = _text(value)
+        if isinstance(distribution, CategoricalDistribution) and value not in distribution.choices:
+            raise UserError(f"{key}={value} is not among {', '.join(map(str, distribution.choices))}")
+        values[key] = value
+    return values
+
+
+def checked_values(values: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
+    """See that values to try, as `sweep.enqueue` gives them, are of the space.
+
+    Raises:
+        UserError: a key is not in the space, or a choice is not among the choices.
+    """
+    for key, value in values.items():
+        if key not in distributions:
+            raise UserError(f"sweep.enqueue: {key} is not in the search space ({', '.join(distributions)})")
+        try:
+            distributions[key].to_internal_repr(value)
+        except ValueError as error:
+            raise UserError(f"sweep.enqueue: {key}={value}: {error}") from error
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    value: Any = override.value()
+    if override.is_range_sweep() and not value.shuffle:
+        return _range(value)
+    if override.is_discrete_sweep():
+        return CategoricalDistribution([_choice(one) for one in override.sweep_iterator()])
+    try:
+        return _interval(value)
+    except ValueError as error:
+        raise UserError(f"search space {override.input_line}: {error}") from error
+
+
+def _range(value: RangeSweep) -> BaseDistribution:
+    values = list(value.range())  # Hydra leaves the end out, Optuna keeps it
+    if not values:
+        raise UserError(f"search space range({value.start}, {value.stop}): nothing is in it")
+    if all(isinstance(one, int) for one in values):
+        return IntDistribution(min(values), max(values), step=abs(int(value.step)))
+    return FloatDistribution(min(values), max(values), step=abs(value.step))
+
+
+def _interval(value: IntervalSweep) -> BaseDistribution:
+    assert value.start is not None
+    assert value.end is not None
+    log = "log" in value.tags
+    if "int" in value.tags or (isinstance(value.start, int) and isinstance(value.end, int)):
+        return IntDistribution(int(value.start), int(value.end), log=log)
+    return FloatDistribution(value.start, value.end, log=log)
+
+
+def _choice(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, bool | int | float) else _text(value)
+
+
+def _text(value: Any) -> str:
+    """A value in Hydra's syntax, in quotes where it would be read as something else without them."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = Transformer.str(value)
+    if isinstance(value, str) and (not value or _PLAIN.fullmatch(value) is None or value.lower() in _WORDS):
+        return QuotedString(value, Quote.single).with_quotes()
+    return text

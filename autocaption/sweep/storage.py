@@ -1,0 +1,110 @@
+"""Where a study lies, and how its processes take turns."""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+from autocaption.errors import UserError
+from autocaption.provenance import without_secrets
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # we print a table of our own
+JOURNAL, SQLITE = "journal:", "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """An Optuna storage and a lock over all processes that use it.
+
+    Attributes:
+        studies: what Optuna works with.
+        exclusive: a context in which no other sweeper creates or takes a trial. It is left to
+            others when its process dies.
+    """
+
+    studies: BaseStorage
+    exclusive: Callable[[], AbstractContextManager[None]]
+
+
+def open_storage(url: str) -> Storage:
+    """Open a SQLite file, any database of SQLAlchemy, or a journal file (`journal:PATH`).
+
+    Raises:
+        UserError: it can't be opened.
+    """
+    try:
+        if url.startswith(JOURNAL):
+            return _journal(Path(url.removeprefix(JOURNAL)))
+        if url.startswith(SQLITE):
+            return _sqlite(url)
+        return _database(url)
+    except Exception as error:  # every driver has errors of its own
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"sweep.storage={without_secrets(url)} can't be opened: {line}; take sqlite:///FILE, "
+            "journal:FILE, or the URL of a database whose driver is installed"
+        ) from error
+
+
+def _journal(path: Path) -> Storage:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = JournalFileSymlinkLock(f"{path}.claims")  # works where flock does not, as on NFS
+
+    @contextlib.contextmanager
+    def exclusive() -> Iterator[None]:
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    return Storage(JournalStorage(JournalFileBackend(str(path))), exclusive)
+
+
+def _sqlite(url: str) -> Storage:
+    path = Path(url.removeprefix(SQLITE))
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def exclusive() -> Iterator[None]:
+        with open(f"{path}.lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    with exclusive():  # or two processes create the same tables
+        return Storage(RDBStorage(url, {"connect_args": {"timeout": 60}}), exclusive)
+
+
+def _database(url: str) -> Storage:
+    storage = _patiently(lambda: RDBStorage(url, {"pool_pre_ping": True}))
+
+    @contextlib.contextmanager
+    def exclusive() -> Iterator[None]:
+        import sqlalchemy
+
+        # The one row of Optuna's that nothing else locks; `study` is locked to number a trial.
+        table = sqlalchemy.table("version_info", sqlalchemy.column("version_info_id"))
+        with storage.engine.begin() as connection:
+            connection.execute(sqlalchemy.select(table).with_for_update())
+            yield
+
+    return Storage(storage, exclusive)
+
+
+def _patiently(opening: Callable[[], Any], tries: int = 5) -> Any:
+    """Two processes that create the tables at once: one of them fails, and succeeds the next time."""
+    for attempt in range(tries):
+        try:
+            return opening()
+        except Exception:
+            if attempt == tries - 1:
+                raise
+            time.sleep(0.2 * (attempt + 1))

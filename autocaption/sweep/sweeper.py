@@ -1,0 +1,181 @@
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import TrialState
+
+from autocaption.errors import UserError
+from autocaption.sweep.claims import Claim, Claims
+from autocaption.sweep.outcome import Outcome, failure, outcome_so_far
+from autocaption.sweep.process import Running
+from autocaption.sweep.table import SweepTable
+
+TICK = 0.05  # seconds between two looks at the processes
+REFRESH = 1.0  # seconds between two updates of the table
+KILLS = "kills"  # our attribute of a trial: how often it was killed while we lived
+
+
+class InterruptedSweepError(Exception):
+    """Ctrl-C, or a signal that asks the sweep to end."""
+
+
+@dataclass
+class _Job:
+    claim: Claim
+    running: Running
+
+
+class Sweeper:
+    """Runs what is missing of a sweep: as soon as a slot is free, the next trial.
+
+    Args:
+        claims: where trials come from.
+        start: starts a claimed trial in a slot (0 to jobs - 1).
+        table: shows them.
+        objective: the figures of a run that are told.
+        jobs: trials at a time.
+        max_failures: in a row, until the sweep stops.
+        retries: of a trial that is killed.
+        heartbeat: seconds between two signs of life.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        start: Callable[[Claim, int], Running],
+        table: SweepTable,
+        objective: Sequence[str],
+        jobs: int,
+        max_failures: int,
+        retries: int,
+        heartbeat: float,
+    ) -> None:
+        self.claims, self.start, self.table, self.objective = claims, start, table, objective
+        self.jobs, self.max_failures, self.retries, self.heartbeat = jobs, max_failures, retries, heartbeat
+        self._jobs: dict[int, _Job] = {}  # by slot
+        self._failures = self._signals = 0
+        self._next_claim = self._next_beat = self._next_refresh = 0.0
+
+    def run(self) -> None:
+        """Run until nothing is left to take.
+
+        Raises:
+            UserError: too many trials failed in a row.
+            InterruptedSweepError: a signal ended the sweep; its running trials can be resumed.
+        """
+        with self._catching_signals(), self.table.shown():
+            try:
+                while not self._signals:
+                    self._reap()
+                    if self._fill() and not self._jobs and not self.claims.unsettled():
+                        return
+                    self._show_life()
+                    time.sleep(TICK)
+                raise InterruptedSweepError
+            finally:
+                self._end_all()
+                self.table.update()
+
+    def _reap(self) -> None:
+        for slot, job in list(self._jobs.items()):
+            code = job.running.poll()
+            if code is not None:
+                del self._jobs[slot]
+                self._next_claim = 0.0
+                self._ended(job.claim, code, slot)
+
+    def _ended(self, claim: Claim, code: int, slot: int) -> None:
+        outcome = self._outcome(claim) if code == 0 else None
+        if outcome is None and code < 0 and self._kills(claim) <= self.retries:
+            self._start(claim, slot)
+            return
+        self._finish(claim, outcome or failure(code, claim.folder))
+
+    def _kills(self, claim: Claim) -> int:
+        kills = claim.trial.user_attrs.get(KILLS, 0) + 1
+        claim.trial.set_user_attr(KILLS, kills)
+        return kills
+
+    def _fill(self) -> bool:
+        """Start trials in the free slots; says whether, with slots free, there was nothing to take."""
+        now = time.monotonic()
+        free = [slot for slot in range(self.jobs) if slot not in self._jobs]
+        if not free or now < self._next_claim:
+            return False
+        claim = self.claims.take()
+        if claim is None:
+            self._next_claim = now + REFRESH  # another process may leave us something
+            return True
+        if outcome := self._outcome(claim):  # it had ended when its sweeper was killed
+            self._finish(claim, outcome)
+        else:
+            self._start(claim, free[0])
+        return False
+
+    def _start(self, claim: Claim, slot: int) -> None:
+        try:
+            self._jobs[slot] = _Job(claim, self.start(claim, slot))
+        except UserError as error:
+            self._finish(claim, Outcome(TrialState.FAIL, error=str(error)))
+        self._next_refresh = 0.0
+
+    def _finish(self, claim: Claim, outcome: Outcome) -> None:
+        self.claims.finish(claim, *outcome)
+        self._next_refresh = 0.0
+        failed = outcome.state is TrialState.FAIL
+        self._failures = self._failures + 1 if failed else 0
+        if self._failures > self.max_failures:
+            raise UserError(
+                f"{self._failures} trials in a row failed, the last one with: {outcome.error} "
+                f"({claim.folder}/stderr.log)"
+            )
+
+    def _outcome(self, claim: Claim) -> Outcome | None:
+        frozen = self.claims.study._storage.get_trial(claim.trial._trial_id)
+        return outcome_so_far(frozen, claim.folder, self.objective)
+
+    def _show_life(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_beat:
+            for job in self._jobs.values():
+                self.claims.beat(job.claim)
+            self._next_beat = now + self.heartbeat
+        if now >= self._next_refresh:
+            self.table.update()
+            self._next_refresh = now + REFRESH
+
+    def _end_all(self) -> None:
+        """End the trials that run, and leave them to whoever comes next."""
+        for job in self._jobs.values():
+            job.running.interrupt()
+        killed = False
+        while self._jobs:
+            for slot, job in list(self._jobs.items()):
+                if job.running.poll() is not None:
+                    del self._jobs[slot]
+                    outcome = self._outcome(job.claim)
+                    if outcome is None:
+                        self.claims.give_back(job.claim)
+                    else:
+                        self.claims.finish(job.claim, *outcome)
+            if self._signals > 1 and not killed:
+                killed = True
+                for job in self._jobs.values():
+                    job.running.kill()
+            self._show_life()
+            time.sleep(TICK)
+
+    @contextlib.contextmanager
+    def _catching_signals(self) -> Iterator[None]:
+        def count(number: int, frame: Any) -> None:
+            self._signals += 1
+
+        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,118 @@
+"""Sweeps of real trainings that are killed at random moments, and what pruning is worth; minutes."""
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from test_real_trials import SPY, TINY
+
+pytestmark = pytest.mark.slow
+KILLS, TRIALS = 10, 12
+
+
+def children(pid):
+    """The processes that a process started and that still run."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def kill(process, rng):
+    """Kill the sweeper or one of its trials; the sweeper ends soon after, or goes on."""
+    trials = children(process.pid)
+    if trials and rng.random() < 0.5:
+        subprocess.run(["kill", "-9", str(rng.choice(trials))], check=False, capture_output=True)
+    else:
+        process.kill()
+        process.wait()
+
+
+def disturb(sweeps, words, rng, sweepers=1):
+    """Start sweepers again and again while killing; returns how many kills there were."""
+    running, kills = [], 0
+    while kills < KILLS:
+        running = [one for one in running if one.poll() is None]
+        while len(running) < sweepers:
+            running.append(sweeps.start(*words, script="train.py"))
+        victim = rng.choice(running)
+        try:
+            victim.wait(timeout=rng.uniform(0.5, 9.0))
+        except subprocess.TimeoutExpired:
+            kill(victim, rng)
+            kills += 1
+        else:
+            assert victim.returncode == 0, victim.stderr.read()
+            break  # it was finished sooner
+    for process in running:
+        process.wait(timeout=600)
+    return kills
+
+
+def check(study, sweeps):
+    """Exactly the trials that were asked for, each one whole."""
+    trials = study.trials
+    assert [trial.number for trial in trials] == list(range(TRIALS))
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}, [
+        (trial.number, trial.state, trial.user_attrs.get("error")) for trial in trials
+    ]
+    for trial in trials:
+        assert list(trial.intermediate_values) == list(range(1, len(trial.intermediate_values) + 1))
+        assert (sweeps.trial(trial.number) / "rank_0.json").exists()  # the spy saw it end
+        if trial.state is TrialState.COMPLETE:
+            assert len(trial.intermediate_values) == 4
+
+
+WORDS = [
+    *("sweep=default", "optimizer.lr=tag(log,interval(1e-4,1e-1))", *TINY, "logger=csv", SPY),
+    *("sweep.objective=val/loss", "sweep.direction=minimize", "trainer.max_epochs=4"),
+    *(f"sweep.n_trials={TRIALS}", "sweep.n_jobs=2", "sweep.retries=10"),
+]
+
+
+def test_a_sweep_survives_ten_kills(sweeps):
+    kills = disturb(sweeps, WORDS, random.Random(1))
+    done = sweeps.run(*WORDS, script="train.py")
+    assert done.code == 0, done.err
+    assert kills == KILLS
+    check(sweeps.study(), sweeps)
+
+
+@pytest.mark.postgres
+def test_two_sweepers_on_postgresql_survive_ten_kills(sweeps, postgres):
+    words = [*WORDS, f"sweep.storage='{postgres}'", "sweep.n_jobs=1"]
+    kills = disturb(sweeps, words, random.Random(2), sweepers=2)
+    done = sweeps.run(*words, script="train.py")
+    assert done.code == 0, done.err
+    assert kills == KILLS
+    check(sweeps.study(storage=postgres), sweeps)
+
+
+LEARNABLE = [
+    *("experiment=shapes", "data.source.train=500", "data.source.val=100", "data.source.size=32"),
+    *("model.encoder.image_size=32", "model.encoder.width=8", "data.batch_size=16", "search=greedy"),
+    *("model.decoder.embed_dim=64", "model.decoder.hidden_dim=64", "logger=csv", "trainer.max_epochs=8"),
+    *("sweep=default", "optimizer.lr=tag(log,interval(1e-4,3e-2))", "model.decoder.dropout=interval(0,0.6)"),
+    *("sweep.n_trials=16", "sweep.objective=val/perplexity", "sweep.direction=minimize"),
+    "sweep.baseline=false",
+]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pruning_saves_epochs_and_finds_as_much(sweeps, seed):
+    found = {}
+    for pruner in ("none", "hyperband"):
+        words = [f"sweep/pruner={pruner}", f"sweep.study_name={pruner}", f"sweep.seed={seed}"]
+        start = time.monotonic()
+        done = sweeps.run(*LEARNABLE, *words, script="train.py", timeout=1800)
+        assert done.code == 0, done.err
+        study = sweeps.study(pruner)
+        epochs = sum(trial.user_attrs["epochs"] for trial in study.trials)
+        found[pruner] = study.best_value, epochs
+        print(seed, pruner, *found[pruner], f"{time.monotonic() - start:.0f} s")
+    (best, epochs), (best_pruned, epochs_pruned) = found.values()
+    assert best_pruned <= best * 1.01
+    assert epochs_pruned <= 0.6 * epochs

@@ -1,0 +1,28 @@
+import pytest
+from sweep_processes import SEARCH, wait_for
+from test_sweep import COMPLETE, epochs
+
+pytestmark = pytest.mark.postgres
+
+
+def test_two_sweepers_share_a_database(sweeps, postgres):
+    words = [*SEARCH, "sweep.n_trials=8", "sweep/pruner=none", f"sweep.storage='{postgres}'"]
+    both = [sweeps.start(*words) for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    study = sweeps.study(storage=postgres)
+    assert [trial.state for trial in study.trials] == [COMPLETE] * 8
+    assert all(epochs(sweeps.notes(number)) == [1, 2, 3, 4] for number in range(8))
+    assert len({trial.user_attrs["owner"]["id"] for trial in study.trials}) == 2
+
+
+def test_a_killed_sweep_goes_on(sweeps, postgres):
+    words = [*SEARCH, "sweep.n_trials=2", f"sweep.storage='{postgres}'"]
+    process = sweeps.start(*words, faults='{"1": "hang 2"}')
+    wait_for(lambda: "kept 2" in sweeps.notes(1))
+    process.kill()
+    process.wait()
+    again = sweeps.run(*words)
+    assert again.code == 0, again.err
+    assert epochs(sweeps.notes(1)) == [1, 2, 3, 4]
