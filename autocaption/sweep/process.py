@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autocaption.sweep.lifeline import TRIAL
-from autocaption.sweep.verdict import LINE
-
-
-class Judge(Protocol):
-    """Whom a trial reports to; as callbacks/pruning.py has it, which is not loaded here."""
-
-    def report(self, epoch: int, value: float) -> bool:
-        """Take the figure after so many epochs; says whether the trial is to end there."""
-        ...
+from autocaption.sweep.verdict import LINE, Judge
 
 
 class Running(Protocol):

@@ -3,8 +3,17 @@
 import json
 import os
 import sys
+from typing import Protocol
 
 LINE = "AUTOCAPTION_SWEEP_LINE"  # the number of an open socket to the sweep
+
+
+class Judge(Protocol):
+    """Whom a trial reports to."""
+
+    def report(self, epoch: int, value: float) -> bool:
+        """Take the figure after so many epochs; says whether the trial is to end there."""
+        ...
 
 
 class SweepJudge:
