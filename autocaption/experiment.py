@@ -37,8 +37,6 @@ def train(config: DictConfig) -> float | None:
         saved = checkpoint.load(path)
         if HydraConfig.initialized():  # a rank got its parent's configuration, changes included
             config = build.with_overrides(build.config_of(saved), config, _overrides())
-            if config.callbacks:  # a trial that is trained on by hand has left its sweep
-                config.callbacks.pop("sweep", None)
             config.resume = str(path)
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)

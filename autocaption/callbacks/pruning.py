@@ -1,17 +1,10 @@
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import pytorch_lightning as pl
 
 from autocaption.errors import UserError
-
-
-class Judge(Protocol):
-    """Whom a trial reports to."""
-
-    def report(self, epoch: int, value: float) -> bool:
-        """Take the figure after so many epochs; says whether the trial is to end here."""
-        ...
+from autocaption.sweep.verdict import Judge
 
 
 class Pruning(pl.Callback):

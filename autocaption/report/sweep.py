@@ -10,6 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.files import write_whole
+from autocaption.sweep.claims import ERROR
+from autocaption.sweep.judge import EPOCHS
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -124,11 +126,11 @@ def _table(study: optuna.Study, trials: Sequence[FrozenTrial], objective: Sequen
             trial.state.name.lower(),
             *(_cell(value) for value in values),
             *(_cell(trial.params.get(name)) for name in names),
-            _cell(trial.user_attrs.get("epochs")),
+            _cell(trial.user_attrs.get(EPOCHS)),
             f"{trial.duration.total_seconds():.0f}" if trial.duration else "",
         ]
         row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        error = html.escape(str(trial.user_attrs.get("error", "")))
+        error = html.escape(str(trial.user_attrs.get(ERROR, "")))
         kind = ' class="best"' if trial.number in best else ""
         rows.append(f'<tr{kind}><td>{number}</td>{row}<td class="error">{error}</td></tr>')
     return "<table>" + "\n".join(rows) + "</table>"

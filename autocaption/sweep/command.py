@@ -5,7 +5,9 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import optuna
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from hydra.utils import get_method, instantiate
@@ -16,7 +18,8 @@ from rich.console import Console
 from autocaption.errors import UserError
 from autocaption.sweep.claims import Claim, Claims
 from autocaption.sweep.devices import share, visible_gpus
-from autocaption.sweep.launched import LaunchedTrial, hand_over, run_job
+from autocaption.sweep.judge import StudyJudge
+from autocaption.sweep.launched import LaunchedTrial, Place, hand_over, run_job
 from autocaption.sweep.plan import MODES, Plan, read_plan
 from autocaption.sweep.process import Running, TrialProcess
 from autocaption.sweep.report import remember_place, write_report
@@ -28,6 +31,7 @@ from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
 from autocaption.sweep.table import SweepTable
 from autocaption.sweep.trials import Trials, callback_config
 
+Start = Callable[[Claim, int], Running]
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
@@ -44,7 +48,6 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     folder = Path(settings.folder).absolute()
     url = settings.storage or f"sqlite:///{folder / 'study.db'}"
     storage = open_storage(url)
-    sampler = functools.partial(instantiate, settings.sampler)
     pruner = instantiate(settings.pruner)
     if len(plan.objective) > 1 and not isinstance(pruner, NopPruner):
         raise UserError("Optuna can't prune by several objectives; take sweep/pruner=none")
@@ -52,73 +55,79 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     study.pruner = pruner
     remember_place(folder, settings.study_name, url)
     here = config.hydra.launcher._target_ == BASIC_LAUNCHER
-    trials = _trials(context, config, plan, url)
-    sweeper = Sweeper(
-        Claims(
-            study,
-            storage,
-            folder,
-            functools.partial(sampler_of, sampler, settings.seed),
-            settings.n_trials,
-            settings.grace,
-            here,
-        ),
-        _local_start(trials, settings.n_jobs) if here else _launched_start(trials, context, config, folder),
-        SweepTable(study, plan.objective, settings.n_trials, settings.n_jobs, console),
-        plan.objective,
-        settings.n_jobs,
-        settings.max_failures,
-        settings.retries,
-        settings.heartbeat,
-    )
+    trials = _trials(context, config, plan)
+    if here:
+        start = _local_start(trials, study, settings.n_jobs)
+    else:
+        start = _launched_start(trials, context, config, folder, url)
+    seeded = functools.partial(sampler_of, trials.sampler, settings.seed)
+    claims = Claims(study, storage, folder, seeded, settings.n_trials, settings.grace, here)
+    table = SweepTable(study, plan.objective, settings.n_trials, settings.n_jobs, console)
     try:
-        sweeper.run()
+        Sweeper(
+            claims,
+            start,
+            table,
+            plan.objective,
+            settings.n_jobs,
+            settings.max_failures,
+            settings.retries,
+            settings.heartbeat,
+        ).run()
     except InterruptedSweepError:
         console.print("interrupted; the same command goes on")
         sys.exit(130)
+    _conclude(study, plan, folder, console)
+
+
+def _conclude(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> None:
+    """Leave what there is to look at."""
     console.print(f"report  {write_report(study, folder)}", soft_wrap=True, highlight=False)
-    logger = plan.standing.logger
-    if logger and "wandb" in logger:
-        log_summary(study, plan.objective, OmegaConf.to_container(logger.wandb), folder)  # type: ignore[arg-type]
+    logger: Any = OmegaConf.to_container(plan.standing.logger) if plan.standing.logger else {}
+    if "wandb" in logger:
+        log_summary(study, plan.objective, logger["wandb"], folder)
 
 
-def _trials(context: HydraContext, config: DictConfig, plan: Plan, url: str) -> Trials:
+def _trials(context: HydraContext, config: DictConfig, plan: Plan) -> Trials:
     settings = plan.settings
-    pruner = OmegaConf.to_container(settings.pruner, resolve=False)
     return Trials(
         context.config_loader,
         config,
         plan.standing,
         plan.space,
+        plan.groups,
         get_method(settings.custom_space) if settings.custom_space else None,
         functools.partial(instantiate, settings.sampler),
-        callback_config(
-            plan.objective[0],
-            MODES[plan.direction[0]],
-            url,
-            settings.study_name,
-            pruner,  # type: ignore[arg-type]
-        ),
+        callback_config(plan.objective[0], MODES[plan.direction[0]]),
     )
 
 
-def _local_start(trials: Trials, jobs: int) -> Callable[[Claim, int], Running]:
+def _local_start(trials: Trials, study: optuna.Study, jobs: int) -> Start:
     """Trials as processes of this machine, which share its GPUs and cores."""
     gpus, cores = visible_gpus(), os.cpu_count() or 1
 
     def start(claim: Claim, slot: int) -> Running:
         prepared = trials.prepare(claim)
-        environment = share(slot, jobs, prepared.devices, gpus, cores)
-        keep = [claim.lock.fileno()]
-        return TrialProcess(sys.argv[0], prepared.words, prepared.config, claim.folder, environment, keep)
+        return TrialProcess(
+            sys.argv[0],
+            prepared.words,
+            prepared.config,
+            claim.folder,
+            StudyJudge(study, claim.number, claim.attempt),
+            share(slot, jobs, prepared.devices, gpus, cores),
+            keep=[claim.lock.fileno()],
+        )
 
     return start
 
 
 def _launched_start(
-    trials: Trials, context: HydraContext, config: DictConfig, folder: Path
-) -> Callable[[Claim, int], Running]:
+    trials: Trials, context: HydraContext, config: DictConfig, folder: Path, url: str
+) -> Start:
     """Trials as jobs of Hydra's launcher."""
+    settings = config.sweep
+    pruner: Any = OmegaConf.to_container(settings.pruner, resolve=True)
+    place = Place(os.path.abspath(sys.argv[0]), url, settings.study_name, pruner, settings.heartbeat)
     with open_dict(config):
         config.hydra.sweep.dir = str(folder)
     launcher = Plugins.instance().instantiate_launcher(
@@ -127,7 +136,7 @@ def _launched_start(
 
     def start(claim: Claim, slot: int) -> Running:
         prepared = trials.prepare(claim)
-        hand_over(prepared, os.path.abspath(sys.argv[0]), config.sweep.heartbeat, claim)
+        hand_over(prepared, claim, place)
         return LaunchedTrial(launcher, claim, prepared.words)
 
     return start

@@ -11,32 +11,58 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from hydra.plugins.launcher import Launcher
-from optuna.trial import TrialState
+from hydra.utils import instantiate
 
-from autocaption.sweep.claims import ATTEMPT, Claim
+from autocaption.sweep.claims import Claim
+from autocaption.sweep.judge import StudyJudge
 from autocaption.sweep.process import TrialProcess
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.trials import Prepared
 
 HANDED = ".handed_{attempt}.json"  # for the job alone, in the trial's folder, and gone when it was read
 BEAT = "beat"  # our attribute of a trial: the job's sign of life
+TICK = 0.1  # seconds between two looks at the process
 
 
-def hand_over(prepared: Prepared, script: str, heartbeat: float, claim: Claim) -> None:
+@dataclass(frozen=True)
+class Place:
+    """Where a job finds its study, and how it behaves towards it.
+
+    Attributes:
+        script: train.py.
+        storage: URL of the study's storage.
+        study: its name.
+        pruner: configuration of Optuna's.
+        heartbeat: seconds between two signs of life.
+    """
+
+    script: str
+    storage: str
+    study: str
+    pruner: Mapping[str, Any]
+    heartbeat: float
+
+
+def hand_over(prepared: Prepared, claim: Claim, place: Place) -> None:
     """Leave in the trial's folder what its job needs; it may hold secrets, so only its owner can read it."""
-    text = json.dumps(
-        {"script": script, "words": prepared.words, "config": prepared.config, "heartbeat": heartbeat}
-    )
+    handed = {
+        "words": prepared.words,
+        "config": prepared.config,
+        "number": claim.number,
+        "attempt": claim.attempt,
+        "place": asdict(place),
+    }
     file_name = claim.folder / HANDED.format(attempt=claim.attempt)
     descriptor = os.open(file_name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+        json.dump(handed, file)
 
 
 def run_job(config: Any) -> int:
@@ -45,32 +71,34 @@ def run_job(config: Any) -> int:
     file = folder / HANDED.format(attempt=config.attempt)
     handed = json.loads(file.read_text())
     file.unlink()
-    judge = handed["config"]["callbacks"]["sweep"]["judge"]
-    study = optuna.load_study(study_name=judge["study"], storage=open_storage(judge["storage"]).studies)
+    place = Place(**handed["place"])
+    study = optuna.load_study(
+        study_name=place.study,
+        storage=open_storage(place.storage).studies,
+        pruner=instantiate(place.pruner),
+    )
+    judge = StudyJudge(study, handed["number"], handed["attempt"])
     with open(folder / ".lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of an earlier attempt that is about to end
-        if not _goes_on(study, judge):
+        if not judge.goes_on():
             return 0
-        process = TrialProcess(
-            handed["script"], handed["words"], handed["config"], folder, {}, keep=[lock.fileno()]
-        )
-        return _accompany(process, study, judge, handed["heartbeat"])
+        keep = [lock.fileno()]
+        process = TrialProcess(place.script, handed["words"], handed["config"], folder, judge, {}, keep)
+        return _accompany(process, judge, place.heartbeat)
 
 
-def _accompany(process: TrialProcess, study: optuna.Study, judge: Mapping[str, Any], heartbeat: float) -> int:
-    trial_id = study.trials[judge["number"]]._trial_id
-    while (code := process.wait(heartbeat)) is None:
-        if _goes_on(study, judge):
-            study._storage.set_trial_user_attr(trial_id, BEAT, time.time())
+def _accompany(process: TrialProcess, judge: StudyJudge, heartbeat: float) -> int:
+    next_beat = time.monotonic()
+    while (code := process.poll()) is None:
+        time.sleep(TICK)
+        if time.monotonic() < next_beat:
+            continue
+        next_beat += heartbeat
+        if judge.goes_on():
+            judge.storage.set_trial_user_attr(judge.trial_id, BEAT, time.time())
         else:
             process.interrupt()
     return code
-
-
-def _goes_on(study: optuna.Study, judge: Mapping[str, Any]) -> bool:
-    """Whether this job's attempt is still the one that counts."""
-    trial = study.trials[judge["number"]]
-    return trial.state is TrialState.RUNNING and trial.user_attrs.get(ATTEMPT) == judge["attempt"]
 
 
 class LaunchedTrial:
@@ -87,9 +115,12 @@ class LaunchedTrial:
         claim.lock.close()  # the job takes it
         place = [f"hydra.sweep.dir={claim.folder.parent}", f"hydra.sweep.subdir={claim.folder.name}"]
         place.append(f"+attempt={claim.attempt}")
-        launch: Callable[[], Any] = lambda: launcher.launch([[*overrides, *place]], claim.number)  # noqa: E731
-        self._thread = threading.Thread(target=self._run, args=(launch, claim.folder), daemon=True)
-        self._thread.start()
+
+        def launch() -> Any:
+            (returned,) = launcher.launch([[*overrides, *place]], claim.number)
+            return returned.return_value
+
+        threading.Thread(target=self._run, args=(launch, claim.folder), daemon=True).start()
 
     def poll(self) -> int | None:
         """None while it runs, then its exit code; negative where the job was lost."""
@@ -102,13 +133,13 @@ class LaunchedTrial:
     def kill(self) -> None:
         """Likewise."""
 
-    def _run(self, launch: Callable[[], Any], folder: Path) -> None:
+    def _run(self, launch: Callable[[], int], folder: Path) -> None:
         try:
-            (returned,) = launch()
-            code = returned.return_value
+            code = launch()
         except Exception as error:  # the launcher's: out of time, node lost
+            line = str(error).strip().splitlines()[-1:]
             with open(folder / "stderr.log", "a") as file:
-                print(f"the job was lost: {error}".splitlines()[-1], file=file)
+                print("the job was lost:", *line, file=file)
             code = -signal.SIGKILL
         if self._code is None:
             self._code = code

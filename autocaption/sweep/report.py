@@ -12,6 +12,8 @@ from autocaption.files import write_json
 from autocaption.provenance import without_secrets
 from autocaption.report.sweep import best_trials, importances, write_page
 from autocaption.sweep.best import experiment, write_experiment
+from autocaption.sweep.claims import ERROR
+from autocaption.sweep.judge import EPOCHS
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import DEFINITION, GROUPS
 from autocaption.sweep.trials import OVERRIDES
@@ -91,7 +93,7 @@ def _row(trial: FrozenTrial, objective: list[str]) -> Mapping[str, object]:
         "state": trial.state.name,
         "values": dict(zip(objective, trial.values, strict=False)) if trial.values else None,
         "params": trial.params,
-        "epochs": trial.user_attrs.get("epochs"),
+        "epochs": trial.user_attrs.get(EPOCHS),
         "seconds": trial.duration.total_seconds() if trial.duration else None,
-        "error": trial.user_attrs.get("error"),
+        "error": trial.user_attrs.get(ERROR),
     }

@@ -1,9 +1,10 @@
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.folder import last_checkpoint
@@ -39,18 +40,20 @@ class Trials:
         config: of the sweep's own command.
         standing: the configuration without a search space, for `custom`.
         space: the search space.
+        groups: keys that choose a file of conf/.
         custom: more of it, or None.
         sampler: takes a seed.
-        callback: the configuration of the callback, but for what differs between trials.
+        callback: the configuration of the callback that reports.
     """
 
     loader: ConfigLoader
     config: DictConfig
     standing: DictConfig
     space: Space
+    groups: Collection[str]
     custom: CustomSpace | None
     sampler: Sampler
-    callback: Mapping[str, Any]
+    callback: dict[str, Any]
 
     def prepare(self, claim: Claim) -> Prepared:
         """Draw the trial's values and compose its configuration."""
@@ -59,22 +62,26 @@ class Trials:
             claim.trial, self.space.distributions, self.custom, self.standing, self.sampler, sweep.seed
         )
         words = [*sweep.overrides, *self.space.fixed, *as_overrides(values)]
-        composed = compose(self.loader, self.config, words)
+        composed = self._composed(values, words)
         uid = claim.trial.study.user_attrs[UID]
         claim.trial.set_user_attr(OVERRIDES, as_overrides(values))
-        judge = {**self.callback["judge"], "number": number, "attempt": claim.attempt}
+        labels = {
+            "id": f"{uid}-{number}",
+            "name": f"{sweep.study_name}/trial_{number}",
+            "group": group_of(sweep.study_name, uid),
+        }
         config = trial_config(
-            composed,
-            claim.folder.absolute(),
-            last_checkpoint(claim.folder),
-            {**self.callback, "judge": judge},
-            {
-                "id": f"{uid}-{number}",
-                "name": f"{sweep.study_name}/trial_{number}",
-                "group": group_of(sweep.study_name, uid),
-            },
+            composed, claim.folder.absolute(), last_checkpoint(claim.folder), self.callback, labels
         )
         return Prepared(words, config, composed.trainer.devices)
+
+    def _composed(self, values: Mapping[str, Any], words: list[str]) -> DictConfig:
+        if any(key in self.groups or not key[0].isalpha() for key in values):
+            return compose(self.loader, self.config, words)
+        composed = self.standing.copy()  # half a second faster than composing it again
+        for override in OverridesParser.create().parse_overrides(as_overrides(values)):
+            OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
+        return composed
 
 
 def group_of(study: str, uid: str) -> str:
@@ -82,18 +89,11 @@ def group_of(study: str, uid: str) -> str:
     return f"{study}-{uid}"
 
 
-def callback_config(
-    monitor: str, mode: str, url: str, study: str, pruner: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The callback that reports to the study, as a configuration."""
+def callback_config(monitor: str, mode: str) -> dict[str, Any]:
+    """The callback that reports to the sweep, as a configuration."""
     return {
         "_target_": "autocaption.callbacks.pruning.Pruning",
         "monitor": monitor,
         "mode": mode,
-        "judge": {
-            "_target_": "autocaption.sweep.judge.StudyJudge",
-            "storage": url,
-            "study": study,
-            "pruner": dict(pruner),
-        },
+        "judge": {"_target_": "autocaption.sweep.verdict.SweepJudge"},
     }

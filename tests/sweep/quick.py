@@ -7,7 +7,7 @@ what every trial must come to. It keeps a checkpoint, and it writes down what it
 import fcntl
 import json
 import os
-import sys
+import signal
 import zipfile
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def work(config, folder):
             break
         keep(folder, epoch)
         if faults.get(number) == f"hang {epoch}":
-            sys.stdin.read()  # until the sweeper dies
+            signal.pause()  # for a Ctrl-C or the death of the sweeper
         if faults.get(number) == f"die {epoch}" and not config.resume:
             os.kill(os.getpid(), 9)
     figures = {"val/bleu4": float("nan") if faults.get(number) == "nan" else now, "val/perplexity": 2 - now}

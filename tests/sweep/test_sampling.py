@@ -52,10 +52,11 @@ def run(name, seed, space, trials=14, torn=()):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_trials_hang_on_seed_and_number_alone(name):
     space = {**FINITE, "more": IntDistribution(0, 9)} if name == "grid" else SPACE
-    whole = run(name, 3, space)
-    assert run(name, 3, space, torn=range(14)) == whole
-    assert run(name, 4, space) != whole
-    assert len({tuple(params.values()) for params in whole}) > 7  # not one draw again and again
+    trials = 8 if name == "gp" else 14  # it fits a model for each
+    whole = run(name, 3, space, trials)
+    assert run(name, 3, space, trials, torn=range(14)) == whole
+    assert run(name, 4, space, trials) != whole
+    assert len({tuple(params.values()) for params in whole}) > trials // 2  # not one draw again and again
 
 
 def test_a_grid_has_every_combination_once():
