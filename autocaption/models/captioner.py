@@ -1,6 +1,6 @@
 """Legend: B images, N captions an image, T time, P places, D width, M real tokens, V vocabulary."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -85,9 +85,9 @@ class Captioner(pl.LightningModule):
         loss = self.loss(self.decoder.head(hidden_BNTD[real_BNT]), targets_BNT[real_BNT])
         return loss._replace(objective=loss.objective + penalty), real_BNT.sum()
 
-    def caption(self, memory_BPD: Tensor) -> list[str]:
+    def caption(self, memory_BPD: Any, ids: Sequence[str] | None = None) -> list[str]:
         """The best caption of each image."""
-        best_BT = self.search(self.decoder, memory_BPD).tokens_BKT[:, 0]
+        best_BT = self.search(self.decoder, memory_BPD, ids).tokens_BKT[:, 0]
         return [self.tokenizer.decode(tokens) for tokens in best_BT.tolist()]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -110,7 +110,7 @@ class Captioner(pl.LightningModule):
         loss, tokens = self.score(memory_BPD, batch.tokens_BNT)
         self.nll[stage].update(loss.nll * tokens)
         self.tokens[stage].update(tokens)
-        captions = self.caption(memory_BPD)
+        captions = self.caption(memory_BPD, batch.ids)
         self.metrics[stage].update(captions, batch.references)
         return Predictions(batch.ids, captions, batch.references)
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch.utils._pytree import tree_leaves
 
 from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.models.protocols import State
 from autocaption.search.state import expand, narrow, reorder
 
 FILES = sorted((Path(__file__).parents[2] / "conf/model/decoder").glob("*.yaml"))
@@ -90,7 +91,7 @@ def test_state_can_be_reordered(make, memory_BPD):
     logits_RTV, _ = stepped(decoder, begun, torch.cat([first_RT[order_R], then_RT], 1))
     _, state = stepped(decoder, begun, first_RT)
     kept_R = torch.tensor([4, 5, 0, 1])
-    state = narrow(reorder(state, order_R), images_B, 2)
+    state = State(narrow(reorder(state, order_R).rows, kept_R), narrow(state.images, images_B))
     reordered_RTV, _ = stepped(decoder, state, then_RT[kept_R])
     torch.testing.assert_close(reordered_RTV, logits_RTV[kept_R, 2:], atol=1e-9, rtol=0)
 
