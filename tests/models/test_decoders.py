@@ -158,7 +158,10 @@ def test_captions_of_an_image_are_independent(make, memory_BPD, tokens_BNT):
     changed_BNT[0, 1, :3] = torch.tensor([BOS, V - 1, V - 2])  # longer than before, too
     others_BNT = (tokens_BNT != PAD).clone()
     others_BNT[0, 1] = False
-    before_BNTD, after_BNTD = hidden(decoder, memory_BPD, tokens_BNT), hidden(decoder, memory_BPD, changed_BNT)
+    before_BNTD, after_BNTD = (
+        hidden(decoder, memory_BPD, tokens_BNT),
+        hidden(decoder, memory_BPD, changed_BNT),
+    )
     torch.testing.assert_close(after_BNTD[others_BNT], before_BNTD[others_BNT], atol=1e-12, rtol=0)
     assert (after_BNTD[0, 1, 1] != before_BNTD[0, 1, 1]).any()
 

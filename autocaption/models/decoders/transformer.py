@@ -3,6 +3,7 @@ R rows of a search.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ class TransformerDecoder(nn.Module):
         self.memory_layers = nn.ModuleList(MemoryLayer(width, heads, dropout) for _ in range(memory_layers))
         self.memory_norm = nn.LayerNorm(width)
         self.embed = nn.Embedding(vocab_size, width)
-        self.layers = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(layers))
+        self.layers: Any = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.dropout, self.word_dropout = Dropout(dropout), word_dropout
@@ -110,7 +111,7 @@ class TransformerDecoder(nn.Module):
     def _memory(self, memory_BPD: Tensor) -> list[KeysValues]:
         """The keys and values of every layer."""
         P = memory_BPD.shape[1]
-        if P > len(self.places):
+        if len(self.places) < P:
             raise UserError(f"the encoder gives {P} places; set model.decoder.max_places={P} or more")
         x_BPD = self.project(self.memory_dropout(memory_BPD)) + self.places[:P]
         for layer in self.memory_layers:
