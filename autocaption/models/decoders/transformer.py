@@ -93,7 +93,7 @@ class TransformerDecoder(nn.Module):
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word, and the state with these tokens."""
         time = state.rows[0][0].shape[2]
-        x_RD, rows = self._embed(tokens_R, torch.full_like(tokens_R, time)), []
+        x_RD, rows = self._embed(tokens_R, tokens_R.new_tensor([time])), []
         for layer, past, memory in zip(self.layers, *state, strict=True):
             x_RD, past = layer.step(x_RD, past, memory)
             rows.append(past)
