@@ -1,6 +1,6 @@
 """Configuration to objects. Beside train.py and eval.py, the only place that sees a DictConfig."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
 from autocaption.errors import UserError
 from autocaption.models.captioner import RECIPE, Captioner
+from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.precision import fastest_precision
 from autocaption.provenance import without_secrets
 
@@ -45,13 +46,64 @@ def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[Cap
 
 
 def model_of(config: DictConfig, checkpoint: dict[str, Any]) -> Captioner:
-    """The model of a checkpoint, without data."""
+    """The model of a checkpoint, without data.
+
+    Raises:
+        UserError: the configuration has been changed to a model that its weights don't fit.
+    """
     tokenizer = instantiate(config.tokenizer, vocabulary=checkpoint[RECIPE]["vocabulary"])
     # The checkpoint holds the encoder's weights, so its pretrained ones are not needed.
     unweighted = {"pretrained": False, "weights": None} if "pretrained" in config.model.encoder else {}
     captioner = _captioner(config, instantiate(config.model.encoder, **unweighted), tokenizer)
-    captioner.load_state_dict(checkpoint["state_dict"])
+    try:
+        captioner.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise UserError(f"the checkpoint's weights are of another model than configured: {reason}") from None
     return captioner
+
+
+def from_checkpoints(
+    config: DictConfig, checkpoints: Mapping[str, dict[str, Any]]
+) -> tuple[CaptionDataModule, Captioner]:
+    """Data and an ensemble of the models of several checkpoints, each built as it was trained.
+
+    Args:
+        config: of data, search and metrics.
+        checkpoints: by their paths.
+
+    Raises:
+        UserError: their vocabularies, or the pictures that they take, are not the same.
+    """
+    configs = [config_of(saved) for saved in checkpoints.values()]
+    members = [model_of(*pair) for pair in zip(configs, checkpoints.values(), strict=True)]
+    first, name = members[0], next(iter(checkpoints))
+    for path, other, its in zip(checkpoints, members, configs, strict=True):
+        if other.tokenizer.vocabulary != first.tokenizer.vocabulary:
+            raise UserError(
+                f"{path} has another vocabulary ({len(other.tokenizer.vocabulary)} words) than {name} "
+                f"({len(first.tokenizer.vocabulary)}); an ensemble's members are trained on the same captions"
+            )
+        if (other.encoder.image_size, its.data.crop) != (first.encoder.image_size, configs[0].data.crop):
+            raise UserError(f"{path} takes pictures of another size or crop than {name}")
+    encoder: Any = first.encoder
+    if not all(_same_encoder(encoder, other.encoder) for other in members):
+        encoder = EnsembleEncoder([member.encoder for member in members])
+        config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
+    decoder = EnsembleDecoder([member.decoder for member in members])
+    captioner = _captioner(config, encoder, first.tokenizer, decoder)
+    return _datamodule(config, instantiate(config.data.source), first.tokenizer, encoder), captioner
+
+
+def _same_encoder(one: Any, other: Any) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    pooled = [getattr(encoder, "pooling", None) for encoder in (one, other)]
+    return (
+        repr(one) == repr(other)
+        and pooled[0] == pooled[1]
+        and a.keys() == b.keys()
+        and all(torch.equal(a[name], b[name]) for name in a)
+    )
 
 
 def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform]:
@@ -162,8 +214,11 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
     )
 
 
-def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer) -> Captioner:
+def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer, decoder: Any = None) -> Captioner:
     model = config.model
+    if decoder is None:
+        sizes = {"vocab_size": len(tokenizer.vocabulary), "memory_dim": encoder.out_dim}
+        decoder = instantiate(model.decoder, **sizes)
     # Interpolations stay as they are, so that a change of data.root reaches all that hangs on it.
     kept = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("run_dir", "resume")])
     recipe = {
@@ -172,13 +227,14 @@ def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer) -> Captio
     }
     return Captioner(
         encoder=encoder,
-        decoder=instantiate(model.decoder, vocab_size=len(tokenizer.vocabulary), memory_dim=encoder.out_dim),
+        decoder=decoder,
         loss=instantiate(model.loss),
         search=instantiate(config.search),
         tokenizer=tokenizer,
         metrics=instantiate(config.metrics),
         optimizer=instantiate(config.optimizer),
-        learning_rates=dict(config.learning_rates),
+        learning_rates=dict(config.get("learning_rates") or {}),
         schedule=instantiate(config.schedule),
+        scheduled_sampling=config.get("scheduled_sampling") or 0.0,
         recipe=recipe,
     )

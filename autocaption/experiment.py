@@ -16,6 +16,7 @@ from autocaption.cli import RANK_CONFIG
 from autocaption.data.source import SPLITS
 from autocaption.files import write_json
 from autocaption.models.captioner import FIGURES
+from autocaption.models.parameter_count import parameter_count
 from autocaption.provenance import record_start
 from autocaption.ranks import is_first_rank
 from autocaption.run_folder import checkpoint_to_resume
@@ -40,7 +41,11 @@ def train(config: DictConfig) -> float | None:
             config.resume = str(path)
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
+    if saved is None and config.init_from is not None:  # weights and vocabulary, and nothing else of it
+        saved = checkpoint.load(config.init_from)
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
+    if is_first_rank():
+        _print_parameters(captioner)
     data.prepare("train", "val", *([data.split_of("test")] if config.test else []))
     trainer = build.trainer(config, captioner)
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
@@ -58,14 +63,20 @@ def train(config: DictConfig) -> float | None:
 
 
 def evaluate(config: DictConfig) -> float | None:
-    """Score a checkpoint on `data.split`; returns the figure named by `optimized_metric`."""
-    saved = checkpoint.load(config.checkpoint)
-    path = str(Path(config.checkpoint).expanduser().absolute())
+    """Score a checkpoint, or an ensemble of several, on `data.split`.
+
+    Returns:
+        the figure named by `optimized_metric`.
+    """
+    given = [config.checkpoint] if isinstance(config.checkpoint, str) else config.checkpoint
+    every = {str(Path(path).expanduser().absolute()): checkpoint.load(path) for path in given}
+    path, saved = next(iter(every.items()))
     if HydraConfig.initialized():
         config = build.with_overrides(build.config_of(saved), config, _overrides(), build.MODEL_KEYS)
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    data, captioner = build.from_checkpoint(config, saved)
+    one = len(every) == 1
+    data, captioner = build.from_checkpoint(config, saved) if one else build.from_checkpoints(config, every)
     data.prepare(data.split_of("test"))
     trainer = build.trainer(config, captioner)
     trainer.test(captioner, data, verbose=False)
@@ -74,7 +85,7 @@ def evaluate(config: DictConfig) -> float | None:
         "epochs": saved["epoch"] + 1,
         **_figures(trainer, config.data.split),
     }
-    return _finish(config, folder, trainer, figures, path)
+    return _finish(config, folder, trainer, figures, path if one else "")
 
 
 def _start(config: DictConfig) -> Path:
@@ -106,6 +117,14 @@ def _pruned(trainer: pl.Trainer) -> bool:
     """Whether a sweep ended the run early."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return any(getattr(callback, "pruned", False) for callback in callbacks)
+
+
+def _print_parameters(captioner: pl.LightningModule) -> None:
+    table = Table("parameters of", "in all", "trained")
+    for depth in (1, 2):
+        for part, (every, trained) in parameter_count(captioner, depth).items():
+            table.add_row(part, f"{every:,}", f"{trained:,}")
+    Console().print(table)
 
 
 def _print(figures: dict[str, Any], folder: Path, best: str) -> None:

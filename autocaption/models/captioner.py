@@ -1,6 +1,6 @@
 """Legend: B images, N captions an image, T time, P places, D width, M real tokens, V vocabulary."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -16,6 +16,7 @@ from autocaption.errors import UserError
 from autocaption.models.loss import Loss
 from autocaption.models.parameter_groups import optimizer_of
 from autocaption.models.protocols import Decoder, Encoder
+from autocaption.models.scheduled_sampling import own_words
 from autocaption.search.captions import Captions
 
 RECIPE, FIGURES = "recipe", "figures"  # our keys in a checkpoint
@@ -42,6 +43,8 @@ class Captioner(pl.LightningModule):
         optimizer: parameter groups to optimizer.
         learning_rates: of parts of the model, as shares of the optimizer's (parameter_groups.py).
         schedule: (optimizer, total_steps) to a learning-rate schedule that is stepped every step.
+        scheduled_sampling: the share of input words that are the model's own at the end of training; it
+            climbs from 0 in a straight line.
         recipe: plain values from which the model can be built again (configuration, vocabulary);
             every checkpoint carries them.
     """
@@ -57,12 +60,14 @@ class Captioner(pl.LightningModule):
         optimizer: Callable[..., torch.optim.Optimizer],
         learning_rates: Mapping[str, float],
         schedule: Callable[..., Any],
+        scheduled_sampling: float,
         recipe: dict[str, Any],
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.loss = encoder, decoder, loss
         self.search, self.tokenizer, self.recipe = search, tokenizer, recipe
         self.optimizer, self.learning_rates, self.schedule = optimizer, learning_rates, schedule
+        self.scheduled_sampling = scheduled_sampling
         stages = ("val", "test")
         self.metrics: Any = nn.ModuleDict({stage: metrics.clone() for stage in stages})
         # Two sums, since MeanMetric(nan_strategy="disable") forgets its weights (torchmetrics 1.9).
@@ -76,23 +81,34 @@ class Captioner(pl.LightningModule):
         assert batch.images_BCHW is not None
         return self.encoder(batch.images_BCHW)
 
-    def score(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> tuple[Loss, Tensor]:
-        """The teacher-forced loss over real tokens, and how many they are."""
+    def score(self, memory_BPD: Tensor, tokens_BNT: Tensor, own_share: float = 0.0) -> tuple[Loss, Tensor]:
+        """The loss over real tokens, and how many they are.
+
+        Args:
+            memory_BPD: of the images.
+            tokens_BNT: their captions.
+            own_share: of the input words, replaced by the model's own; 0 for teacher forcing.
+        """
         targets_BNT = tokens_BNT[..., 1:]
         real_BNT = targets_BNT != PAD
         inputs_BNT = tokens_BNT[..., :-1] * real_BNT  # <eos> is no input (<pad> is 0)
+        inputs_BNT = own_words(self.decoder, memory_BPD, inputs_BNT, own_share)
         hidden_BNTD, penalty = self.decoder(memory_BPD, inputs_BNT)
         loss = self.loss(self.decoder.head(hidden_BNTD[real_BNT]), targets_BNT[real_BNT])
         return loss._replace(objective=loss.objective + penalty), real_BNT.sum()
 
-    def caption(self, memory_BPD: Tensor) -> list[str]:
+    def caption(self, memory_BPD: Any, ids: Sequence[str] | None = None) -> list[str]:
         """The best caption of each image."""
-        best_BT = self.search(self.decoder, memory_BPD).tokens_BKT[:, 0]
+        best_BT = self.search(self.decoder, memory_BPD, ids).tokens_BKT[:, 0]
         return [self.tokenizer.decode(tokens) for tokens in best_BT.tolist()]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective; logged with its perplexity."""
-        loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT)
+        own_share = 0.0
+        if self.scheduled_sampling:
+            steps = self.trainer.estimated_stepping_batches
+            own_share = self.scheduled_sampling * self.trainer.global_step / steps
+        loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT, own_share)
         self.log("train/loss", loss.objective.detach(), prog_bar=True)
         self.log("train/perplexity", loss.nll.exp())
         return loss.objective
@@ -110,7 +126,7 @@ class Captioner(pl.LightningModule):
         loss, tokens = self.score(memory_BPD, batch.tokens_BNT)
         self.nll[stage].update(loss.nll * tokens)
         self.tokens[stage].update(tokens)
-        captions = self.caption(memory_BPD)
+        captions = self.caption(memory_BPD, batch.ids)
         self.metrics[stage].update(captions, batch.references)
         return Predictions(batch.ids, captions, batch.references)
 

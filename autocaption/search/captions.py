@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from autocaption.data.tokenizer import BOS, PAD, UNK
-
 
 @dataclass(frozen=True)
 class Captions:
@@ -18,8 +16,3 @@ class Captions:
 
     tokens_BKT: Tensor
     scores_BK: Tensor
-
-
-def forbidden(allow_unk: bool) -> list[int]:
-    """Tokens that no caption may hold."""
-    return [PAD, BOS] if allow_unk else [PAD, BOS, UNK]

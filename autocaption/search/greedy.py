@@ -1,11 +1,15 @@
 """Legend: B images, K captions an image, T time, P places, D width, V vocabulary."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import Tensor
 
 from autocaption.data.tokenizer import BOS, EOS, PAD
 from autocaption.models.protocols import Decoder
-from autocaption.search.captions import Captions, forbidden
+from autocaption.search.captions import Captions
+from autocaption.search.rules import Rules
+from autocaption.search.state import batch_of
 
 
 class GreedySearch:
@@ -14,29 +18,32 @@ class GreedySearch:
     Args:
         max_length: words of a caption at most.
         allow_unk: whether <unk> may be generated.
+        min_length: words of a caption at least.
+        no_repeat_ngram: n for which no n words come twice in a caption; 0 for no such rule.
     """
 
-    def __init__(self, max_length: int, allow_unk: bool = False) -> None:
-        self.max_length, self.forbidden = max_length, forbidden(allow_unk)
+    def __init__(
+        self, max_length: int, allow_unk: bool = False, min_length: int = 0, no_repeat_ngram: int = 0
+    ) -> None:
+        self.max_length, self.rules = max_length, Rules(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
-    def __call__(self, decoder: Decoder, memory_BPD: Tensor) -> Captions:
+    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
         """One caption an image; its score is the sum of its tokens' log-probabilities."""
-        B = len(memory_BPD)
+        B, device = batch_of(memory_BPD)
         state = decoder.init_state(memory_BPD)
-        tokens_B = memory_BPD.new_full((B,), BOS, dtype=torch.long)
-        done_B = torch.zeros_like(tokens_B, dtype=torch.bool)
-        scores_B = torch.zeros(B, device=memory_BPD.device)
-        steps = []
-        for _ in range(self.max_length):
+        tokens_B = torch.full((B,), BOS, device=device)
+        done_B = torch.zeros(B, dtype=torch.bool, device=device)
+        scores_B = torch.zeros(B, device=device)
+        said_BT = torch.zeros(B, self.max_length, dtype=torch.long, device=device)  # zero is <pad>
+        for time in range(self.max_length):
             logits_BV, state = decoder.step(tokens_B, state)
-            logp_BV = logits_BV.float().log_softmax(-1)
-            logp_BV[:, self.forbidden] = -torch.inf
+            logp_BV = self.rules.apply(logits_BV.float().log_softmax(-1), said_BT[:, :time])
             best_B, tokens_B = logp_BV.max(-1)
             scores_B += best_B.masked_fill(done_B, 0)
-            tokens_B = tokens_B.masked_fill(done_B, PAD)
-            steps.append(tokens_B)
-            done_B |= tokens_B == EOS
+            tokens_B = tokens_B.masked_fill(done_B | best_B.isinf(), PAD)  # -inf: nothing can be said
+            said_BT[:, time] = tokens_B
+            done_B |= (tokens_B == EOS) | best_B.isinf()
             if done_B.all():
                 break
-        return Captions(torch.stack(steps, dim=-1).unsqueeze(1), scores_B.unsqueeze(1))
+        return Captions(said_BT.unsqueeze(1), scores_B.unsqueeze(1))

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch.utils._pytree import tree_leaves
 
 from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.models.protocols import State
 from autocaption.search.state import expand, narrow, reorder
 
 FILES = sorted((Path(__file__).parents[2] / "conf/model/decoder").glob("*.yaml"))
@@ -90,7 +91,7 @@ def test_state_can_be_reordered(make, memory_BPD):
     logits_RTV, _ = stepped(decoder, begun, torch.cat([first_RT[order_R], then_RT], 1))
     _, state = stepped(decoder, begun, first_RT)
     kept_R = torch.tensor([4, 5, 0, 1])
-    state = narrow(reorder(state, order_R), images_B, 2)
+    state = State(narrow(reorder(state, order_R).rows, kept_R), narrow(state.images, images_B))
     reordered_RTV, _ = stepped(decoder, state, then_RT[kept_R])
     torch.testing.assert_close(reordered_RTV, logits_RTV[kept_R, 2:], atol=1e-9, rtol=0)
 
@@ -157,7 +158,10 @@ def test_captions_of_an_image_are_independent(make, memory_BPD, tokens_BNT):
     changed_BNT[0, 1, :3] = torch.tensor([BOS, V - 1, V - 2])  # longer than before, too
     others_BNT = (tokens_BNT != PAD).clone()
     others_BNT[0, 1] = False
-    before_BNTD, after_BNTD = hidden(decoder, memory_BPD, tokens_BNT), hidden(decoder, memory_BPD, changed_BNT)
+    before_BNTD, after_BNTD = (
+        hidden(decoder, memory_BPD, tokens_BNT),
+        hidden(decoder, memory_BPD, changed_BNT),
+    )
     torch.testing.assert_close(after_BNTD[others_BNT], before_BNTD[others_BNT], atol=1e-12, rtol=0)
     assert (after_BNTD[0, 1, 1] != before_BNTD[0, 1, 1]).any()
 

@@ -1,13 +1,13 @@
 """Legend: B images, N captions an image, T time, P places, D width, V vocabulary, L layers, R rows,
-M packed tokens (time-major), S = R x T.
+M packed tokens (time-major).
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.packed_lstm import cell, lstm
+from autocaption.models.decoders.time_major import TimeMajor
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
 
@@ -55,23 +55,13 @@ class LSTMDecoder(nn.Module):
 
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
         """The hidden state after each input token; zero at <pad>."""
-        B, N, T = tokens_BNT.shape
-        tokens_RT = tokens_BNT.flatten(0, 1)
-        lengths_R = (tokens_RT != PAD).sum(1)
-        order_R = lengths_R.argsort(descending=True, stable=True)
-        # Time-major and longest row first, the real tokens of a time step are its first rows.
-        real_TR = torch.arange(T, device=tokens_RT.device)[:, None] < lengths_R[order_R]
-        tokens_M = tokens_RT[order_R].T[real_TR]
+        packing = TimeMajor(tokens_BNT)
         h_LRD, c_LRD = (
-            part_RLD.repeat_interleave(N, dim=0)[order_R].transpose(0, 1).contiguous()
-            for part_RLD in self._start(memory_BPD)
+            part_BLD.index_select(0, packing.image_R).transpose(0, 1).contiguous()
+            for part_BLD in self._start(memory_BPD)
         )
-        rows_T = [rows for rows in real_TR.sum(1).tolist() if rows]
-        hidden_MD = lstm(self.lstm, self.dropout(self.embed(tokens_M)), rows_T, h_LRD, c_LRD)
-        place_TR = order_R * T + torch.arange(T, device=tokens_RT.device)[:, None]
-        hidden_SD = hidden_MD.new_zeros(B * N * T, hidden_MD.shape[-1])
-        hidden_SD[place_TR[real_TR]] = hidden_MD
-        return Decoded(hidden_SD.view(B, N, T, -1))
+        embedded_MD = self.dropout(self.embed(packing.tokens_M))
+        return Decoded(packing.unpack(lstm(self.lstm, embedded_MD, packing.rows_T, h_LRD, c_LRD)))
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden (..., D)."""

@@ -3,6 +3,7 @@ R rows of a search.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ class TransformerDecoder(nn.Module):
         self.memory_layers = nn.ModuleList(MemoryLayer(width, heads, dropout) for _ in range(memory_layers))
         self.memory_norm = nn.LayerNorm(width)
         self.embed = nn.Embedding(vocab_size, width)
-        self.layers = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(layers))
+        self.layers: Any = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.dropout, self.word_dropout = Dropout(dropout), word_dropout
@@ -92,7 +93,7 @@ class TransformerDecoder(nn.Module):
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word, and the state with these tokens."""
         time = state.rows[0][0].shape[2]
-        x_RD, rows = self._embed(tokens_R, torch.full_like(tokens_R, time)), []
+        x_RD, rows = self._embed(tokens_R, tokens_R.new_tensor([time])), []
         for layer, past, memory in zip(self.layers, *state, strict=True):
             x_RD, past = layer.step(x_RD, past, memory)
             rows.append(past)
@@ -110,7 +111,7 @@ class TransformerDecoder(nn.Module):
     def _memory(self, memory_BPD: Tensor) -> list[KeysValues]:
         """The keys and values of every layer."""
         P = memory_BPD.shape[1]
-        if P > len(self.places):
+        if len(self.places) < P:
             raise UserError(f"the encoder gives {P} places; set model.decoder.max_places={P} or more")
         x_BPD = self.project(self.memory_dropout(memory_BPD)) + self.places[:P]
         for layer in self.memory_layers:

@@ -1,0 +1,90 @@
+"""Several models as one, in the protocols of encoder and decoder.
+
+Legend: B images, N captions an image, T time, P places, D width, V vocabulary, M real tokens,
+R rows of a search.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from autocaption.data.tokenizer import PAD
+from autocaption.models.protocols import Decoded, Decoder, Encoder, State
+
+Memories = tuple[Tensor, ...]  # one of each encoder
+
+
+class EnsembleEncoder(nn.Module):
+    """The memories of several encoders that look at the same pictures.
+
+    Args:
+        encoders: of one `image_size`.
+    """
+
+    def __init__(self, encoders: Sequence[Encoder]) -> None:
+        super().__init__()
+        self.encoders: Any = nn.ModuleList(cast(Sequence[nn.Module], encoders))
+        self.image_size, self.out_dim = encoders[0].image_size, encoders[0].out_dim
+
+    def forward(self, images_BCHW: Tensor) -> Memories:
+        """A memory_BPD of each, in their order."""
+        return tuple(encoder(images_BCHW) for encoder in self.encoders)
+
+
+class EnsembleDecoder(nn.Module):
+    """The mean of several decoders' probabilities, word by word.
+
+    Hidden states are of widths of their own, so `forward` goes all the way to log-probabilities, for
+    real tokens only, and there is nothing left for `head` to do.
+
+    Args:
+        decoders: of one vocabulary.
+    """
+
+    def __init__(self, decoders: Sequence[Decoder]) -> None:
+        super().__init__()
+        self.decoders: Any = nn.ModuleList(cast(Sequence[nn.Module], decoders))
+
+    def forward(self, memory: Tensor | Memories, tokens_BNT: Tensor) -> Decoded:
+        """Log-probabilities after each input token, in the place of hidden states."""
+        real_BNT = tokens_BNT != PAD
+        pairs = zip(self.decoders, self._memories(memory), strict=True)
+        logp_MV = mean_log_probability(
+            [decoder.head(decoder(own, tokens_BNT).hidden_BNTD[real_BNT]) for decoder, own in pairs]
+        )
+        logp_BNTV = logp_MV.new_zeros(*tokens_BNT.shape, logp_MV.shape[-1])
+        logp_BNTV[real_BNT] = logp_MV
+        return Decoded(logp_BNTV)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities, which are logits too, as they are."""
+        return hidden
+
+    def init_state(self, memory: Tensor | Memories) -> State:
+        """The members' states."""
+        memories = self._memories(memory)
+        states = [d.init_state(own) for d, own in zip(self.decoders, memories, strict=True)]
+        return State([state.rows for state in states], [state.images for state in states])
+
+    def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
+        """Log-probabilities of the next word, and the members' states."""
+        logits, rows, images = [], [], []
+        for decoder, *own in zip(self.decoders, *state, strict=True):
+            logits_RV, after = decoder.step(tokens_R, State(*own))
+            logits.append(logits_RV)
+            rows.append(after.rows)
+            images.append(after.images)
+        return mean_log_probability(logits), State(rows, images)
+
+    def _memories(self, memory: Any) -> Sequence[Tensor]:
+        """One a member; a single memory is everybody's."""
+        return [memory] * len(self.decoders) if torch.is_tensor(memory) else memory
+
+
+def mean_log_probability(logits: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean of the members' probabilities."""
+    together = torch.stack([part.float().log_softmax(-1) for part in logits])
+    return together.logsumexp(0) - math.log(len(logits))

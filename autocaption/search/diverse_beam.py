@@ -1,0 +1,85 @@
+"""Legend: B images, K beams in all, T time, P places, D width, V vocabulary, R = B x K rows."""
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+
+from autocaption.data.tokenizer import BOS
+from autocaption.errors import UserError
+from autocaption.models.protocols import Decoder
+from autocaption.search.beams import Beams, best
+from autocaption.search.captions import Captions
+from autocaption.search.rules import Rules
+from autocaption.search.state import batch_of, expand, reorder
+
+
+class DiverseBeamSearch:
+    """Groups of beams that avoid each other's words (Vijayakumar et al. 2018, Hamming diversity).
+
+    At each time the groups choose one after the other, and a word loses `diversity` for each beam of
+    an earlier group that has chosen it at this time (algorithm 1). The loss counts for the choice
+    only: scores stay those of BeamSearch, so captions of all groups can be compared.
+
+    Args:
+        beam_size: K, and the captions returned an image.
+        groups: a divisor of K; 1 for plain beam search.
+        diversity: lambda, in nats.
+        length_penalty: 0 for the plain sum, 1 for the mean.
+        max_length: words of a caption at most.
+        allow_unk: whether <unk> may be generated.
+        min_length: words of a caption at least.
+        no_repeat_ngram: n for which no n words come twice in a caption; 0 for no such rule.
+
+    Raises:
+        UserError: the groups can't be of one size.
+    """
+
+    def __init__(
+        self,
+        beam_size: int,
+        groups: int,
+        diversity: float,
+        length_penalty: float,
+        max_length: int,
+        allow_unk: bool = False,
+        min_length: int = 0,
+        no_repeat_ngram: int = 0,
+    ) -> None:
+        if groups < 1 or beam_size % groups:
+            raise UserError(f"search.beam_size={beam_size} can't be shared out to search.groups={groups}")
+        self.beam_size, self.groups, self.diversity = beam_size, groups, diversity
+        self.length_penalty, self.max_length = length_penalty, max_length
+        self.rules = Rules(min_length, no_repeat_ngram, allow_unk)
+
+    @torch.no_grad()
+    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
+        """The K captions of all groups, the best first; groups may say the same."""
+        (B, device), K, T = batch_of(memory_BPD), self.beam_size, self.max_length
+        state = expand(decoder.init_state(memory_BPD), K)
+        size = K // self.groups
+        groups = [Beams(B, size, T, self.length_penalty, device) for _ in range(self.groups)]
+        tokens_BK = torch.full((B, K), BOS, device=device)
+        rows_B1 = torch.arange(B, device=device).unsqueeze(1) * K
+        for time in range(T):
+            logits_RV, state = decoder.step(tokens_BK.flatten(), state)
+            said_BKT = torch.cat([group.live_BKT for group in groups], 1)[..., :time]
+            logp_RV = self.rules.apply(logits_RV.float().log_softmax(-1), said_BKT.flatten(0, 1))
+            prize_BV = logp_RV.new_zeros(B, logp_RV.shape[1])
+            tokens, rows = [], []
+            for number, (group, logp_BKV) in enumerate(
+                zip(groups, logp_RV.view(B, K, -1).split(size, 1), strict=True)
+            ):
+                chosen_BK, beams_BK = group.grow(logp_BKV, time, prize_BV)
+                loss_BK = torch.full_like(group.scores_BK, -self.diversity)
+                prize_BV.scatter_add_(1, chosen_BK, loss_BK.masked_fill(group.scores_BK.isinf(), 0))
+                tokens.append(chosen_BK)
+                rows.append(rows_B1 + number * size + beams_BK)
+            if not any(group.can_improve(time + 1).any() for group in groups):
+                break
+            tokens_BK, state = torch.cat(tokens, 1), reorder(state, torch.cat(rows, 1).flatten())
+        else:
+            for group in groups:
+                group.finish()
+        return reduce(lambda a, b: best(a, b, a.scores_BK.shape[1] + size), (g.pool for g in groups))
