@@ -6,18 +6,25 @@ Legend: B images, N captions an image, T time, P places, D width, V vocabulary; 
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.utils._pytree import tree_leaves
 
+from autocaption import build
 from autocaption.data.tokenizer import BOS, EOS, PAD
-from autocaption.models.protocols import State
+from autocaption.errors import UserError
+from autocaption.models.decoders.attention import AttentionDecoder
+from autocaption.models.decoders.transformer import TransformerDecoder
+from autocaption.models.protocols import Attentive, State
 from autocaption.search.state import expand, narrow, reorder
 
 FILES = sorted((Path(__file__).parents[2] / "conf/model/decoder").glob("*.yaml"))
 SMALL = {"embed_dim": 16, "hidden_dim": 16, "attention_dim": 12, "width": 16, "heads": 2, "dropout": 0.0}
+DROPOUTS = ("dropout", "memory_dropout", "word_dropout")
 V, P, D = 12, 4, 6
 DOUBLE = torch.float64
 
@@ -187,3 +194,90 @@ def test_dropout_acts_in_training_only(make, memory_BPD, tokens_BNT):
     assert not torch.equal(logits(), logits())
     decoder.eval()
     assert torch.equal(logits(), logits())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_model_of_it_trains_is_saved_and_captions_the_same(file, tmp_path):
+    tiny = ("data.source.train=8", "data.source.val=4", "data.source.size=32", "data.batch_size=4")
+    model = ("model.encoder.image_size=32", "model.encoder.width=2", "model.encoder.out_dim=8")
+    small = [f"model.decoder.{key}={value}" for key, value in SMALL.items() if key in OmegaConf.load(file)]
+    with initialize_config_dir(str(FILES[0].parents[2]), version_base="1.3"):
+        words = ["tokenizer.min_count=1", f"model/decoder={file.stem}", "model.encoder.pooling=grid"]
+        config = compose("train", [*tiny, *words, *model, *small])
+    data, captioner = build.from_config(config)
+    trainer = pl.Trainer(
+        **{"accelerator": "cpu", "max_epochs": 1, "default_root_dir": tmp_path, "logger": False},
+        **{"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False},
+    )
+    trainer.fit(captioner, data)
+    assert float(trainer.callback_metrics["val/loss"]) > 0
+    trainer.save_checkpoint(tmp_path / "it.ckpt")
+    saved = torch.load(tmp_path / "it.ckpt", weights_only=True)
+    again = build.model_of(build.config_of(saved), saved).eval()
+    batch = next(iter(data.val_dataloader()))
+    captions = captioner.eval().caption(captioner.memory(batch))
+    assert again.caption(again.memory(batch)) == captions
+
+
+@torch.no_grad()
+def test_attention_weights_are_shares_of_the_places(make, memory_BPD, tokens_BNT):
+    decoder = make().to(DOUBLE).eval()
+    if not isinstance(decoder, Attentive):
+        pytest.skip("has no attention to show")
+    tokens_BT = tokens_BNT[:2, 1]
+    weights_BTP = decoder.attention(memory_BPD[:2], tokens_BT)
+    assert weights_BTP.shape == (*tokens_BT.shape, P)
+    sums_BT = weights_BTP.sum(-1)
+    torch.testing.assert_close(sums_BT, (tokens_BT != PAD).to(DOUBLE))
+    assert (weights_BTP >= 0).all()
+    # Where all places look alike, none is looked at more (but for the places' own embeddings).
+    order_P = torch.randperm(P)
+    if not hasattr(decoder, "places"):
+        shuffled_BTP = decoder.attention(memory_BPD[:2, order_P], tokens_BT)
+        torch.testing.assert_close(shuffled_BTP, weights_BTP[..., order_P])
+
+
+@torch.no_grad()
+def test_the_penalty_of_attention_is_that_of_the_paper(memory_BPD, tokens_BNT):
+    torch.manual_seed(0)
+    decoder = AttentionDecoder(V, D, 8, 8, 8, dropout=0.0, doubly_stochastic=0.7).to(DOUBLE).eval()
+    expected = 0.0
+    for caption in range(tokens_BNT.shape[1]):
+        weights_BTP = decoder.attention(memory_BPD, tokens_BNT[:, caption])
+        said_B = (tokens_BNT[:, caption] != PAD).any(1)
+        expected += 0.7 * (1 - weights_BTP.sum(1)[said_B]).square().sum()
+    penalty = decoder(memory_BPD, tokens_BNT).penalty
+    torch.testing.assert_close(penalty, expected / (tokens_BNT != PAD).sum())
+
+
+def test_the_transformer_s_training_memory_layers_and_word_dropout(memory_BPD, tokens_BNT):
+    config = OmegaConf.load(next(file for file in FILES if file.stem == "transformer"))
+    config.update({"width": 16, "heads": 2, "dropout": 0.0, "memory_layers": 2, "word_dropout": 0.5})
+    torch.manual_seed(0)
+    decoder = instantiate(config, vocab_size=V, memory_dim=D).to(DOUBLE).train()
+    first, second = (hidden(decoder, memory_BPD, tokens_BNT) for _ in range(2))
+    assert not torch.equal(first, second)
+    decoder.eval()
+    state = expand(decoder.init_state(memory_BPD), tokens_BNT.shape[1])
+    logits_RTV, _ = stepped(decoder, state, tokens_BNT.flatten(0, 1))
+    real_BNT = tokens_BNT != PAD
+    found_MV = decoder.head(hidden(decoder, memory_BPD, tokens_BNT)[real_BNT])
+    torch.testing.assert_close(found_MV, logits_RTV.view(*tokens_BNT.shape, V)[real_BNT])
+
+
+def test_more_places_than_embeddings_is_a_user_s_error(tokens_BNT):
+    decoder = TransformerDecoder(V, D, 8, 2, 1, 0, max_places=P, **dict.fromkeys(DROPOUTS, 0.0))
+    with pytest.raises(UserError, match="max_places"):
+        decoder(torch.randn(3, P + 1, D), tokens_BNT)
+
+
+@pytest.mark.slow
+def test_compiled_gives_the_same(make, memory_BPD, tokens_BNT):
+    decoder = make().eval()
+    memory_BPD, real_BNT = memory_BPD.float(), tokens_BNT != PAD
+    expected_MD = hidden(decoder, memory_BPD, tokens_BNT)[real_BNT]
+    decoder.compile(dynamic=True)
+    found_MD = hidden(decoder, memory_BPD, tokens_BNT)[real_BNT]
+    torch.testing.assert_close(found_MD, expected_MD, atol=1e-4, rtol=1e-4)
+    found_MD.square().sum().backward()
+    hidden(decoder, memory_BPD[:2], tokens_BNT[:2, :, :5])  # of another shape
