@@ -98,6 +98,32 @@ def test_eval_of_the_best_checkpoint_gives_the_run_s_test_figures(trained, tmp_p
     assert read(only_run(tmp_path) / "captions.json") == read(folder / "captions.json")
 
 
+def test_eval_of_an_ensemble(trained, tmp_path):
+    folder, _ = trained
+    best, last = (f"{folder}/checkpoints/{name}.ckpt" for name in ("best", "last"))
+    done = run("eval.py", f"checkpoint=[{best},{last}]", "search=greedy", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = read(only_run(tmp_path) / "metrics.json")
+    assert {"test/bleu4", "test/loss"} <= set(figures)
+    assert len(read(only_run(tmp_path) / "captions.json")) == 9
+
+
+def test_a_run_starts_from_the_weights_of_another(trained, tmp_path):
+    best = trained[0] / "checkpoints/best.ckpt"
+    words = (f"init_from={best}", "optimizer.lr=0", "trainer.max_epochs=1", "test=false", "logger=csv")
+    done = run("train.py", *TINY, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "decoder" in done.stdout  # its parameters, counted
+    before, after = (
+        torch.load(path, weights_only=True) for path in (best, only_run(tmp_path) / "checkpoints/last.ckpt")
+    )
+    assert after["epoch"] == 0
+    assert after["global_step"] == 3
+    for name, value in before["state_dict"].items():
+        if "running" not in name and "num_batches" not in name:
+            assert torch.equal(after["state_dict"][name], value), name
+
+
 def test_two_devices_score_as_one(trained, tmp_path):
     checkpoint = f"checkpoint={trained[0]}/checkpoints/best.ckpt"
     results = []

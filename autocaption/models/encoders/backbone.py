@@ -43,6 +43,7 @@ class BackboneEncoder(nn.Module):
         for stage in self.stages[: self.frozen]:
             stage.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # what convolutions are fastest in, on CPU and GPU
+        self.train()  # Lightning trains modules in the mode that it finds them in
 
     def train(self, mode: bool = True) -> "BackboneEncoder":
         """Training mode for what is trainable only."""

@@ -1,0 +1,130 @@
+"""Ensembles of checkpoints, and what fine-tuning leaves alone."""
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+
+from autocaption import build
+from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.errors import UserError
+from autocaption.models.scheduled_sampling import own_words
+
+CONF = str(Path(__file__).parents[2] / "conf")
+TINY = [
+    *("data.source.train=8", "data.source.val=4", "data.source.size=32", "data.batch_size=4"),
+    *("tokenizer.min_count=1", "model.encoder.image_size=32", "search.max_length=6"),
+]
+LSTM = ["model.encoder.width=2", "model.decoder.embed_dim=8", "model.decoder.hidden_dim=8"]
+TRANSFORMER = ["model=transformer", "model.encoder.width=3", "model.decoder.width=8", "model.decoder.heads=2"]
+
+
+def config_of(*changes):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose("train", [*TINY, *changes])
+
+
+def saved(seed, *changes):
+    torch.manual_seed(seed)
+    data, captioner = build.from_config(config_of(*changes))
+    return {"recipe": captioner.recipe, "state_dict": captioner.state_dict()}, data, captioner
+
+
+@torch.no_grad()
+def test_models_of_different_kinds_average_their_probabilities():
+    (one, data, a), (two, _, b) = saved(0, *LSTM), saved(1, *TRANSFORMER)
+    config = config_of("search=greedy", *LSTM)
+    _, ensemble = build.from_checkpoints(config, {"one": one, "two": two})
+    batch = next(iter(data.val_dataloader()))
+    members = [m.eval() for m in (a, b)]
+    tokens_BNT = batch.tokens_BNT[..., :3]
+    ensemble.eval()
+    found = ensemble.decoder(ensemble.memory(batch), tokens_BNT).hidden_BNTD.exp()
+    each = [m.decoder.head(m.decoder(m.memory(batch), tokens_BNT).hidden_BNTD).softmax(-1) for m in members]
+    real_BNT = tokens_BNT != PAD
+    torch.testing.assert_close(found[real_BNT], ((each[0] + each[1]) / 2)[real_BNT])
+    assert len(ensemble.caption(ensemble.memory(batch), batch.ids)) == len(batch)
+    loss, _ = ensemble.score(ensemble.memory(batch), batch.tokens_BNT)
+    assert loss.nll.isfinite()
+
+
+@torch.no_grad()
+def test_an_ensemble_of_one_model_twice_is_the_model():
+    one, data, model = saved(0, *LSTM)
+    _, twice = build.from_checkpoints(config_of("search=greedy", *LSTM), {"a": one, "b": one})
+    batch = next(iter(data.val_dataloader()))
+    model, twice = model.eval(), twice.eval()
+    assert torch.is_tensor(twice.memory(batch))  # the encoder is theirs together
+    expected, _ = model.score(model.memory(batch), batch.tokens_BNT)
+    found, _ = twice.score(twice.memory(batch), batch.tokens_BNT)
+    torch.testing.assert_close(found.nll, expected.nll)
+
+
+def test_other_vocabularies_and_pictures_are_refused():
+    one, _, _ = saved(0, *LSTM)
+    fewer, _, _ = saved(0, *LSTM, "tokenizer.min_count=4")
+    larger, _, _ = saved(0, *LSTM, "model.encoder.image_size=48")
+    for other, word in ((fewer, "vocabulary"), (larger, "size")):
+        with pytest.raises(UserError, match=rf"b\.ckpt.*{word}.*a\.ckpt"):
+            build.from_checkpoints(config_of(*LSTM), {"a.ckpt": one, "b.ckpt": other})
+
+
+def test_weights_of_another_model_are_refused():
+    one, _, _ = saved(0, *LSTM)
+    with pytest.raises(UserError, match="decoder"):
+        build.from_checkpoint(config_of(*LSTM, "model.decoder.hidden_dim=9"), one)
+
+
+BACKBONE = ["model/encoder=efficientnet_lite0", "model.encoder.pretrained=false", *LSTM[1:]]
+
+
+@pytest.mark.parametrize("trainable", ["none", "last_stage"])
+def test_frozen_means_bit_identical_after_training(trainable, tmp_path):
+    words = (f"model.encoder.trainable={trainable}", "+learning_rates.encoder=0.1")
+    torch.manual_seed(0)
+    data, captioner = build.from_config(config_of(*BACKBONE, *words))
+    before = {name: value.clone() for name, value in captioner.state_dict().items()}
+    trainer = pl.Trainer(
+        **{"accelerator": "cpu", "max_epochs": 1, "default_root_dir": tmp_path, "logger": False},
+        **{"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False},
+        limit_val_batches=1,
+    )
+    trainer.fit(captioner, data)
+    changed = {n for n, value in captioner.state_dict().items() if not torch.equal(before[n], value)}
+    encoder = captioner.encoder
+    frozen = {f"encoder.stages.{i}." for i in range(encoder.frozen)}
+    assert not any(name.startswith(tuple(frozen)) for name in changed)
+    assert any(name.startswith("decoder.") for name in changed)
+    moved = {name for name in changed if name.startswith("encoder.")}
+    assert bool(moved) == (trainable != "none")
+    assert any("running_mean" in name for name in moved) == (trainable != "none")
+    rates = {group["name"]: group["initial_lr"] for group in trainer.optimizers[0].param_groups}
+    if trainable != "none":
+        assert rates["encoder/matrices"] == pytest.approx(0.1 * rates["model/matrices"])
+
+
+def test_own_words_stand_where_words_stood():
+    _, data, captioner = saved(0, *LSTM)
+    decoder = captioner.decoder.eval()
+    batch = next(iter(data.val_dataloader()))
+    memory_BPD, tokens_BNT = captioner.memory(batch).detach(), batch.tokens_BNT
+    inputs_BNT = tokens_BNT.where(tokens_BNT != EOS, PAD)
+    assert torch.equal(own_words(decoder, memory_BPD, inputs_BNT, 0.0), inputs_BNT)
+    torch.manual_seed(0)
+    mixed_BNT = own_words(decoder, memory_BPD, inputs_BNT, 1.0)
+    assert (mixed_BNT[..., 0] == BOS).all()
+    assert torch.equal(mixed_BNT == PAD, inputs_BNT == PAD)
+    words_M = mixed_BNT[..., 1:][inputs_BNT[..., 1:] != PAD]
+    assert not set(words_M.tolist()) & {PAD, BOS, EOS}
+    assert (words_M != inputs_BNT[..., 1:][inputs_BNT[..., 1:] != PAD]).float().mean() > 0.5
+    # Where the model is sure, its words are those that it says: shifted to where they are read.
+    with torch.no_grad():
+        captioner.decoder.output.weight *= 1e4
+        hidden_BNTD = decoder(memory_BPD, inputs_BNT).hidden_BNTD
+        logits_BNTV = decoder.head(hidden_BNTD)
+        logits_BNTV[..., [PAD, BOS, EOS]] = -torch.inf
+    sure_BNT = own_words(decoder, memory_BPD, inputs_BNT, 1.0)[..., 1:]
+    real_BNT = inputs_BNT[..., 1:] != PAD
+    assert torch.equal(sure_BNT[real_BNT], logits_BNTV.argmax(-1)[..., :-1][real_BNT])
