@@ -15,7 +15,7 @@ from autocaption.data.source import CaptionedImage
 from autocaption.data.transforms import CenterCrop
 from autocaption.models.encoders.efficientnet import efficientnet
 
-ROUNDS, PICTURES, BATCH, SIZE = 3, 384, 32, (500, 375)  # Flickr's usual size
+ROUNDS, PICTURES, BATCH, SIZE = 2, 768, 32, (500, 375)  # Flickr's usual size
 
 
 class Files:

@@ -1,5 +1,7 @@
 """Data of Flickr8k's proportions without its files. Legend: B images, P places, D width."""
 
+import functools
+
 import numpy as np
 import torch
 from PIL import Image
@@ -30,6 +32,7 @@ class Generated:
         self._counts = dict(zip(SPLITS, (train, val, test), strict=True))
         self._captions, self._seed = captions, seed
 
+    @functools.cache  # noqa: B019 (a source lives as long as its process)
     def split(self, name: str) -> list[CaptionedImage]:
         """The images of a split."""
         random = np.random.default_rng([self._seed, SPLITS.index(name)])

@@ -9,9 +9,15 @@ import warnings
 
 from benchmarks.memory import peak_megabytes
 
-if __name__ == "__main__":
+
+def quieten() -> None:
+    """Leave the figures alone on the screen."""
     os.environ.setdefault("WANDB_MODE", "offline")
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
+
+
+if __name__ == "__main__":
+    quieten()
     figures = importlib.import_module(f"benchmarks.{sys.argv[1]}").measure()
     print(json.dumps({**figures, "peak MB": peak_megabytes()}))
