@@ -1,4 +1,4 @@
-"""Sweeps of real trainings that are killed at random moments, and what pruning is worth; minutes."""
+"""Sweeps of real trainings that are killed at random moments; minutes."""
 
 import random
 import subprocess
@@ -93,30 +93,3 @@ def test_two_sweepers_on_postgresql_survive_ten_kills(sweeps, postgres):
     assert done.code == 0, done.err
     assert kills == KILLS
     check(sweeps.study(storage=postgres), sweeps)
-
-
-LEARNABLE = [
-    *("experiment=shapes", "data.source.train=500", "data.source.val=100", "data.source.size=32"),
-    *("model.encoder.image_size=32", "model.encoder.width=8", "data.batch_size=16", "search=greedy"),
-    *("model.decoder.embed_dim=64", "model.decoder.hidden_dim=64", "logger=csv", "trainer.max_epochs=8"),
-    *("sweep=default", "optimizer.lr=tag(log,interval(1e-4,3e-2))", "model.decoder.dropout=interval(0,0.6)"),
-    *("sweep.n_trials=16", "sweep.objective=val/perplexity", "sweep.direction=minimize"),
-    "sweep.baseline=false",
-]
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_pruning_saves_epochs_and_finds_as_much(sweeps, seed):
-    found = {}
-    for pruner in ("none", "hyperband"):
-        words = [f"sweep/pruner={pruner}", f"sweep.study_name={pruner}", f"sweep.seed={seed}"]
-        start = time.monotonic()
-        done = sweeps.run(*LEARNABLE, *words, script="train.py", timeout=PATIENCE)
-        assert done.code == 0, done.err
-        study = sweeps.study(pruner)
-        epochs = sum(trial.user_attrs["epochs"] for trial in study.trials)
-        found[pruner] = study.best_value, epochs
-        print(seed, pruner, *found[pruner], f"{time.monotonic() - start:.0f} s")
-    (best, epochs), (best_pruned, epochs_pruned) = found.values()
-    assert best_pruned <= best * 1.01
-    assert epochs_pruned <= 0.6 * epochs

@@ -1,0 +1,87 @@
+"""What pruning is worth: real sweeps over real trainings, in this process to save its many starts."""
+
+import functools
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import open_dict
+from optuna.distributions import FloatDistribution
+from rich.console import Console
+from sweep_processes import ROOT
+
+from autocaption import experiment
+from autocaption.sweep.claims import Claims
+from autocaption.sweep.judge import StudyJudge
+from autocaption.sweep.sampling import draw, sampler_of
+from autocaption.sweep.space import as_overrides
+from autocaption.sweep.storage import open_storage
+from autocaption.sweep.study import open_study
+from autocaption.sweep.sweeper import Sweeper
+from autocaption.sweep.table import SweepTable
+
+EPOCHS, TRIALS = 8, 20  # as many as a sweep has by default
+WORDS = [
+    *("experiment=shapes", "data.source.train=400", "data.source.val=100", "data.source.size=32"),
+    *("model.encoder.image_size=32", "model.encoder.width=8", "data.batch_size=16", "search=greedy"),
+    *("model.decoder.embed_dim=64", "model.decoder.hidden_dim=64", "logger=csv", "test=false"),
+    *(f"trainer.max_epochs={EPOCHS}", "callbacks.best.monitor=val/perplexity", "callbacks.best.mode=min"),
+]
+SPACE = {
+    "optimizer.lr": FloatDistribution(1e-4, 3e-2, log=True),
+    "model.decoder.dropout": FloatDistribution(0.0, 0.6),
+}
+judges = []  # of the trial that runs
+
+
+class Ended:
+    """A trial that was run to its end."""
+
+    def poll(self):
+        return 0
+
+    def interrupt(self):
+        pass
+
+
+def configured(*words):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", [*WORDS, *words])
+
+
+def sweep(folder, pruner, seed):
+    """The best perplexity of a sweep, and the epochs that it took."""
+    settings = configured("sweep=default", f"sweep/pruner={pruner}").sweep
+    storage = open_storage(f"sqlite:///{folder}/study.db")
+    definition = {"objective": ["val/perplexity"], "direction": ["minimize"]}
+    study = open_study(storage, f"pruned by {pruner}", definition, [], [])
+    study.pruner = instantiate(settings.pruner)
+    sampler = functools.partial(instantiate, settings.sampler)
+
+    def start(claim, slot):
+        config = configured(*as_overrides(draw(claim.trial, SPACE, None, None, sampler, seed)))
+        judges[:] = [StudyJudge(study, claim.number, claim.attempt)]
+        callback = {"_target_": "autocaption.callbacks.pruning.Pruning", "mode": "min"}
+        judge = {"_target_": f"{__name__}.judges.__getitem__", "_args_": [0]}
+        with open_dict(config):
+            config.run_dir = str(claim.folder)
+            config.callbacks.sweep = {**callback, "monitor": "val/perplexity", "judge": judge}
+        experiment.train(config)
+        return Ended()
+
+    seeded = functools.partial(sampler_of, sampler, seed)
+    claims = Claims(study, storage, folder, seeded, TRIALS, 60.0, True)
+    table = SweepTable(study, ["val/perplexity"], TRIALS, 1, Console(quiet=True))
+    Sweeper(claims, start, table, ["val/perplexity"], 1, 0, 0, 60.0).run()
+    return study.best_value, sum(trial.user_attrs["epochs"] for trial in study.trials)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pruning_saves_epochs_and_finds_as_much(tmp_path, seed):
+    best, epochs = sweep(tmp_path / "whole", "none", seed)
+    best_pruned, epochs_pruned = sweep(tmp_path / "pruned", "hyperband", seed)
+    print(f"seed {seed}: {best:.4f} in {epochs} epochs; pruned {best_pruned:.4f} in {epochs_pruned}")
+    assert epochs == TRIALS * EPOCHS
+    assert best_pruned <= best * 1.01
+    assert epochs_pruned <= 0.6 * epochs
