@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 
-from autocaption.data.tokenizer import BOS
 from autocaption.models.protocols import Decoder, State
 from autocaption.search.beams import Beams
 from autocaption.search.captions import Captions
 from autocaption.search.rules import Rules
-from autocaption.search.state import batch_of, expand, narrow, reorder
+from autocaption.search.state import batch_of, begin, narrow, reorder
 
 WORTH = 0.7  # images are dropped when no more than this share of them goes on
 
@@ -49,29 +48,28 @@ class BeamSearch:
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
         """The K best captions of each image, best first."""
         (B, device), K, T = batch_of(memory_BPD), self.beam_size, self.max_length
-        state = expand(decoder.init_state(memory_BPD), K)
+        logits_RV, state = begin(decoder, memory_BPD, K)
         beams = Beams(B, K, T, self.length_penalty, device)
-        tokens_BK = torch.full((B, K), BOS, device=device)
         result, images_B = beams.pool, torch.arange(B, device=device)  # the images still searched
         for time in range(T):
-            logits_RV, state = decoder.step(tokens_BK.flatten(), state)
             said_RT = beams.live_BKT[..., :time].flatten(0, 1)
             logp_RV = self.rules.apply(logits_RV.float().log_softmax(-1), said_RT)
-            tokens_BK, beams_BK = beams.grow(logp_RV.view(*tokens_BK.shape, -1), time)
+            tokens_BK, beams_BK = beams.grow(logp_RV.unflatten(0, (-1, K)), time)
             going_B = beams.can_improve(time + 1)
             going = int(going_B.sum())
-            if not going:
+            if not going or time == T - 1:
                 break
             rows_BK = torch.arange(len(images_B), device=device).unsqueeze(1) * K + beams_BK
             if going > WORTH * len(images_B):
                 state = reorder(state, rows_BK.flatten())
-                continue
-            result = _written(result, beams.pool, images_B)
-            kept_B = going_B.nonzero().squeeze(1)
-            state = State(reorder(state, rows_BK[kept_B].flatten()).rows, narrow(state.images, kept_B))
-            beams.narrow(kept_B)
-            images_B, tokens_BK = images_B[kept_B], tokens_BK[kept_B]
-        else:
+            else:
+                result = _written(result, beams.pool, images_B)
+                kept_B = going_B.nonzero().squeeze(1)
+                state = State(reorder(state, rows_BK[kept_B].flatten()).rows, narrow(state.images, kept_B))
+                beams.narrow(kept_B)
+                images_B, tokens_BK = images_B[kept_B], tokens_BK[kept_B]
+            logits_RV, state = decoder.step(tokens_BK.flatten(), state)
+        if time == T - 1:
             beams.finish()
         return _written(result, beams.pool, images_B)
 

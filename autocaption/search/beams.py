@@ -6,6 +6,8 @@ from torch import Tensor
 from autocaption.data.tokenizer import EOS
 from autocaption.search.captions import Captions
 
+BLOCK = 32  # of candidates that are looked through by their largest first
+
 
 class Beams:
     """The K live beams of each image, and a pool of its K best finished captions.
@@ -41,7 +43,7 @@ class Beams:
             ranked_BC = (true_BC.view(B, K, V) + prize_BV.unsqueeze(1)).flatten(1)
         # At most K of the candidates end, one a beam, so 2 K always leave K to go on with. An
         # ending counts if it is among the best K: so a beam of one is greedy search.
-        ranks_BC, places_BC = ranked_BC.topk(min(2 * K, K * V))
+        ranks_BC, places_BC = top(ranked_BC, min(2 * K, K * V))
         beams_BC, tokens_BC = places_BC // V, places_BC % V
         scores_BC = true_BC.gather(1, places_BC)
         captions_BCT = take(self.live_BKT, beams_BC)
@@ -88,3 +90,18 @@ def take(captions_BCT: Tensor, order_BK: Tensor) -> Tensor:
     """The captions at these places of each image."""
     index = order_BK.unsqueeze(-1).expand(-1, -1, captions_BCT.shape[-1])
     return captions_BCT.gather(1, index)
+
+
+def top(scores_BC: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`topk`, with one pass over all scores: the k best are in the blocks whose largest are the k best."""
+    B, C = scores_BC.shape
+    blocks = C // BLOCK
+    if blocks <= k:
+        return scores_BC.topk(k)
+    whole = scores_BC[:, : blocks * BLOCK].view(B, blocks, BLOCK)
+    block_Bk = whole.amax(2).topk(k).indices
+    place_BC = (block_Bk.unsqueeze(2) * BLOCK + torch.arange(BLOCK, device=scores_BC.device)).flatten(1)
+    rest_C = torch.arange(blocks * BLOCK, C, device=scores_BC.device)
+    place_BC = torch.cat([place_BC, rest_C.expand(B, -1)], 1)
+    found_Bk, at_Bk = scores_BC.gather(1, place_BC).topk(k)
+    return found_Bk, place_BC.gather(1, at_Bk)

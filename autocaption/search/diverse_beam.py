@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 
-from autocaption.data.tokenizer import BOS
 from autocaption.errors import UserError
 from autocaption.models.protocols import Decoder
 from autocaption.search.beams import Beams, best
 from autocaption.search.captions import Captions
 from autocaption.search.rules import Rules
-from autocaption.search.state import batch_of, expand, reorder
+from autocaption.search.state import batch_of, begin, reorder
 
 
 class DiverseBeamSearch:
@@ -57,13 +56,11 @@ class DiverseBeamSearch:
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
         """The K captions of all groups, the best first; groups may say the same."""
         (B, device), K, T = batch_of(memory_BPD), self.beam_size, self.max_length
-        state = expand(decoder.init_state(memory_BPD), K)
+        logits_RV, state = begin(decoder, memory_BPD, K)
         size = K // self.groups
         groups = [Beams(B, size, T, self.length_penalty, device) for _ in range(self.groups)]
-        tokens_BK = torch.full((B, K), BOS, device=device)
         rows_B1 = torch.arange(B, device=device).unsqueeze(1) * K
         for time in range(T):
-            logits_RV, state = decoder.step(tokens_BK.flatten(), state)
             said_BKT = torch.cat([group.live_BKT for group in groups], 1)[..., :time]
             logp_RV = self.rules.apply(logits_RV.float().log_softmax(-1), said_BKT.flatten(0, 1))
             prize_BV = logp_RV.new_zeros(B, logp_RV.shape[1])
@@ -76,10 +73,11 @@ class DiverseBeamSearch:
                 prize_BV.scatter_add_(1, chosen_BK, loss_BK.masked_fill(group.scores_BK.isinf(), 0))
                 tokens.append(chosen_BK)
                 rows.append(rows_B1 + number * size + beams_BK)
-            if not any(group.can_improve(time + 1).any() for group in groups):
+            if time == T - 1 or not any(group.can_improve(time + 1).any() for group in groups):
                 break
-            tokens_BK, state = torch.cat(tokens, 1), reorder(state, torch.cat(rows, 1).flatten())
-        else:
+            state = reorder(state, torch.cat(rows, 1).flatten())
+            logits_RV, state = decoder.step(torch.cat(tokens, 1).flatten(), state)
+        if time == T - 1:
             for group in groups:
                 group.finish()
         return reduce(lambda a, b: best(a, b, a.scores_BK.shape[1] + size), (g.pool for g in groups))

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from autocaption.data.randomness import seed_of
-from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.data.tokenizer import EOS, PAD
 from autocaption.errors import UserError
 from autocaption.models.protocols import Decoder
 from autocaption.search.beams import take
 from autocaption.search.captions import Captions
 from autocaption.search.rules import Rules
-from autocaption.search.state import batch_of, expand
+from autocaption.search.state import batch_of, begin
 
 
 class Sampling:
@@ -67,13 +67,11 @@ class Sampling:
         """
         (B, device), K, T = batch_of(memory_BPD), self.samples, self.max_length
         draws_RT = self._draws(ids or [str(place) for place in range(B)]).to(device)
-        state = expand(decoder.init_state(memory_BPD), K)
-        tokens_R = torch.full((B * K,), BOS, device=device)
+        logits_RV, state = begin(decoder, memory_BPD, K)
         done_R = torch.zeros(B * K, dtype=torch.bool, device=device)
         scores_R = torch.zeros(B * K, device=device)
         said_RT = torch.zeros(B * K, T, dtype=torch.long, device=device)  # zero is <pad>
         for time in range(T):
-            logits_RV, state = decoder.step(tokens_R, state)
             logp_RV = self.rules.apply(logits_RV.float().log_softmax(-1), said_RT[:, :time])
             tokens_R = self._draw(logp_RV, draws_RT[:, time])
             logp_R = logp_RV.gather(1, tokens_R.unsqueeze(1)).squeeze(1)
@@ -81,8 +79,9 @@ class Sampling:
             tokens_R = tokens_R.masked_fill(done_R | logp_R.isinf(), PAD)  # -inf: nothing can be said
             said_RT[:, time] = tokens_R
             done_R |= (tokens_R == EOS) | logp_R.isinf()
-            if done_R.all():
+            if time == T - 1 or done_R.all():
                 break
+            logits_RV, state = decoder.step(tokens_R, state)
         scores_BK, order_BK = scores_R.view(B, K).sort(dim=1, descending=True, stable=True)
         return Captions(take(said_RT.view(B, K, T), order_BK), scores_BK)
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from autocaption.models.protocols import State
+from autocaption.data.tokenizer import BOS
+from autocaption.models.protocols import Decoder, State
 
 
 def batch_of(memory_BPD: Any) -> tuple[int, torch.device]:
@@ -18,6 +19,16 @@ def batch_of(memory_BPD: Any) -> tuple[int, torch.device]:
 def expand(state: State, k: int) -> State:
     """K rows an image where there is one; what an image's rows share stays as it is."""
     return State(tree_map(lambda part: part.repeat_interleave(k, 0), state.rows), state.images)
+
+
+def begin(decoder: Decoder, memory_BPD: Any, k: int) -> tuple[Tensor, State]:
+    """logits_RV of the first word, and the state after <bos>, of K rows an image.
+
+    Before the first word all rows of an image are alike, so one of them is decoded for all.
+    """
+    B, device = batch_of(memory_BPD)
+    logits_BV, state = decoder.step(torch.full((B,), BOS, device=device), decoder.init_state(memory_BPD))
+    return logits_BV.repeat_interleave(k, 0), expand(state, k)
 
 
 def reorder(state: State, rows_R: Tensor) -> State:

@@ -14,6 +14,7 @@ from autocaption.data.tokenizer import BOS, EOS, PAD, UNK
 from autocaption.models.decoders.lstm import LSTMDecoder
 from autocaption.models.protocols import State
 from autocaption.search.beam import BeamSearch
+from autocaption.search.beams import top
 from autocaption.search.greedy import GreedySearch
 
 V, D = 7, 3
@@ -234,3 +235,15 @@ def test_a_wide_beam_equals_brute_force_with_unk():
     truth = all_captions(decoder, memory_BPD[0], 3, 1.0, words=(UNK, *WORDS))
     assert_best_of(found, truth, 25)
     assert any(UNK in tokens for tokens, _ in found)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 700), k=st.integers(1, 12))
+def test_the_best_of_many_candidates(seed, size, k):
+    random = torch.Generator().manual_seed(seed)
+    scores_BC = torch.randn(3, size, generator=random)
+    scores_BC[scores_BC < 0.2] = -torch.inf
+    found, places = top(scores_BC, min(k, size))
+    assert torch.equal(found, scores_BC.topk(min(k, size)).values)
+    assert torch.equal(scores_BC.gather(1, places), found)
+    assert all(len(set(row)) == len(row) for row in places.tolist())
