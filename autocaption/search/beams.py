@@ -32,12 +32,12 @@ class Beams:
         """Each image's best continuations by a word: (tokens_BK, and beams_BK that they continue).
 
         Args:
-            logp_BKV: of the next word.
+            logp_BKV: of the next word; it is overwritten.
             time: words of the live beams.
             prize_BV: added for the choice at this step, not to the scores; finite.
         """
         B, K, V = logp_BKV.shape
-        true_BC = (self.scores_BK.unsqueeze(-1) + logp_BKV).flatten(1)
+        true_BC = logp_BKV.add_(self.scores_BK.unsqueeze(-1)).flatten(1)  # no second copy of so much
         ranked_BC = true_BC
         if prize_BV is not None:
             ranked_BC = (true_BC.view(B, K, V) + prize_BV.unsqueeze(1)).flatten(1)

@@ -1,5 +1,5 @@
 """Legend: B images, N captions an image, T time, P places, D width, V vocabulary, M real tokens,
-R rows of a search.
+R = B x K rows of a search, S what the rows of an image have said.
 """
 
 import math
@@ -85,19 +85,31 @@ class TransformerDecoder(nn.Module):
         return F.linear(hidden, self.embed.weight, self.bias)
 
     def init_state(self, memory_BPD: Tensor) -> State:
-        """Empty caches, and every layer's keys and values of the memory."""
+        """Nothing said yet, and every layer's keys and values of the memory.
+
+        What the rows of an image say is kept once an image, in the order in which it was said, and a
+        row keeps the places of its own words there. So search reorders a few numbers, not the caches.
+        """
         memory = self._memory(memory_BPD)
-        rows = [tuple(part[:, :, :0] for part in keys_values) for keys_values in memory]
-        return State(rows, memory)
+        past = [tuple(part[:, :, :0] for part in keys_values) for keys_values in memory]
+        nothing_R0 = torch.zeros(len(memory_BPD), 0, dtype=torch.long, device=memory_BPD.device)
+        return State(nothing_R0, (past, memory))
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word, and the state with these tokens."""
-        time = state.rows[0][0].shape[2]
-        x_RD, rows = self._embed(tokens_R, tokens_R.new_tensor([time])), []
-        for layer, past, memory in zip(self.layers, *state, strict=True):
-            x_RD, past = layer.step(x_RD, past, memory)
-            rows.append(past)
-        return self.head(self.norm(x_RD)), State(rows, state.images)
+        said_RT, (past, memory) = state
+        B, _, before, _ = past[0][0].shape
+        K = len(tokens_R) // B
+        places_R = before + torch.arange(K, device=tokens_R.device).repeat(B)
+        x_RD = self._embed(tokens_R, tokens_R.new_tensor([said_RT.shape[1]]))
+        said_RT = torch.cat([said_RT, places_R.unsqueeze(1)], 1)
+        mask_RS = torch.zeros(B * K, before + K, dtype=torch.bool, device=tokens_R.device)
+        mask_BKS = mask_RS.scatter_(1, said_RT, True).view(B, K, -1)
+        x_BKD, said = x_RD.view(B, K, -1), []
+        for layer, own, looked_at in zip(self.layers, past, memory, strict=True):
+            x_BKD, own = layer.step(x_BKD, own, mask_BKS, looked_at)
+            said.append(own)
+        return self.head(self.norm(x_BKD).flatten(0, 1)), State(said_RT, (said, memory))
 
     def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
         """weights_BTP of the last layer, the mean of its heads'."""

@@ -1,5 +1,5 @@
-"""Legend: B images, S slots of an image (packing.py), M real tokens, R rows of a search, T time,
-P places, D width, H heads, E = D / H.
+"""Legend: B images, S slots of an image (packing.py; in a search, all that its rows have said), M real
+tokens, K rows of an image in a search, P places, D width, H heads, E = D / H.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from autocaption.models.decoders.packing import Packing
 from autocaption.models.dropout import Dropout
 
-KeysValues = tuple[Tensor, Tensor]  # of B images, or R rows: (B, H, P, E) each
+KeysValues = tuple[Tensor, Tensor]  # of the places, (B, H, P, E) each, or of slots
 
 
 class FeedForward(nn.Module):
@@ -90,17 +90,26 @@ class TransformerLayer(nn.Module):
         scores_BHSP = q_BHSE @ memory[0].transpose(-1, -2) * q_BHSE.shape[-1] ** -0.5
         return packing.gather(scores_BHSP.softmax(-1).mean(1))
 
-    def step(self, x_RD: Tensor, past: KeysValues, memory: KeysValues) -> tuple[Tensor, KeysValues]:
-        """One token a row: x_RD to x_RD, and the row's keys and values with it."""
-        q_RHTE, *new = split(self.qkv(self.self_norm(x_RD)).unsqueeze(1), 3, self.heads)
-        keys_RHTE, values_RHTE = (torch.cat(pair, 2) for pair in zip(past, new, strict=True))
-        seen_RHTE = F.scaled_dot_product_attention(q_RHTE, keys_RHTE, values_RHTE)
-        x_RD = x_RD + self.dropout(self.self_out(merge(seen_RHTE).squeeze(1)))
-        q_RD = self.query(self.cross_norm(x_RD))
-        (q_BHSE,) = split(q_RD.view(len(memory[0]), -1, q_RD.shape[-1]), 1, self.heads)
-        seen_BHSE = F.scaled_dot_product_attention(q_BHSE, *memory)
-        x_RD = x_RD + self.dropout(self.cross_out(merge(seen_BHSE).flatten(0, 1)))
-        return self.feed_forward(x_RD), (keys_RHTE, values_RHTE)
+    def step(
+        self, x_BKD: Tensor, past: KeysValues, mask_BKS: Tensor, memory: KeysValues
+    ) -> tuple[Tensor, KeysValues]:
+        """One token a row: x_BKD to x_BKD, and the past with the tokens' keys and values.
+
+        Args:
+            x_BKD: the rows of each image.
+            past: what all rows of an image have ever said, S - K of it.
+            mask_BKS: True for what belongs to a row, its token included (the K last are the tokens).
+            memory: of the images.
+        """
+        q_BHKE, *new = split(self.qkv(self.self_norm(x_BKD)), 3, self.heads)
+        keys_BHSE, values_BHSE = (torch.cat(pair, 2) for pair in zip(past, new, strict=True))
+        mask = mask_BKS.unsqueeze(1)
+        seen_BHKE = F.scaled_dot_product_attention(q_BHKE, keys_BHSE, values_BHSE, attn_mask=mask)
+        x_BKD = x_BKD + self.dropout(self.self_out(merge(seen_BHKE)))
+        (q_BHKE,) = split(self.query(self.cross_norm(x_BKD)), 1, self.heads)
+        seen_BHKE = F.scaled_dot_product_attention(q_BHKE, *memory)
+        x_BKD = x_BKD + self.dropout(self.cross_out(merge(seen_BHKE)))
+        return self.feed_forward(x_BKD), (keys_BHSE, values_BHSE)
 
     def _look_back(self, x_MD: Tensor, packing: Packing) -> Tensor:
         q_BHSE, k_BHSE, v_BHSE = split(packing.spread(self.qkv(self.self_norm(x_MD))), 3, self.heads)
