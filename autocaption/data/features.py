@@ -24,6 +24,7 @@ from autocaption.data.source import CaptionedImage, Source
 from autocaption.data.transforms import Transform
 from autocaption.errors import UserError
 from autocaption.files import write_json
+from autocaption.models.encoders.folding import folded
 from autocaption.progress import track
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,9 @@ class FeatureCache:
     @torch.inference_mode()
     def _compute(self, partial: Path, views: "_Views") -> None:
         """Fill a folder, from where an earlier process left off."""
-        encoder = self.encoder.to(self.device).eval()
-        example_PD = self._encode(encoder, views[0].unsqueeze(0))[0]
+        example_BCHW = self._moved(views[0].unsqueeze(0))
+        encoder = folded(self.encoder.to(self.device).eval(), example_BCHW)
+        example_PD = self._encode(encoder, example_BCHW)[0]
         array = self._open(partial, (len(views.images), views.count, *example_PD.shape))
         rows = array.reshape(len(views), *example_PD.shape)
         done = json.loads((partial / DONE).read_text())["rows"]
@@ -144,8 +146,10 @@ class FeatureCache:
                 yield _stacked(ahead.popleft())
 
     def _encode(self, encoder: nn.Module, images_BCHW: Tensor) -> Tensor:
-        images_BCHW = images_BCHW.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        return encoder(images_BCHW).to(getattr(torch, self.dtype.name))
+        return encoder(self._moved(images_BCHW)).to(getattr(torch, self.dtype.name))
+
+    def _moved(self, images_BCHW: Tensor) -> Tensor:
+        return images_BCHW.to(self.device, memory_format=torch.channels_last, non_blocking=True)
 
     def _open(self, partial: Path, shape: tuple[int, ...]) -> Any:
         partial.mkdir(exist_ok=True)
