@@ -14,7 +14,7 @@ from autocaption.models.protocols import State
 from autocaption.search.beam import BeamSearch
 from benchmarks.generated import vocabulary
 
-IMAGES, BEAM, LENGTH, PLACES, FEATURE_DIM = 32, 5, 20, 49, 1280
+IMAGES, BEAM, LENGTH, PLACES, FEATURE_DIM = 64, 5, 20, 49, 1280
 CONFIG = Path(__file__).parents[1] / "conf/model/decoder/transformer.yaml"
 
 

@@ -164,11 +164,21 @@ def test_resume_last_goes_on_in_the_same_folder(trained, tmp_path):
     assert len(read(folder / "provenance.json")) == 2
 
 
-def test_ranks_train_one_configuration(tmp_path):
-    done = run("train.py", *TINY, "logger=csv", "trainer=ddp_sim", "test=false", cwd=tmp_path)
+def test_ranks_train_one_configuration_and_validate_the_average_that_they_save(tmp_path):
+    words = ("logger=csv", "trainer=ddp_sim", "trainer.precision=bf16-mixed", "callbacks=ema")
+    done = run("train.py", *TINY, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    saved = torch.load(only_run(tmp_path) / "checkpoints/last.ckpt", weights_only=True)
+    folder = only_run(tmp_path)
+    saved = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert saved["global_step"] == 2 * 2  # 24 images / 2 devices / 8 a batch, in 2 epochs
+    weights, averages = saved["ema_weights"], saved["state_dict"]
+    assert not torch.equal(weights["decoder.output.weight"], averages["decoder.output.weight"])
+    (tmp_path / "again").mkdir()
+    best = f"checkpoint={folder}/checkpoints/best.ckpt"
+    again = run("eval.py", best, "data.split=val", "trainer=ddp_sim", cwd=tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    figures = read(only_run(tmp_path / "again") / "metrics.json")
+    assert figures["val/loss"] == pytest.approx(read(folder / "metrics.json")["val/loss"], rel=1e-4)
 
 
 def test_multirun_makes_a_folder_for_each(tmp_path):

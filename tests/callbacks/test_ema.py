@@ -61,9 +61,9 @@ def equal(a, b):
     return all(torch.equal(a[name], b[name]) for name in b)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_the_average_follows_its_definition(tmp_path, accumulate):
-    model, saved = fit(tmp_path, 2, decay=0.3, accumulate_grad_batches=accumulate)
+@pytest.mark.parametrize(("accumulate", "precision"), [(1, "32-true"), (2, "32-true"), (1, "bf16-mixed")])
+def test_the_average_follows_its_definition(tmp_path, accumulate, precision):
+    model, saved = fit(tmp_path, 2, decay=0.3, accumulate_grad_batches=accumulate, precision=precision)
     expected, steps = copy_of(Line()), 0
     for step, weights in model.after_steps:
         if step > steps:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from autocaption.models.decoders.time_major import TimeMajor
+from autocaption.models.decoders.time_major import TimeMajor, slices
 
 
 class Weights(NamedTuple):
@@ -201,9 +201,3 @@ class _Backward:
     def _by_image(self, x_R: Tensor) -> Tensor:
         x_B = x_R.new_zeros(len(self.c_BD), *x_R.shape[1:])
         return x_B.index_add_(0, self.packing.image_R, x_R)
-
-
-def slices(rows_T: list[int]) -> list[tuple[slice, int]]:
-    """Where the tokens of each time stand among the M, and how many they are."""
-    ends = [sum(rows_T[: time + 1]) for time in range(len(rows_T))]
-    return [(slice(end - rows, end), rows) for end, rows in zip(ends, rows_T, strict=True)]

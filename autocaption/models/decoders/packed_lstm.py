@@ -10,13 +10,14 @@ Legend: M packed tokens (time-major; of each time step those of the rows still g
 (longest first), D width, E width of the input, G = 4 D gates in torch's order (i, f, g, o).
 """
 
-from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn.utils.rnn import PackedSequence
+
+from autocaption.models.decoders.time_major import slices
 
 
 class _Layer(Function):
@@ -38,7 +39,7 @@ class _Layer(Function):
         before_MD = gates_MG.new_empty(len(x_ME), D)  # the hidden state that each token meets
         cell_MD, tanh_MD, hidden_MD = (torch.empty_like(before_MD) for _ in range(3))
         h, c = h0_RD, c0_RD
-        for at, rows in _slices(rows_T):
+        for at, rows in slices(rows_T):
             h, c = h[:rows], c[:rows]
             before_MD[at] = h
             gates = gates_MG[at]
@@ -67,10 +68,10 @@ class _Layer(Function):
         through_MD = gates_MG[:, 3 * D :] * (1 - tanh_MD.square())  # dc / dh
         grad_MG = torch.empty_like(gates_MG)
         dh_RD, dc_RD = torch.zeros_like(c0_RD), torch.zeros_like(c0_RD)
-        slices = list(_slices(ctx.rows_T))
-        for step in reversed(range(len(slices))):
-            at, rows = slices[step]
-            c_before = cell_MD[slices[step - 1][0]][:rows] if step else c0_RD[:rows]
+        steps = slices(ctx.rows_T)
+        for step in reversed(range(len(steps))):
+            at, rows = steps[step]
+            c_before = cell_MD[steps[step - 1][0]][:rows] if step else c0_RD[:rows]
             # Rows that end at this step meet the zeros that they started from.
             dh, dc = dh_RD[:rows], dc_RD[:rows]
             dh += hidden_grad_MD[at]
@@ -136,8 +137,3 @@ def cell(module: torch.nn.LSTM, x_RE: Tensor, h_LRD: Tensor, c_LRD: Tensor) -> t
         hidden.append(x_RE)
         cells.append(c_RD)
     return torch.stack(hidden), torch.stack(cells)
-
-
-def _slices(rows_T: list[int]) -> list[tuple[slice, int]]:
-    ends = accumulate(rows_T)
-    return [(slice(end - rows, end), rows) for end, rows in zip(ends, rows_T, strict=True)]

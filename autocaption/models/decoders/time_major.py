@@ -1,5 +1,7 @@
 """Legend: B images, N captions an image, T time, M real tokens, R = B x N rows, S = R x T, D width."""
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,9 @@ class TimeMajor:
         x_SD = x_MD.new_zeros(self.shape.numel(), x_MD.shape[-1])
         x_SD[self._place_M] = x_MD
         return x_SD.view(*self.shape, -1)
+
+
+def slices(rows_T: list[int]) -> list[tuple[slice, int]]:
+    """Where the tokens of each time stand among the M, and how many they are."""
+    ends = accumulate(rows_T)
+    return [(slice(end - rows, end), rows) for end, rows in zip(ends, rows_T, strict=True)]
