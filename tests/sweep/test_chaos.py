@@ -1,5 +1,6 @@
 """Sweeps of real trainings that are killed at random moments; minutes."""
 
+import json
 import random
 import subprocess
 import time
@@ -65,9 +66,10 @@ def check(study, sweeps):
     ]
     for trial in trials:
         assert list(trial.intermediate_values) == list(range(1, len(trial.intermediate_values) + 1))
-        assert (sweeps.trial(trial.number) / "rank_0.json").exists()  # the spy saw it end
         if trial.state is TrialState.COMPLETE:
             assert len(trial.intermediate_values) == 4
+            figures = json.loads((sweeps.trial(trial.number) / "metrics.json").read_text())
+            assert trial.value == figures["val/loss"] == min(trial.intermediate_values.values())
 
 
 WORDS = [
