@@ -45,7 +45,7 @@ def disturb(sweeps, words, rng, sweepers=1):
             running.append(sweeps.start(*words, script="train.py"))
         victim = rng.choice(running)
         try:
-            victim.wait(timeout=rng.uniform(0.1, 1.2) * one)
+            victim.wait(timeout=rng.uniform(0.1, 0.7) * one)
         except subprocess.TimeoutExpired:
             kill(victim, rng)
             kills += 1
