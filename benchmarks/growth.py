@@ -16,7 +16,7 @@ from benchmarks.startup import first_step
 from benchmarks.training import CAPTIONS, IMAGES, experiment
 
 FLICKR8K = 30_000  # captions
-WARM, STEPS = 10, 80
+WARM, STEPS = 10, 50
 MILLION = (
     *("train.py", "experiment=shapes", "data.source.train=200000", "test=false", "logger=csv"),
     *("trainer.max_steps=1", "trainer.limit_val_batches=0"),

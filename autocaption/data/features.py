@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autocaption.data.mapped import give_back
 from autocaption.data.randomness import seed_of
 from autocaption.data.source import CaptionedImage, Source
 from autocaption.data.transforms import Transform
@@ -128,6 +129,7 @@ class FeatureCache:
                 array.flush()  # the note of what is done must never be ahead of it
                 write_json(partial / DONE, {"rows": done})
                 saved = done
+                give_back(array)
 
     def _batches(self, views: "_Views", start: int) -> Iterator[Tensor]:
         """images_BCHW of the views from `start`, read by threads while the batch before is encoded.

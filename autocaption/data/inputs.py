@@ -3,7 +3,6 @@
 Legend: C channels, H height, W width; P places, D width of the encoder's memory.
 """
 
-import mmap
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autocaption.data.mapped import give_back
 from autocaption.data.randomness import seed_of
 from autocaption.data.source import CaptionedImage, Source
 from autocaption.data.transforms import Transform
 
-HELD_AT_MOST = 2**27  # bytes of a memory map
+HELD_AT_MOST = 2**24  # bytes read of a memory map; the kernel maps several times as many around them
 
 
 class Inputs(Protocol):
@@ -65,7 +65,6 @@ class Features:
         features_PD = self.stored[position, view]
         self._held += features_PD.nbytes
         if self._held > HELD_AT_MOST:
-            # Pages that were read count as this process's memory until they are given back.
-            self.stored._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            give_back(self.stored)
             self._held = features_PD.nbytes
         return torch.from_numpy(features_PD.astype(np.float32))
