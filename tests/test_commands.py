@@ -1,50 +1,12 @@
 """The two commands as a user runs them: in processes of their own, on tiny built-in data."""
 
-import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from commands import TINY, only_run, read, run
 from PIL import Image
-
-ROOT = Path(__file__).parents[1]
-TINY = [
-    "data.source.train=24",
-    "data.source.val=7",
-    "data.source.test=9",
-    "data.batch_size=8",
-    "tokenizer.min_count=1",
-    "model.encoder.width=4",
-    "model.encoder.out_dim=16",
-    "model.decoder.embed_dim=16",
-    "model.decoder.hidden_dim=16",
-    "search.max_length=8",
-    "trainer.max_epochs=2",
-]
-
-
-def run(command, *words, cwd, **environment):
-    environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(
-        [sys.executable, ROOT / command, *words],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-
-def only_run(folder):
-    (found,) = (entry for entry in (folder / "runs").iterdir() if entry.name != "multirun")
-    return found
-
-
-def read(file):
-    return json.loads(file.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -226,56 +188,6 @@ def test_show_the_configuration_without_torch(tmp_path):
         done = run("train.py", *words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         assert done.returncode == 0, done.stderr
         assert "show_and_tell" in done.stdout or "hidden_dim: 512" in done.stdout
-
-
-MISTAKES = {
-    "optimzer.lr=1": "optimzer.lr",
-    "model/decoder=lstn": "lstm",
-    "data=flickr8k": "data.root",
-    "resume=nowhere.ckpt": "nowhere.ckpt",
-    "resume=last": "no checkpoint",
-}
-
-
-@pytest.mark.parametrize(("word", "named"), MISTAKES.items())
-def test_a_mistake_is_one_line(word, named, tmp_path):
-    done = run("train.py", word, cwd=tmp_path)
-    assert done.returncode == 1
-    assert named in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 broken zip"])
-def test_a_checkpoint_from_something_else_is_one_line(content, tmp_path):
-    (tmp_path / "other.ckpt").write_bytes(content)
-    done = run("eval.py", "checkpoint=other.ckpt", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "other.ckpt" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_a_broken_image_stops_the_run_before_the_first_step(tmp_path):
-    images, texts = tmp_path / "Flicker8k_Dataset", tmp_path / "Flickr8k_text"
-    images.mkdir()
-    texts.mkdir()
-    lines = []
-    for name, split in (("a", "train"), ("b", "dev"), ("c", "test")):
-        Image.new("RGB", (40, 30), "red").save(images / f"{name}.jpg")
-        (texts / f"Flickr_8k.{split}Images.txt").write_text(f"{name}.jpg\n")
-        lines += [f"{name}.jpg#{k}\tA red square .\n" for k in range(5)]
-    (texts / "Flickr8k.token.txt").write_text("".join(lines))
-    whole = (images / "c.jpg").read_bytes()
-    (images / "c.jpg").write_bytes(whole[: len(whole) // 2])
-    done = run("train.py", "data=flickr8k", f"data.root={tmp_path}", "logger=csv", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "c.jpg" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_a_traceback_only_when_asked_for(tmp_path):
-    done = run("train.py", "resume=nowhere.ckpt", cwd=tmp_path, AUTOCAPTION_DEBUG="1")
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
 
 
 def test_caption_a_picture_with_nothing_but_the_checkpoint(trained, tmp_path):

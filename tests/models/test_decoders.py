@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from decoders import DOUBLE, D, P, V, hidden, ragged, stepped
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -16,17 +17,11 @@ from torch.utils._pytree import tree_leaves
 
 from autocaption import build
 from autocaption.data.tokenizer import BOS, EOS, PAD
-from autocaption.errors import UserError
-from autocaption.models.decoders.attention import AttentionDecoder
-from autocaption.models.decoders.transformer import TransformerDecoder
 from autocaption.models.protocols import Attentive, State
 from autocaption.search.state import expand, narrow, reorder
 
 FILES = sorted((Path(__file__).parents[2] / "conf/model/decoder").glob("*.yaml"))
 SMALL = {"embed_dim": 16, "hidden_dim": 16, "attention_dim": 12, "width": 16, "heads": 2, "dropout": 0.0}
-DROPOUTS = ("dropout", "memory_dropout", "word_dropout")
-V, P, D = 12, 4, 6
-DOUBLE = torch.float64
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
@@ -40,38 +35,6 @@ def make(request):
         return instantiate(config, vocab_size=V, memory_dim=D)
 
     return build
-
-
-def ragged(*lengths_B):
-    """tokens_BNT of random words; a length counts <bos> and words, 0 is an all-<pad> caption."""
-    longest = max(length for lengths_N in lengths_B for length in lengths_N)
-    tokens_BNT = torch.randint(EOS + 1, V, (len(lengths_B), len(lengths_B[0]), longest + 1))
-    tokens_BNT[..., 0] = BOS
-    return tokens_BNT.where(torch.arange(longest + 1) < torch.tensor(lengths_B)[..., None], PAD)
-
-
-@pytest.fixture(name="memory_BPD")
-def memory():
-    torch.manual_seed(1)
-    return torch.randn(3, P, D, dtype=DOUBLE)
-
-
-@pytest.fixture(name="tokens_BNT")
-def tokens():
-    torch.manual_seed(2)
-    return ragged([5, 1, 3, 0], [0, 7, 2, 7], [0, 0, 0, 0])
-
-
-def stepped(decoder, state, tokens_RT):
-    logits = []
-    for tokens_R in tokens_RT.T:
-        logits_RV, state = decoder.step(tokens_R, state)
-        logits.append(logits_RV)
-    return torch.stack(logits, 1), state
-
-
-def hidden(decoder, memory_BPD, tokens_BNT):
-    return decoder(memory_BPD, tokens_BNT).hidden_BNTD
 
 
 @torch.no_grad()
@@ -235,40 +198,6 @@ def test_attention_weights_are_shares_of_the_places(make, memory_BPD, tokens_BNT
     if not hasattr(decoder, "places"):
         shuffled_BTP = decoder.attention(memory_BPD[:2, order_P], tokens_BT)
         torch.testing.assert_close(shuffled_BTP, weights_BTP[..., order_P])
-
-
-@torch.no_grad()
-def test_the_penalty_of_attention_is_that_of_the_paper(memory_BPD, tokens_BNT):
-    torch.manual_seed(0)
-    decoder = AttentionDecoder(V, D, 8, 8, 8, dropout=0.0, doubly_stochastic=0.7).to(DOUBLE).eval()
-    expected = 0.0
-    for caption in range(tokens_BNT.shape[1]):
-        weights_BTP = decoder.attention(memory_BPD, tokens_BNT[:, caption])
-        said_B = (tokens_BNT[:, caption] != PAD).any(1)
-        expected += 0.7 * (1 - weights_BTP.sum(1)[said_B]).square().sum()
-    penalty = decoder(memory_BPD, tokens_BNT).penalty
-    torch.testing.assert_close(penalty, expected / (tokens_BNT != PAD).sum())
-
-
-def test_the_transformer_s_training_memory_layers_and_word_dropout(memory_BPD, tokens_BNT):
-    config = OmegaConf.load(next(file for file in FILES if file.stem == "transformer"))
-    config.update({"width": 16, "heads": 2, "dropout": 0.0, "memory_layers": 2, "word_dropout": 0.5})
-    torch.manual_seed(0)
-    decoder = instantiate(config, vocab_size=V, memory_dim=D).to(DOUBLE).train()
-    first, second = (hidden(decoder, memory_BPD, tokens_BNT) for _ in range(2))
-    assert not torch.equal(first, second)
-    decoder.eval()
-    state = expand(decoder.init_state(memory_BPD), tokens_BNT.shape[1])
-    logits_RTV, _ = stepped(decoder, state, tokens_BNT.flatten(0, 1))
-    real_BNT = tokens_BNT != PAD
-    found_MV = decoder.head(hidden(decoder, memory_BPD, tokens_BNT)[real_BNT])
-    torch.testing.assert_close(found_MV, logits_RTV.view(*tokens_BNT.shape, V)[real_BNT])
-
-
-def test_more_places_than_embeddings_is_a_user_s_error(tokens_BNT):
-    decoder = TransformerDecoder(V, D, 8, 2, 1, 0, max_places=P, **dict.fromkeys(DROPOUTS, 0.0))
-    with pytest.raises(UserError, match="max_places"):
-        decoder(torch.randn(3, P + 1, D), tokens_BNT)
 
 
 @pytest.mark.slow
