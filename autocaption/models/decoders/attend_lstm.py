@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from autocaption.models.decoders.lstm_cell import advance, retreat, slopes
 from autocaption.models.decoders.time_major import TimeMajor, slices
 
 
@@ -91,12 +92,7 @@ class _Attend(Function):
             both[:, C:] = h
             gates = gates_MG[at]
             gates += both.to(dtype) @ recur_XG
-            gates[:, : 2 * D].sigmoid_()
-            gates[:, 2 * D : 3 * D].tanh_()
-            gates[:, 3 * D :].sigmoid_()
-            i, f, g, o = gates.split(D, dim=1)
-            c = torch.mul(f, c, out=cell_MD[at]).addcmul_(i, g)
-            h = torch.mul(o, torch.tanh(c, out=tanh_MD[at]), out=hidden_MD[at])
+            h, c = advance(gates, c, cell_MD[at], tanh_MD[at], hidden_MD[at])
         kept = (gates_MG, both_MX, context_MC, cell_MD, tanh_MD, alpha_MP, beta_M1, tanh_MPA)
         ctx.save_for_backward(*kept, values_BPC, c_BD, *weights)
         ctx.packing, ctx.dtype = packing, dtype
@@ -117,12 +113,8 @@ class _Backward:
         self.tanh_MD, self.alpha_MP, self.beta_M1, self.tanh_MPA, *rest = rest
         self.values_BPC, self.c_BD, *weights = rest
         self.weights = Weights(*weights)
-        self.D, self.C = self.c_BD.shape[1], self.values_BPC.shape[2]
-        gates_MG, D = self.gates_MG, self.D
-        # d sigmoid = s - s^2 and d tanh = 1 - t^2, of all time steps at once.
-        self.slope_MG = gates_MG - gates_MG.square()
-        self.slope_MG[:, 2 * D : 3 * D] = 1 - gates_MG[:, 2 * D : 3 * D].square()
-        self.through_MD = gates_MG[:, 3 * D :] * (1 - self.tanh_MD.square())  # dc / dh
+        self.C = self.values_BPC.shape[2]
+        self.slope_MG, self.through_MD = slopes(self.gates_MG, self.tanh_MD)
 
     def __call__(self, dhidden_MD: Tensor, dgated_MC: Tensor, dalpha_MP: Tensor) -> tuple[Tensor, ...]:
         """The gradients of the tensors of `attend`, in order."""
@@ -142,24 +134,13 @@ class _Backward:
             before = self.cell_MD[steps[number - 1][0]][:rows] if number else c_RD[:rows]
             dh, dc = dh_RD[:rows], dc_RD[:rows]  # rows that end here meet the zeros that they started from
             dh += dhidden_MD[at]
-            self._cell(at, before, dh, dc)
-            dboth = (self.dgates_MG[at].to(self.dtype) @ recur_GX).to(dh.dtype)
+            dgates = self.dgates_MG[at]
+            kept = (self.gates_MG[at], self.tanh_MD[at], self.slope_MG[at], self.through_MD[at])
+            retreat(dgates, dh, dc, before, *kept)
+            dboth = (dgates.to(self.dtype) @ recur_GX).to(dh.dtype)
             dh.copy_(dboth[:, self.C :])
             self._attention(at, rows, dboth[:, : self.C] + dgated_MC[at], dalpha_MP[at], values_RPC, dh)
         return self._whole(dh_RD, dc_RD)
-
-    def _cell(self, at: slice, c_before: Tensor, dh: Tensor, dc: Tensor) -> None:
-        """From the state's gradients to the gates', and to those of the cell before."""
-        D = self.D
-        dc.addcmul_(dh, self.through_MD[at])
-        i, f, g, _o = self.gates_MG[at].split(D, dim=1)
-        dgates = self.dgates_MG[at]
-        torch.mul(dc, g, out=dgates[:, :D])
-        torch.mul(dc, c_before, out=dgates[:, D : 2 * D])
-        torch.mul(dc, i, out=dgates[:, 2 * D : 3 * D])
-        torch.mul(dh, self.tanh_MD[at], out=dgates[:, 3 * D :])
-        dgates *= self.slope_MG[at]
-        dc *= f
 
     def _attention(
         self, at: slice, rows: int, dgated: Tensor, dalpha: Tensor, values_RPC: Tensor, dh: Tensor

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.utils.rnn import PackedSequence
 
+from autocaption.models.decoders.lstm_cell import advance, retreat, slopes
 from autocaption.models.decoders.time_major import slices
 
 
@@ -47,12 +48,7 @@ class _Layer(Function):
                 gates.addmm_(h, w_hh_GD.T)
             else:
                 gates += h.to(dtype) @ w_hh_GD.T
-            gates[:, : 2 * D].sigmoid_()
-            gates[:, 2 * D : 3 * D].tanh_()
-            gates[:, 3 * D :].sigmoid_()
-            i, f, g, o = gates.split(D, dim=1)
-            c = torch.mul(f, c, out=cell_MD[at]).addcmul_(i, g)
-            h = torch.mul(o, torch.tanh(c, out=tanh_MD[at]), out=hidden_MD[at])
+            h, c = advance(gates, c, cell_MD[at], tanh_MD[at], hidden_MD[at])
         ctx.save_for_backward(x_ME, c0_RD, w_ih_GE, w_hh_GD, gates_MG, before_MD, cell_MD, tanh_MD)
         ctx.rows_T, ctx.dtype = rows_T, dtype
         return hidden_MD
@@ -61,11 +57,7 @@ class _Layer(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_ME, c0_RD, w_ih_GE, w_hh_GD, gates_MG, before_MD, cell_MD, tanh_MD = ctx.saved_tensors
         (hidden_grad_MD,) = grads
-        D = c0_RD.shape[1]
-        # d sigmoid = s - s^2 and d tanh = 1 - t^2, of all time steps at once.
-        slope_MG = gates_MG - gates_MG.square()
-        slope_MG[:, 2 * D : 3 * D] = 1 - gates_MG[:, 2 * D : 3 * D].square()
-        through_MD = gates_MG[:, 3 * D :] * (1 - tanh_MD.square())  # dc / dh
+        slope_MG, through_MD = slopes(gates_MG, tanh_MD)
         grad_MG = torch.empty_like(gates_MG)
         dh_RD, dc_RD = torch.zeros_like(c0_RD), torch.zeros_like(c0_RD)
         steps = slices(ctx.rows_T)
@@ -75,15 +67,8 @@ class _Layer(Function):
             # Rows that end at this step meet the zeros that they started from.
             dh, dc = dh_RD[:rows], dc_RD[:rows]
             dh += hidden_grad_MD[at]
-            dc.addcmul_(dh, through_MD[at])
-            i, f, g, _o = gates_MG[at].split(D, dim=1)
             grad = grad_MG[at]
-            torch.mul(dc, g, out=grad[:, :D])
-            torch.mul(dc, c_before, out=grad[:, D : 2 * D])
-            torch.mul(dc, i, out=grad[:, 2 * D : 3 * D])
-            torch.mul(dh, tanh_MD[at], out=grad[:, 3 * D :])
-            grad *= slope_MG[at]
-            dc *= f
+            retreat(grad, dh, dc, c_before, gates_MG[at], tanh_MD[at], slope_MG[at], through_MD[at])
             dh.copy_(grad.to(ctx.dtype) @ w_hh_GD)
         bias_grad_G = grad_MG.sum(0)
         grad_MG = grad_MG.to(ctx.dtype)
