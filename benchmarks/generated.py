@@ -1,6 +1,7 @@
 """Data of Flickr8k's proportions without its files. Legend: B images, P places, D width."""
 
 import functools
+from itertools import islice
 
 import numpy as np
 import torch
@@ -39,9 +40,9 @@ class Generated:
         count = self._counts[name] * self._captions
         lengths = 1 + random.choice(len(LENGTHS), count, p=np.array(LENGTHS) / sum(LENGTHS))
         words = iter(random.integers(WORDS, size=lengths.sum()).tolist())
-        texts = [" ".join(f"w{next(words)}" for _ in range(length)) for length in lengths]
+        texts = (" ".join(f"w{next(words)}" for _ in range(length)) for length in lengths)
         return [
-            CaptionedImage(f"{name}-{i}", None, name, tuple(texts[i * self._captions :][: self._captions]))
+            CaptionedImage(f"{name}-{i}", None, name, tuple(islice(texts, self._captions)))
             for i in range(self._counts[name])
         ]
 
