@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.files import write_whole
@@ -77,9 +78,17 @@ def importances(study: optuna.Study, value: int) -> dict[str, float]:
     """How much each key decides one of the values, adding up to 1; empty where too few trials tell."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            return optuna.importance.get_param_importances(study, target=lambda trial: trial.values[value])
+            return optuna.importance.get_param_importances(study, target=_lower_is_better(study, value))
     except (ValueError, RuntimeError):
         return {}
+
+
+def _lower_is_better(study: optuna.Study, value: int) -> Callable[[FrozenTrial], float] | None:
+    """One of several values as Optuna's measure of importance wants it; of a single one it knows the way."""
+    if len(study.directions) == 1:
+        return None
+    sign = -1.0 if study.directions[value] is StudyDirection.MAXIMIZE else 1.0
+    return lambda trial: sign * trial.values[value]
 
 
 def _charts(study: optuna.Study, objective: Sequence[str]) -> Iterator[str]:
@@ -92,12 +101,15 @@ def _charts(study: optuna.Study, objective: Sequence[str]) -> Iterator[str]:
         def target(trial: FrozenTrial, i: int = i) -> float:
             return trial.values[i]
 
-        named: dict[str, Any] = {"target": target, "target_name": name}
+        named: dict[str, Any] = {"target_name": name}
+        if len(objective) > 1:  # where there is one, Optuna draws the best so far if it isn't told which
+            named["target"] = target
         yield from _chart(f"{name}: history", visualization.plot_optimization_history, study, **named)
         parallel = visualization.plot_parallel_coordinate
         yield from _chart(f"{name}: parallel coordinates", parallel, study, **named)
         if importances(study, i):
-            yield from _chart(f"{name}: importances", visualization.plot_param_importances, study, **named)
+            aim = {"target": _lower_is_better(study, i), "target_name": name}
+            yield from _chart(f"{name}: importances", visualization.plot_param_importances, study, **aim)
         yield from _chart(f"{name}: slices", visualization.plot_slice, study, **named)
     if len(objective) == 1:
         yield from _chart("Learning curves", visualization.plot_intermediate_values, study)
@@ -107,7 +119,7 @@ def _charts(study: optuna.Study, objective: Sequence[str]) -> Iterator[str]:
 def _chart(heading: str, plot: Callable[..., Any], study: optuna.Study, **settings: Any) -> Iterator[str]:
     with warnings.catch_warnings(action="ignore"):  # of what is experimental
         figure = plot(study, **settings)
-    figure.update_layout(title=None, margin={"t": 30})
+    figure.update_layout(title=None, margin={"t": 30}, width=None)
     yield f"<h2>{html.escape(heading)}</h2>"
     yield figure.to_html(full_html=False, include_plotlyjs=False)
 
