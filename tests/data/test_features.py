@@ -11,52 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
+from feature_caches import CENTRE, RANDOM, Encoder, cache, scenes
 from PIL import Image
-from torch import nn
 
-from autocaption import build
-from autocaption.data.caption_rules import words
-from autocaption.data.datamodule import CaptionDataModule
-from autocaption.data.features import FeatureCache
 from autocaption.data.sources.flickr8k import Flickr8k
-from autocaption.data.sources.shapes import Shapes
-from autocaption.data.tokenizer import Tokenizer
-from autocaption.data.transforms import CenterCrop, RandomCropFlip
+from autocaption.data.transforms import CenterCrop
 from autocaption.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-CENTRE, RANDOM = CenterCrop(16, 1.0), RandomCropFlip(16, 0.8)  # 25 places, flipped or not
-
-
-class Encoder(nn.Module):
-    """Frozen; counts the pictures that it is shown."""
-
-    image_size, out_dim = 16, 5
-
-    def __init__(self, pooling="grid", seed=0):
-        super().__init__()
-        self.pooling = pooling
-        torch.manual_seed(seed)
-        self.grid = nn.Conv2d(3, 5, 8, stride=8).requires_grad_(False)
-        self.seen = 0
-
-    def forward(self, images_BCHW):
-        self.seen += len(images_BCHW)
-        grid_BPD = self.grid(images_BCHW.float() / 255).flatten(2).transpose(1, 2)
-        return grid_BPD if self.pooling == "grid" else grid_BPD.mean(1, keepdim=True)
-
-
-def cache(folder, encoder=None, **changes):
-    settings = {"batch_size": 4, "num_workers": 2, "device": "cpu", **changes}
-    return FeatureCache(str(folder), encoder or Encoder(), **settings)
-
-
-def scenes(train=11):
-    source = Shapes(seed=0, size=20, train=train, val=3, test=1)
-    return source, source.split("train")
 
 
 def made(folder):
@@ -130,7 +93,7 @@ def test_views_are_the_transform_s(tmp_path):
 PROCESS = """
 import os, signal, sys
 from autocaption.data.sources.shapes import Shapes
-from tests.data.test_features import CENTRE, Encoder, cache
+from tests.feature_caches import CENTRE, Encoder, cache
 
 class Noted(Shapes):
     def read(self, image):
@@ -210,67 +173,3 @@ def test_a_broken_picture_is_named(tmp_path, flickr8k):
 def test_an_encoder_in_training_has_no_features(tmp_path):
     with pytest.raises(UserError, match=r"model\.encoder\.trainable=none"):
         cache(tmp_path, Encoder().requires_grad_(True))
-
-
-def batches_of(tmp_path, epoch, seed=3, **changes):
-    source, images = scenes()
-    tokenizer = Tokenizer(words, min_count=1, max_length=5).fit(t for image in images for t in image.captions)
-    data = CaptionDataModule(
-        source, tokenizer, RANDOM, CENTRE, 4, 0, seed, features=cache(tmp_path), **changes
-    )
-    data.prepare("train", "val")
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
-    batches = list(loader)
-    names = [name for batch in batches for name in batch.ids]
-    assert all(batch.images_BCHW is None for batch in batches)
-    return dict(zip(names, torch.cat([batch.features_BPD for batch in batches]), strict=True)), data
-
-
-def test_a_batch_draws_its_views_by_seed_and_epoch(tmp_path):
-    first, _ = batches_of(tmp_path, 0, feature_views=6)
-    for epoch, seed, same in ((0, 3, True), (1, 3, False), (0, 4, False)):
-        other, _ = batches_of(tmp_path, epoch, seed, feature_views=6)
-        share = sum(torch.equal(first[name], other[name]) for name in first) / len(first)
-        assert share == 1 if same else share < 0.8
-
-
-def test_without_views_training_sees_the_centre(tmp_path):
-    first, data = batches_of(tmp_path, 0)
-    other, _ = batches_of(tmp_path, 5)
-    assert all(torch.equal(first[name], other[name]) for name in first)
-    image = data.source.split("train")[4]
-    expected_PD = Encoder()(CENTRE(data.source.read(image), 0)[None])[0]
-    torch.testing.assert_close(first[image.id], expected_PD, atol=1e-3, rtol=1e-3)
-
-
-def losses(folder, cached, pooling):
-    """Of six training steps with a frozen encoder, on its stored features or on pictures."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        words = ("model.encoder.image_size=16", "model.encoder.out_dim=5", "data.batch_size=8")
-        sizes = ("data.source.train=24", "data.source.val=2", "data.source.test=2", "tokenizer.min_count=1")
-        config = compose("train", [*words, *sizes])
-    torch.manual_seed(0)
-    data, captioner = build.from_config(config)
-    captioner.encoder = Encoder(pooling)
-    data.features = cache(folder, captioner.encoder) if cached else None
-    found = []
-
-    class Note(pl.Callback):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            assert (batch.features_BPD is not None) == cached
-            found.append(outputs["loss"].item())
-
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    torch.manual_seed(0)
-    trainer = pl.Trainer(accelerator="cpu", max_epochs=2, callbacks=[Note()], limit_val_batches=0, **quiet)
-    trainer.fit(captioner, data)
-    return found
-
-
-@pytest.mark.parametrize("pooling", ["mean", "grid"])
-def test_training_from_features_and_from_pictures_is_the_same(tmp_path, pooling):
-    pictures, features = (losses(tmp_path, cached, pooling) for cached in (False, True))
-    assert len(pictures) == 6
-    assert pictures == pytest.approx(features, rel=1e-3)
-    assert pictures[-1] < pictures[0]
