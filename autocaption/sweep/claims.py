@@ -85,7 +85,7 @@ class Claims:
     def take(self) -> Claim | None:
         """An interrupted trial to go on with, or a new one; None where nothing is left to take."""
         with self.storage.exclusive():
-            trials = self.study.get_trials(deepcopy=False)
+            trials = self._counted()
             for frozen in trials:
                 if frozen.state is TrialState.RUNNING and (lock := self._abandoned(frozen)):
                     self.study.sampler = self.sampler_of(frozen.number)
@@ -127,8 +127,14 @@ class Claims:
 
     def unsettled(self) -> bool:
         """Whether a trial that someone else took may yet turn out to be interrupted."""
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
-        return any(t.state is TrialState.WAITING or not self._settled(t) for t in trials)
+        waiting, running = TrialState.WAITING, TrialState.RUNNING
+        return any(
+            t.state is waiting or (t.state is running and not self._settled(t)) for t in self._counted()
+        )
+
+    def _counted(self) -> list[FrozenTrial]:
+        """The trials within the total; more can wait, as `sweep.enqueue` may be the longer one."""
+        return self.study.get_trials(deepcopy=False)[: self.total]
 
     def _own(self, trial: optuna.Trial, lock: TextIO) -> Claim:
         attempt = trial.user_attrs.get(ATTEMPT, 0) + 1

@@ -3,21 +3,23 @@
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
-from hydra.utils import get_method, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.pruners import NopPruner
+from optuna.samplers import BruteForceSampler
 from rich.console import Console
 
 from autocaption.errors import UserError
 from autocaption.sweep.claims import Claim, Claims
 from autocaption.sweep.devices import share, visible_gpus
+from autocaption.sweep.first import first_trials, require_grid
 from autocaption.sweep.judge import StudyJudge
 from autocaption.sweep.launched import LaunchedTrial, Place, hand_over, run_job
 from autocaption.sweep.plan import MODES, Plan, read_plan
@@ -51,7 +53,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     pruner = instantiate(settings.pruner)
     if len(plan.objective) > 1 and not isinstance(pruner, NopPruner):
         raise UserError("Optuna can't prune by several objectives; take sweep/pruner=none")
-    study = open_study(storage, settings.study_name, plan.definition(), plan.groups, plan.first(console))
+    study = open_study(storage, settings.study_name, plan.definition(), plan.groups, _first(plan, console))
     study.pruner = pruner
     remember_place(folder, settings.study_name, url)
     here = config.hydra.launcher._target_ == BASIC_LAUNCHER
@@ -80,6 +82,15 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     _conclude(study, plan, folder, console)
 
 
+def _first(plan: Plan, console: Console) -> list[Mapping[str, Any]]:
+    settings, distributions = plan.settings, plan.space.distributions
+    grid = isinstance(sampler_of(functools.partial(instantiate, settings.sampler), 0), BruteForceSampler)
+    if grid:
+        require_grid(distributions)
+    enqueue: Any = OmegaConf.to_container(settings.enqueue)
+    return first_trials(distributions, plan.standing if settings.baseline else None, enqueue, grid, console)
+
+
 def _conclude(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> None:
     """Leave what there is to look at."""
     console.print(f"report  {write_report(study, folder)}", soft_wrap=True, highlight=False)
@@ -96,7 +107,7 @@ def _trials(context: HydraContext, config: DictConfig, plan: Plan) -> Trials:
         plan.standing,
         plan.space,
         plan.groups,
-        get_method(settings.custom_space) if settings.custom_space else None,
+        plan.custom,
         functools.partial(instantiate, settings.sampler),
         callback_config(plan.objective[0], MODES[plan.direction[0]]),
     )

@@ -1,17 +1,16 @@
 """What a sweep's configuration and command line ask for."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from autocaption.errors import UserError
-from autocaption.sweep.space import Space, checked_values, read, standing_values
+from autocaption.sweep.space import CustomSpace, Space, read
 from autocaption.sweep.trial_config import compose
 
 MODES = {"maximize": "max", "minimize": "min"}  # Optuna's word: a checkpoint's
@@ -29,6 +28,7 @@ class Plan:
         direction: `maximize` or `minimize` for each.
         overrides: those of `space.fixed`, parsed.
         groups: keys among all overrides that choose a file of conf/.
+        custom: adds to the search space, or None.
     """
 
     settings: DictConfig
@@ -38,6 +38,7 @@ class Plan:
     direction: list[str]
     overrides: list[Override]
     groups: list[str]
+    custom: CustomSpace | None
 
     def definition(self) -> dict[str, Any]:
         """What has to stay as it is for the trials of a study to be comparable."""
@@ -54,19 +55,6 @@ class Plan:
             "fixed": [str(one.input_line) for one in self.overrides if matters(one.key_or_group)],
         }
 
-    def first(self, console: Console) -> list[Mapping[str, Any]]:
-        """The trials to begin with: the configuration as it stands, and those of `sweep.enqueue`."""
-        given: Any = OmegaConf.to_container(self.settings.enqueue)
-        for values in given:
-            checked_values(values, self.space.distributions)
-        if not self.settings.baseline:
-            return given
-        try:
-            return [standing_values(self.space.distributions, self.standing), *given]
-        except UserError as error:
-            console.print(f"no baseline among the trials: {error}", soft_wrap=True)
-            return given
-
 
 def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> Plan:
     """Read and check what is asked for.
@@ -77,6 +65,9 @@ def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) ->
         arguments: the overrides of its command line.
     """
     settings = config.sweep
+    for name in ("n_trials", "n_jobs"):
+        if not isinstance(settings[name], int) or settings[name] < 1:
+            raise UserError(f"sweep.{name}={settings[name]}: give a number from 1")
     parser = OverridesParser.create(config_loader=loader)
     space = read(settings.space, arguments, parser)
     if not space.distributions and settings.custom_space is None:
@@ -88,7 +79,27 @@ def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) ->
         key.lstrip("+") for key in space.distributions
     ]
     groups = [key for key in keys if loader.get_group_options(key)]
-    return Plan(settings, space, standing, objective, direction, overrides, groups)
+    _check_keys(space, groups, standing)
+    custom = _custom(settings.custom_space)
+    return Plan(settings, space, standing, objective, direction, overrides, groups, custom)
+
+
+def _check_keys(space: Space, groups: list[str], standing: DictConfig) -> None:
+    """Find a mistyped key now, and not in every trial; what a varied choice brings along isn't known yet."""
+    if not set(groups).isdisjoint(key.lstrip("+") for key in space.distributions):
+        return
+    nothing = object()
+    for key in space.distributions:
+        if not key.startswith("+") and OmegaConf.select(standing, key, default=nothing) is nothing:
+            raise UserError(f"the configuration has no {key} to search; +{key}=... adds it")
+
+
+def _custom(name: str | None) -> CustomSpace | None:
+    try:
+        return get_method(name) if name else None
+    except Exception as error:  # also what its module raises when it is imported
+        line = str(error).strip().splitlines()[-1]
+        raise UserError(f"sweep.custom_space={name} is no function that can be imported: {line}") from error
 
 
 def _objective(settings: DictConfig) -> tuple[list[str], list[str]]:

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import (
     RangeSweep,
     Transformer,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -83,47 +83,7 @@ def read(space: Mapping[str, str], arguments: Iterable[str], parser: OverridesPa
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
     """KEY=VALUE of each; a string stands for itself in Hydra's syntax."""
-    return [f"{key}={value if isinstance(value, str) else _text(value)}" for key, value in values.items()]
-
-
-def standing_values(distributions: Mapping[str, BaseDistribution], config: DictConfig) -> dict[str, Any]:
-    """What the configuration has, without a sweep, for each key of the space.
-
-    Args:
-        distributions: the space.
-        config: composed without it, `hydra` node included.
-
-    Raises:
-        UserError: a choice does not hold the value.
-    """
-    values = {}
-    for key, distribution in distributions.items():
-        name = key.lstrip("+")
-        groups = config.hydra.runtime.choices
-        value = groups[name] if name in groups else OmegaConf.select(config, name)
-        if OmegaConf.is_config(value):
-            value = OmegaConf.to_container(value)
-        if not isinstance(value, bool | int | float):
-            value = _text(value)
-        if isinstance(distribution, CategoricalDistribution) and value not in distribution.choices:
-            raise UserError(f"{key}={value} is not among {', '.join(map(str, distribution.choices))}")
-        values[key] = value
-    return values
-
-
-def checked_values(values: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
-    """See that values to try, as `sweep.enqueue` gives them, are of the space.
-
-    Raises:
-        UserError: a key is not in the space, or a choice is not among the choices.
-    """
-    for key, value in values.items():
-        if key not in distributions:
-            raise UserError(f"sweep.enqueue: {key} is not in the search space ({', '.join(distributions)})")
-        try:
-            distributions[key].to_internal_repr(value)
-        except ValueError as error:
-            raise UserError(f"sweep.enqueue: {key}={value}: {error}") from error
+    return [f"{key}={value if isinstance(value, str) else as_text(value)}" for key, value in values.items()]
 
 
 def _distribution(override: Override) -> BaseDistribution:
@@ -157,10 +117,10 @@ def _interval(value: IntervalSweep) -> BaseDistribution:
 
 
 def _choice(value: Any) -> bool | int | float | str:
-    return value if isinstance(value, bool | int | float) else _text(value)
+    return value if isinstance(value, bool | int | float) else as_text(value)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value in Hydra's syntax, in quotes where it would be read as something else without them."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -120,6 +120,15 @@ def test_first_trials_come_first_and_once(sweepers):
     assert one.take() is None
 
 
+def test_more_first_trials_than_the_total(sweepers):
+    claims = sweepers(total=1, first=[{"lr": 0.25}, {"lr": 0.75}])
+    claim = claims.take()
+    claims.finish(claim, TrialState.COMPLETE, [0.5], "")
+    assert claims.take() is None
+    assert not claims.unsettled()
+    assert sweepers(total=2).take().number == 1
+
+
 @pytest.mark.parametrize("what", sorted(DEFINITION))
 def test_another_definition_is_refused(url, what):
     open_study(open_storage(url), "study", DEFINITION, [], [])

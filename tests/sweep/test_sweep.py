@@ -160,6 +160,10 @@ MISTAKES = {
     "model/decoder=lstn": "lstm",
     "sweep.storage=nosuchdatabase://somewhere": "sweep.storage",
     "data=flickr8k": "data.root",
+    "sweep.n_jobs=0": "sweep.n_jobs",
+    "sweep.custom_space=no.such": "no.such",
+    "optimizer.lrx=interval(0.1,1.0)": "optimizer.lrx",
+    "sweep/sampler=grid": "range(START, STOP, STEP)",
 }
 
 
