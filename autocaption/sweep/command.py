@@ -26,7 +26,7 @@ from autocaption.sweep.plan import MODES, Plan, read_plan
 from autocaption.sweep.process import Running, TrialProcess
 from autocaption.sweep.report import remember_place, write_report
 from autocaption.sweep.sampling import sampler_of
-from autocaption.sweep.storage import open_storage
+from autocaption.sweep.storage import FAILURES, open_storage
 from autocaption.sweep.study import open_study
 from autocaption.sweep.summary import log_summary
 from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
@@ -79,6 +79,11 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     except InterruptedSweepError:
         console.print("interrupted; the same command goes on")
         sys.exit(130)
+    except FAILURES as error:
+        line = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UserError(
+            f"the sweep's storage or folder failed: {line}; once it is mended, the same command goes on"
+        ) from error
     _conclude(study, plan, folder, console)
 
 

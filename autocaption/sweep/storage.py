@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy.exc import SQLAlchemyError
 
 from autocaption.errors import UserError
 from autocaption.provenance import without_secrets
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # we print a table of our own
+FAILURES = (StorageInternalError, SQLAlchemyError, OSError)  # of a storage that was opened: gone, disk full
 JOURNAL, SQLITE = "journal:", "sqlite:///"
 
 

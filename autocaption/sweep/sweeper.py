@@ -11,6 +11,7 @@ from autocaption.errors import UserError
 from autocaption.sweep.claims import Claim, Claims
 from autocaption.sweep.outcome import Outcome, failure, outcome_so_far
 from autocaption.sweep.process import Running
+from autocaption.sweep.storage import FAILURES
 from autocaption.sweep.table import SweepTable
 
 TICK = 0.05  # seconds between two looks at the processes
@@ -151,22 +152,25 @@ class Sweeper:
         """End the trials that run, and leave them to whoever comes next."""
         for job in self._jobs.values():
             job.running.interrupt()
-        killed = False
+        ended, killed = [], False
         while self._jobs:
             for slot, job in list(self._jobs.items()):
-                if job.running.poll() is not None:
-                    del self._jobs[slot]
-                    outcome = self._outcome(job.claim)
-                    if outcome is None:
-                        self.claims.give_back(job.claim)
-                    else:
-                        self.claims.finish(job.claim, *outcome)
+                with contextlib.suppress(*FAILURES):  # the storage may be why we are here
+                    if job.running.poll() is not None:
+                        ended.append(self._jobs.pop(slot).claim)
             if self._signals > 1 and not killed:
                 killed = True
                 for job in self._jobs.values():
                     job.running.kill()
-            self._show_life()
+            with contextlib.suppress(*FAILURES):
+                self._show_life()
             time.sleep(TICK)
+        for claim in ended:
+            outcome = self._outcome(claim)
+            if outcome is None:
+                self.claims.give_back(claim)
+            else:
+                self.claims.finish(claim, *outcome)
 
     @contextlib.contextmanager
     def _catching_signals(self) -> Iterator[None]:

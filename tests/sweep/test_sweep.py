@@ -1,6 +1,7 @@
 """Sweeps as a user runs them: processes, storage and pruner are the real ones, trials are quick."""
 
 import json
+import os
 import signal
 
 import pytest
@@ -113,6 +114,24 @@ def test_ctrl_c_leaves_trials_to_go_on_with(sweeps):
     assert out.count("interrupted") == 3  # two trials, and the sweep
     assert [trial.state for trial in sweeps.study().trials] == [WAITING, WAITING]
     assert sweeps.run(*words).code == 0
+    assert [trial.state for trial in sweeps.study().trials] == [COMPLETE] * 2
+    assert epochs(sweeps.notes(0)) == epochs(sweeps.notes(1)) == [1, 2, 3, 4]
+
+
+def test_a_storage_that_fails_ends_the_trials_and_the_sweep_in_one_line(sweeps, tmp_path):
+    words = [*SEARCH, "sweep.n_trials=2", "sweep.n_jobs=2", "sweep/pruner=none", "sweep.heartbeat=0.2"]
+    process = sweeps.start(*words, faults='{"0": "hang 2", "1": "hang 3"}')
+    wait_for(lambda: "kept 2" in sweeps.notes(0) and "kept 3" in sweeps.notes(1))
+    file = sweeps.trial(0).parent / "study.db"
+    os.replace(file, tmp_path / "whole.db")
+    file.write_text("no database")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert len(err.strip().splitlines()) == 1, err
+    assert "the same command goes on" in err
+    os.replace(tmp_path / "whole.db", file)
+    again = sweeps.run(*words)
+    assert again.code == 0, again.err
     assert [trial.state for trial in sweeps.study().trials] == [COMPLETE] * 2
     assert epochs(sweeps.notes(0)) == epochs(sweeps.notes(1)) == [1, 2, 3, 4]
 
