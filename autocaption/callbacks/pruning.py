@@ -37,7 +37,7 @@ class Pruning(pl.Callback):
             if math.isnan(figures.get(name, 0.0)):
                 raise UserError(f"{name} is not a number after epoch {epoch}")
         if trainer.is_global_zero:
-            self.pruned = self.judge.report(epoch, figures[self.monitor])
+            self.pruned = self.judge.report(epoch, figures[self.monitor], epoch == trainer.max_epochs)
         self.pruned = trainer.strategy.broadcast(self.pruned)
         if self.pruned:
             trainer.should_stop = True

@@ -25,7 +25,7 @@ class StudyJudge:
         trial = self.storage.get_trial(self.trial_id)
         return trial.state is TrialState.RUNNING and trial.user_attrs.get(ATTEMPT) == self.attempt
 
-    def report(self, epoch: int, value: float) -> bool:
+    def report(self, epoch: int, value: float, last: bool) -> bool:
         """Keep the figure; says whether the trial is to end, and keeps that as well.
 
         A figure that was reported before an interruption is reported again without harm.
@@ -36,7 +36,7 @@ class StudyJudge:
         if len(self.study.directions) > 1:
             return False  # Optuna prunes by one objective only
         self.storage.set_trial_intermediate_value(self.trial_id, epoch, value)
-        pruned = self.study.pruner.prune(self.study, self.storage.get_trial(self.trial_id))
+        pruned = not last and self.study.pruner.prune(self.study, self.storage.get_trial(self.trial_id))
         if pruned:
             self.storage.set_trial_user_attr(self.trial_id, PRUNED, epoch)
         return pruned

@@ -45,7 +45,7 @@ def work(config, folder):
     for epoch in range(first + 1, config.trainer.max_epochs + 1):
         now = value * epoch / config.trainer.max_epochs
         note(folder, "epoch", epoch)
-        if judge.report(epoch, now):
+        if judge.report(epoch, now, epoch == config.trainer.max_epochs):
             break
         keep(folder, epoch)
         if faults.get(number) == f"hang {epoch}":

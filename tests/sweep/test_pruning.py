@@ -13,8 +13,8 @@ class Below:
     def __init__(self):
         self.told = []
 
-    def report(self, epoch, value):
-        self.told.append((epoch, value))
+    def report(self, epoch, value, last):
+        self.told.append((epoch, value, last))
         return value < 0.5
 
 
@@ -24,6 +24,7 @@ def validated(figures, epoch=0, first=True, verdict=None, sanity_checking=False)
     return SimpleNamespace(
         sanity_checking=sanity_checking,
         current_epoch=epoch,
+        max_epochs=2,
         callback_metrics=figures,
         is_global_zero=first,
         strategy=strategy,
@@ -40,7 +41,7 @@ def test_a_figure_is_reported_and_the_verdict_followed():
     callback.on_validation_end(bad, None)
     assert bad.should_stop
     assert callback.pruned
-    assert judge.told == [(1, 0.75), (2, 0.25)]
+    assert judge.told == [(1, 0.75, False), (2, 0.25, True)]
 
 
 def test_other_ranks_report_nothing_and_do_as_the_first():
@@ -75,4 +76,4 @@ def test_no_number_ends_the_trial_with_an_error(figures, text):
 
 def test_outside_of_a_sweep_a_trial_may_go_on(monkeypatch):
     monkeypatch.delenv(LINE, raising=False)
-    assert SweepJudge().report(1, 0.0) is False
+    assert SweepJudge().report(1, 0.0, False) is False

@@ -91,6 +91,15 @@ def test_a_disturbed_sweep_has_the_trials_of_an_undisturbed_one(sweeps, tmp_path
         assert ran == list(range(1, len(ran) + 1))
 
 
+def test_a_trial_that_reached_its_last_epoch_is_complete(sweeps):
+    words = [*SEARCH, "sweep.n_trials=1", "sweep/pruner=none", "sweep.pruner._target_=spy.Axe"]
+    for epochs_, state in ((2, COMPLETE), (3, PRUNED)):  # it prunes after the second
+        name = f"of_{epochs_}"
+        done = sweeps.run(*words, f"sweep.study_name={name}", f"trainer.max_epochs={epochs_}")
+        assert done.code == 0, done.err
+        assert [trial.state for trial in sweeps.study(name).trials] == [state]
+
+
 def test_two_sweepers_share_a_study(sweeps):
     words = [*SEARCH, "sweep.n_trials=4", "sweep.n_jobs=1", "sweep/pruner=none"]
     both = [sweeps.start(*words) for _ in range(2)]
