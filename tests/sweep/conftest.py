@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,16 @@ def sweeps(tmp_path):
 
 
 @pytest.fixture
-def postgres(tmp_path_factory):
+def postgres():
     """The URL of an empty PostgreSQL database, on a server of its own that ends with the test."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     found = shutil.which("initdb", path=os.pathsep.join(map(str, [*binaries, os.environ["PATH"]])))
     if found is None:
         pytest.skip("no PostgreSQL server here (Debian: apt install postgresql)")
     pytest.importorskip("psycopg")
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # pytest's own folders are closed to other users
     user = []
     if os.getuid() == 0:  # the server refuses to be root
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(0o755)
         shutil.chown(folder, "nobody")
         user = ["setpriv", "--reuid=nobody", "--clear-groups"]
     data, tool = folder / "data", Path(found).parent
@@ -47,3 +46,4 @@ def postgres(tmp_path_factory):
     call("pg_ctl", "-D", data, "-l", folder / "log", "-o", options, "-w", "start")
     yield f"postgresql+psycopg://sweep@/postgres?host={folder}"
     call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(folder)
