@@ -25,8 +25,8 @@ from autocaption.sweep.launched import LaunchedTrial, Place, hand_over, run_job
 from autocaption.sweep.plan import MODES, Plan, read_plan
 from autocaption.sweep.process import Running, TrialProcess
 from autocaption.sweep.report import remember_place, write_report
-from autocaption.sweep.sampling import sampler_of
-from autocaption.sweep.storage import FAILURES, open_storage
+from autocaption.sweep.sampling import Sampler, sampler_of
+from autocaption.sweep.storage import FAILURES, first_line, open_storage
 from autocaption.sweep.study import open_study
 from autocaption.sweep.summary import log_summary
 from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
@@ -53,11 +53,12 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     pruner = instantiate(settings.pruner)
     if len(plan.objective) > 1 and not isinstance(pruner, NopPruner):
         raise UserError("Optuna can't prune by several objectives; take sweep/pruner=none")
-    study = open_study(storage, settings.study_name, plan.definition(), plan.groups, _first(plan, console))
+    trials = _trials(context, config, plan)
+    first = _first(plan, trials.sampler, console)
+    study = open_study(storage, settings.study_name, plan.definition(), plan.groups, first)
     study.pruner = pruner
     remember_place(folder, settings.study_name, url)
     here = config.hydra.launcher._target_ == BASIC_LAUNCHER
-    trials = _trials(context, config, plan)
     if here:
         start = _local_start(trials, study, settings.n_jobs)
     else:
@@ -80,16 +81,16 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
         console.print("interrupted; the same command goes on")
         sys.exit(130)
     except FAILURES as error:
-        line = str(error.__cause__ or error).strip().splitlines()[0]
+        line = first_line(error.__cause__ or error)
         raise UserError(
             f"the sweep's storage or folder failed: {line}; once it is mended, the same command goes on"
         ) from error
     _conclude(study, plan, folder, console)
 
 
-def _first(plan: Plan, console: Console) -> list[Mapping[str, Any]]:
+def _first(plan: Plan, sampler: Sampler, console: Console) -> list[Mapping[str, Any]]:
     settings, distributions = plan.settings, plan.space.distributions
-    grid = isinstance(sampler_of(functools.partial(instantiate, settings.sampler), 0), BruteForceSampler)
+    grid = isinstance(sampler_of(sampler, settings.seed), BruteForceSampler)
     if grid:
         require_grid(distributions)
     enqueue: Any = OmegaConf.to_container(settings.enqueue)

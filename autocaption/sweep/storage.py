@@ -50,11 +50,16 @@ def open_storage(url: str) -> Storage:
             return _sqlite(url)
         return _database(url)
     except Exception as error:  # every driver has errors of its own
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"sweep.storage={without_secrets(url)} can't be opened: {line}; take sqlite:///FILE, "
-            "journal:FILE, or the URL of a database whose driver is installed"
+            f"sweep.storage={without_secrets(url)} can't be opened: {first_line(error)}; take "
+            "sqlite:///FILE, journal:FILE, or the URL of a database whose driver is installed"
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _journal(path: Path) -> Storage:

@@ -18,17 +18,14 @@ STANDING = {
     "layers": 2,
     "hydra": {"runtime": {"choices": {"model/decoder": "lstm"}}},
 }
-BASELINE = {
-    "lr": 0.1,
-    "layers": 2,
-    "model/decoder": "lstm",
-}  # outside of the interval, and tried all the same
+# Its learning rate is outside of the interval, and tried all the same.
+BASELINE = {"lr": 0.1, "layers": 2, "model/decoder": "lstm"}
 
 
-def first(changed=None, enqueue=(), grid=False, space=SPACE):
+def first(changed=None, enqueue=(), grid=False):
     out = Console(file=io.StringIO(), width=500)
     standing = OmegaConf.create({**STANDING, **(changed or {})})
-    return first_trials(space, standing, enqueue, grid, out), out.file.getvalue()
+    return first_trials(SPACE, standing, enqueue, grid, out), out.file.getvalue()
 
 
 def test_the_configuration_as_it_stands_comes_before_what_is_enqueued():
