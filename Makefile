@@ -9,7 +9,7 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: train test check bench clean
+.PHONY: train test lint check bench clean
 
 train: .venv/ready
 	$(BIN)/python train.py experiment=shapes
@@ -17,11 +17,13 @@ train: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2
 
-check: .venv/ready
+lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/lint-imports
+
+check: lint test
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "autocaption needs Python 3.11 or newer; set PYTHON=")'

@@ -24,8 +24,8 @@ def caption(checkpoint: Path, images: list[Path]) -> None:
     import torch
 
     from autocaption import build
-    from autocaption.checkpoint import load
-    from autocaption.data.image_file import read_image
+    from autocaption.data.pictures import read_image
+    from autocaption.runs.checkpoint import load
 
     captioner, transform = build.for_pictures(load(checkpoint))
     for image in images:

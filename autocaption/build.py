@@ -1,27 +1,23 @@
 """Configuration to objects. Beside train.py and eval.py, the only place that sees a DictConfig."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from autocaption.data.datamodule import CaptionDataModule
-from autocaption.data.features import FeatureCache
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
 from autocaption.errors import UserError
+from autocaption.features.cache import FeatureCache
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.precision import fastest_precision
-from autocaption.provenance import without_secrets
-
-# What a checkpoint decides about a model, unless the command line says otherwise.
-MODEL_KEYS = ("data", "tokenizer", "model", "search", "metrics")
+from autocaption.runs.provenance import without_secrets
 
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
@@ -118,48 +114,6 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
     return OmegaConf.create(checkpoint[RECIPE]["config"])
 
 
-def with_overrides(
-    base: DictConfig, composed: DictConfig, overrides: Sequence[str], keys: Sequence[str] | None = None
-) -> DictConfig:
-    """A checkpoint's configuration with what the command line changes.
-
-    A change is copied from the composed configuration: `search=beam` as the whole of `search`,
-    `data.root=DIR` as that value. A choice that reaches over the whole configuration
-    (`experiment=...`) makes the composed configuration count as it stands.
-
-    Args:
-        base: the checkpoint's.
-        composed: what Hydra composed from the command line.
-        overrides: of the command line.
-        keys: the top-level keys that `base` decides; None for all of its.
-    """
-    changes: Any = OverridesParser.create().parse_overrides(list(overrides))
-    if any(change.key_or_group in ("experiment", "debug") for change in changes):
-        return composed
-    new: dict = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
-    old: dict = OmegaConf.to_container(base, resolve=False)  # type: ignore[assignment]
-    merged = {**new, **{key: old[key] for key in keys or old}}
-    for change in changes:
-        _copy(new, merged, change.key_or_group.replace("/", ".").split("."), change.is_delete())
-    return OmegaConf.create(merged)
-
-
-def _copy(source: dict, target: dict, path: list[str], delete: bool) -> None:
-    """Bring the value at a path of nested dicts and lists from one to the other, or delete it there."""
-    from_node: Any = source
-    to_node: Any = target
-    for name in path[:-1]:
-        if isinstance(to_node, list):
-            from_node, to_node = from_node[int(name)], to_node[int(name)]
-        else:
-            from_node, to_node = from_node.get(name, {}), to_node.setdefault(name, {})
-    last: Any = int(path[-1]) if isinstance(to_node, list) else path[-1]
-    if not delete:
-        to_node[last] = from_node[last]
-    elif isinstance(to_node, list) or last in to_node:
-        del to_node[last]
-
-
 def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
     """The Trainer with the loggers and callbacks of the configuration, for a model that it may compile."""
     loggers = list(instantiate(config.logger).values()) if config.logger else []
@@ -191,13 +145,11 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
     evaluation = CenterCrop(encoder.image_size, data.crop)
     training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
     on_gpu = config.trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
-    features = {
-        None: lambda: None,
-        "cache": lambda: FeatureCache(
-            data.features_folder, encoder, data.batch_size, data.num_workers, "cuda" if on_gpu else "cpu"
-        ),
-    }
-    if data.features not in features:
+    features = None
+    if data.features == "cache":
+        device = "cuda" if on_gpu else "cpu"
+        features = FeatureCache(data.features_folder, encoder, data.batch_size, data.num_workers, device)
+    elif data.features is not None:
         raise UserError(f"data.features={data.features}: take `cache`, or null to read pictures each time")
     return CaptionDataModule(
         source=source,
@@ -209,7 +161,7 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
         seed=config.seed,
         split=data.split,
         check_images=data.check_images,
-        features=features[data.features](),
+        features=features,
         feature_views=data.feature_views,
     )
 

@@ -14,29 +14,27 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autocaption.errors import UserError
-from autocaption.run_folder import run_folder
-from autocaption.sweep import lifeline
+from autocaption.launch.parent import LAUNCHED, receive_config, watch_parent
+from autocaption.ranks import RANK_CONFIG
+from autocaption.runs.folder import run_folder
 
 DEBUG = "AUTOCAPTION_DEBUG"
-RANK_CONFIG = "AUTOCAPTION_RANK_CONFIG"  # the file with the configuration of a rank's parent
 
 
 def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run a task under Hydra's command line; a user's mistake is one line on stderr and exit code 1.
 
-    Lightning starts the other ranks of a multi-device run with the command line of this one. Such
-    a rank takes the configuration that its parent resolved, since composing it again could give
-    another one. So does a trial of a sweep, which gets it through a pipe.
+    Lightning starts the other ranks of a multi-device run with the command line of this one. Such a rank
+    loads the configuration that rank 0 resolved, since composing it again could give another one. A
+    launched process, such as a trial of a sweep, gets its configuration through a pipe.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # leave its exceptions to us
     _quieten()
-    rank = "LOCAL_RANK" in os.environ and RANK_CONFIG in os.environ
-    if rank or lifeline.TRIAL in os.environ:
-        config: Any = (
-            OmegaConf.load(os.environ[RANK_CONFIG]) if rank else OmegaConf.create(lifeline.receive())
-        )
-        if lifeline.TRIAL in os.environ:
-            lifeline.end_with_sweeper()
+    rank, launched = "LOCAL_RANK" in os.environ and RANK_CONFIG in os.environ, LAUNCHED in os.environ
+    if rank or launched:
+        config: Any = OmegaConf.load(os.environ[RANK_CONFIG]) if rank else OmegaConf.create(receive_config())
+        if launched:
+            watch_parent()
         _one_line_errors(lambda: task(config))
         return
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)

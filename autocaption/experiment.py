@@ -1,7 +1,8 @@
-"""One experiment from configuration to figures; train.py and eval.py are its two commands."""
+"""One experiment from configuration to metrics; train.py and eval.py are its two commands."""
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,19 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 
-from autocaption import build, checkpoint
-from autocaption.cli import RANK_CONFIG
-from autocaption.data.source import SPLITS
+from autocaption import build
+from autocaption.data.sources import SPLITS
 from autocaption.files import write_json
-from autocaption.models.captioner import FIGURES
-from autocaption.models.parameter_count import parameter_count
-from autocaption.provenance import record_start
-from autocaption.ranks import is_first_rank
-from autocaption.run_folder import checkpoint_to_resume
+from autocaption.models.captioner import METRICS
+from autocaption.overrides import MODEL_KEYS, with_overrides
+from autocaption.ranks import RANK_CONFIG, is_first_rank
+from autocaption.report.tables import metrics_table, parameter_table
+from autocaption.runs import checkpoint
+from autocaption.runs.folder import checkpoint_to_resume
+from autocaption.runs.provenance import record_start
 
-# Lightning's remarks about what the user configured; set here, since its import sets them too.
+# Silence Lightning's remarks about what the user configured; set here, since its import sets them too.
 for chatty in ("pytorch_lightning", "lightning_fabric"):
     logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -30,14 +31,14 @@ def train(config: DictConfig) -> float | None:
     """Train, test the best checkpoint, and leave everything in the run folder.
 
     Returns:
-        the figure named by `optimized_metric`, of the best checkpoint.
+        the metric named by `optimized_metric`, of the best checkpoint.
     """
     saved = None
     if config.resume is not None:
         path = checkpoint_to_resume(config.runs, config.resume)
         saved = checkpoint.load(path)
         if HydraConfig.initialized():  # a rank got its parent's configuration, changes included
-            config = build.with_overrides(build.config_of(saved), config, _overrides())
+            config = with_overrides(build.config_of(saved), config, _overrides())
             config.resume = str(path)
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -45,47 +46,47 @@ def train(config: DictConfig) -> float | None:
         saved = checkpoint.load(config.init_from)
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
     if is_first_rank():
-        _print_parameters(captioner)
-    data.prepare("train", "val", *([data.split_of("test")] if config.test else []))
+        Console().print(parameter_table(captioner))
+    data.preload("train", "val", *([data.split_of("test")] if config.test else []))
     trainer = build.trainer(config, captioner)
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
-    figures = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_figures(trainer, "val")}
+    metrics = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_metrics_of(trainer, "val")}
     keeper = trainer.checkpoint_callback
     best = getattr(keeper, "best_model_path", "")
-    if best:  # the figures of the epoch whose weights are kept, not of the last
-        figures |= checkpoint.load(best)[FIGURES]
+    if best:  # the metrics of the epoch whose weights are kept, not of the last
+        metrics |= checkpoint.load(best)[METRICS]
     if config.test and not _pruned(trainer):
         if best:
             captioner.load_state_dict(checkpoint.load(best)["state_dict"])
         trainer.test(captioner, data, verbose=False)
-        figures |= _figures(trainer, config.data.split)
-    return _finish(config, folder, trainer, figures, best)
+        metrics |= _metrics_of(trainer, config.data.split)
+    return _finish(config, folder, trainer, metrics, best)
 
 
 def evaluate(config: DictConfig) -> float | None:
     """Score a checkpoint, or an ensemble of several, on `data.split`.
 
     Returns:
-        the figure named by `optimized_metric`.
+        the metric named by `optimized_metric`.
     """
     given = [config.checkpoint] if isinstance(config.checkpoint, str) else config.checkpoint
     every = {str(Path(path).expanduser().absolute()): checkpoint.load(path) for path in given}
     path, saved = next(iter(every.items()))
     if HydraConfig.initialized():
-        config = build.with_overrides(build.config_of(saved), config, _overrides(), build.MODEL_KEYS)
+        config = with_overrides(build.config_of(saved), config, _overrides(), MODEL_KEYS)
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     one = len(every) == 1
     data, captioner = build.from_checkpoint(config, saved) if one else build.from_checkpoints(config, every)
-    data.prepare(data.split_of("test"))
+    data.preload(data.split_of("test"))
     trainer = build.trainer(config, captioner)
     trainer.test(captioner, data, verbose=False)
-    figures = {
+    metrics = {
         "split": config.data.split,
         "epochs": saved["epoch"] + 1,
-        **_figures(trainer, config.data.split),
+        **_metrics_of(trainer, config.data.split),
     }
-    return _finish(config, folder, trainer, figures, path if one else "")
+    return _finish(config, folder, trainer, metrics, path if one else "")
 
 
 def _start(config: DictConfig) -> Path:
@@ -100,17 +101,17 @@ def _start(config: DictConfig) -> Path:
     return folder
 
 
-def _finish(config: DictConfig, folder: Path, trainer: pl.Trainer, figures: dict, best: str) -> float | None:
-    """Write and print the figures; returns the optimized one."""
+def _finish(config: DictConfig, folder: Path, trainer: pl.Trainer, metrics: dict, best: str) -> float | None:
+    """Write and print the metrics; returns the optimized one."""
     for logger in trainer.loggers:
         if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:
             import wandb
 
             wandb.finish()  # or the next run of a multirun would be logged into this one
     if trainer.is_global_zero:
-        write_json(folder / "metrics.json", figures)
-        _print(figures, folder, best)
-    return figures.get(config.optimized_metric)
+        write_json(folder / "metrics.json", metrics)
+        _print(metrics, folder, best)
+    return metrics.get(config.optimized_metric)
 
 
 def _pruned(trainer: pl.Trainer) -> bool:
@@ -119,34 +120,21 @@ def _pruned(trainer: pl.Trainer) -> bool:
     return any(getattr(callback, "pruned", False) for callback in callbacks)
 
 
-def _print_parameters(captioner: pl.LightningModule) -> None:
-    table = Table("parameters of", "in all", "trained")
-    for depth in (1, 2):
-        for part, (every, trained) in parameter_count(captioner, depth).items():
-            table.add_row(part, f"{every:,}", f"{trained:,}")
-    Console().print(table)
-
-
-def _print(figures: dict[str, Any], folder: Path, best: str) -> None:
-    stages = [split for split in SPLITS if f"{split}/loss" in figures]
-    names = sorted({name.split("/")[1] for name in figures if "/" in name} - {"loss"})
-    table = Table("", *names)
-    for stage in stages:
-        table.add_row(stage, *(f"{figures.get(f'{stage}/{name}', float('nan')):.3f}" for name in names))
+def _print(metrics: Mapping[str, Any], folder: Path, best: str) -> None:
     console = Console()
-    console.print(table)
-    places = {
+    console.print(metrics_table(metrics, SPLITS))
+    files = {
         "checkpoint": Path(best),
         "metrics": folder / "metrics.json",
         "captions": folder / "captions.json",
         "sample pictures": folder / "samples.png",
     }
-    for what, path in places.items():
+    for name, path in files.items():
         if path.is_file():
-            console.print(f"{what:>15}  {path}", soft_wrap=True, highlight=False)
+            console.print(f"{name:>15}  {path}", soft_wrap=True, highlight=False)
 
 
-def _figures(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
+def _metrics_of(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
     return {
         name: float(value) for name, value in trainer.callback_metrics.items() if name.split("/")[0] in splits
     }

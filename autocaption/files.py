@@ -1,4 +1,7 @@
+"""Writing files whole or not at all, and releasing the pages of mapped ones."""
+
 import json
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +9,7 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then give it its name, so that no half file has it."""
+    """Let `write` fill a temporary file beside `path`, then rename it, so that no partial one has it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(aside)
@@ -15,7 +18,23 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         aside.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def release_pages(stored: Any) -> None:
+    """Release the resident pages of a memory-mapped array (MADV_DONTNEED).
+
+    Touched pages count as this process's memory. What was written stays written, and the pages are
+    read again when they are touched.
+
+    Args:
+        stored: a np.memmap as np.load or open_memmap returns it, not a view of one.
+    """
+    stored.base.madvise(mmap.MADV_DONTNEED)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autocaption.files import write_json
-from autocaption.provenance import provenance
+from autocaption.runs.provenance import provenance
 
 PARTS = ("training", "extraction", "search", "bleu", "startup", "growth", "sweeping", "transformer_beam")
 # What a figure must reach: at least, or at most where it is a cost.

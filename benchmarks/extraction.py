@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from autocaption.data.features import FeatureCache
-from autocaption.data.image_file import read_image
-from autocaption.data.source import CaptionedImage
+from autocaption.data.pictures import read_image
+from autocaption.data.sources import CaptionedImage
 from autocaption.data.transforms import CenterCrop
+from autocaption.features.cache import FeatureCache
 from autocaption.models.encoders.efficientnet import efficientnet
 
 ROUNDS, PICTURES, BATCH, SIZE = 2, 768, 32, (500, 375)  # Flickr's usual size

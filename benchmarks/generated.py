@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from autocaption.data.source import SPLITS, CaptionedImage
+from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.data.tokenizer import SPECIAL
 
 # How many of Flickr8k's 30,000 training captions have 1, 2, ... words, under tokenizer=words.

@@ -59,7 +59,7 @@ def train(captions: int) -> tuple[float, float]:
         config = experiment(folder, captions // CAPTIONS, *changes)
         data, captioner = build.from_config(config)
         data.features = Stored(folder)
-        data.prepare("train", "val")
+        data.preload("train", "val")
         trainer, clock = build.trainer(config, captioner), Clock()
         trainer.callbacks.append(clock)
         trainer.fit(captioner, data)

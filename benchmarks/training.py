@@ -99,7 +99,7 @@ def measure() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         config = experiment(folder, 6000)
         data, captioner = build.from_config(config)
-        data.prepare("train", "val")
+        data.preload("train", "val")
         images = data.source.split("train")
         stored = np.load(next(Path(folder, "features").glob("*/features.npy")), mmap_mode="r")
         vocab = len(vocabulary())

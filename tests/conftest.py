@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import ROOT
+from helpers.flickr8k import write_flickr8k
 from hypothesis import settings
 
 os.environ["WANDB_MODE"] = "offline"
 torch.set_num_threads(1)  # tiny tensors, and pytest-xdist has a process a core
 settings.register_profile("autocaption", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("autocaption")
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +20,9 @@ def shared():
     if not (folder / "flickr8k").is_dir():
         pytest.skip(f"no real data in {folder}")
     return folder
+
+
+@pytest.fixture
+def flickr8k(tmp_path):
+    """The root of a tiny data set in Flickr8k's layout."""
+    return write_flickr8k(tmp_path / "flickr8k")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from commands import TINY, only_run, read, run
+from helpers.commands import TINY, only_run, read, run
 from PIL import Image
 
 

@@ -1,7 +1,7 @@
 """What the commands say to a user's mistake."""
 
 import pytest
-from commands import run
+from helpers.commands import run
 from PIL import Image
 
 MISTAKES = {

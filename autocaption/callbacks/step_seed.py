@@ -3,7 +3,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from autocaption.data.randomness import seed_of
+from autocaption.randomness import seed_of
 
 
 class StepSeed(pl.Callback):

@@ -1,21 +1,29 @@
-import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from typing import Protocol
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from autocaption.data.dataset import CaptionDataset
-from autocaption.data.features import FeatureCache
-from autocaption.data.inputs import Features, Inputs, Pictures
+from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs
+from autocaption.data.pictures import check_pictures
 from autocaption.data.samplers import InOrder, TrainingSampler
-from autocaption.data.source import CaptionedImage, Source
+from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import Transform
-from autocaption.progress import track
 from autocaption.ranks import is_first_rank
+
+
+class FeatureStore(Protocol):
+    """Where a frozen encoder's outputs are kept (features/cache.py)."""
+
+    def get(
+        self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int
+    ) -> np.memmap:
+        """Features (images, views, P, D) of a split, computed where they are not there yet."""
+        ...
 
 
 class CaptionDataModule(pl.LightningDataModule):
@@ -45,7 +53,7 @@ class CaptionDataModule(pl.LightningDataModule):
         seed: int,
         split: str = "test",
         check_images: bool = True,
-        features: FeatureCache | None = None,
+        features: FeatureStore | None = None,
         feature_views: int = 0,
     ) -> None:
         super().__init__()
@@ -60,36 +68,17 @@ class CaptionDataModule(pl.LightningDataModule):
         """The split that a stage of the Trainer (train, val, test) reads."""
         return self.test_split if stage == "test" else stage
 
-    def prepare(self, *splits: str) -> None:
-        """Read every picture of these splits before the first step: into features, or as a check.
+    def preload(self, *splits: str) -> None:
+        """Read every picture of these splits before the first step: to encode it, or to check it.
 
         Raises:
             UserError: a broken picture is found now, and not in epoch 9.
         """
-        if self.features is not None:
-            for split in splits:
+        for split in splits:
+            if self.features is not None:
                 self._dataset(split, training=split == "train")
-        elif self.check_images and is_first_rank():
-            self.check(splits)
-
-    def check(self, splits: Iterable[str]) -> None:
-        """Decode every picture of these splits, so that a broken one is found before the first step.
-
-        Raises:
-            UserError: names the first broken picture.
-        """
-        images = [image for split in splits for image in self.source.split(split) if image.path is not None]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            futures = [pool.submit(self._decode, image) for image in images]
-            try:
-                for future in track(futures, "Checking images", len(futures)):
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-
-    def _decode(self, image: CaptionedImage) -> None:
-        self.source.read(image)
+            elif self.check_images and is_first_rank():
+                check_pictures(self.source, self.source.split(split))
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled by (seed, epoch); every rank gets equally many images.
@@ -98,8 +87,8 @@ class CaptionDataModule(pl.LightningDataModule):
         """
         dataset = self._dataset("train", training=True)
         if getattr(self.trainer, "overfit_batches", 0):
-            return self._loader(dataset, InOrder(len(dataset), *self._place()))
-        return self._loader(dataset, TrainingSampler(len(dataset), self.seed, *self._place()))
+            return self._loader(dataset, InOrder(len(dataset), *self._rank()))
+        return self._loader(dataset, TrainingSampler(len(dataset), self.seed, *self._rank()))
 
     def val_dataloader(self) -> DataLoader:
         """The val split, each image once over all ranks."""
@@ -111,10 +100,10 @@ class CaptionDataModule(pl.LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> DataLoader:
         dataset = self._dataset(split, training=False)
-        return self._loader(dataset, InOrder(len(dataset), *self._place()))
+        return self._loader(dataset, InOrder(len(dataset), *self._rank()))
 
-    def _place(self) -> tuple[int, int]:
-        """(rank, number of ranks) of this process."""
+    def _rank(self) -> tuple[int, int]:
+        """(rank, world size) of this process."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _dataset(self, split: str, training: bool) -> CaptionDataset:
@@ -133,10 +122,10 @@ class CaptionDataModule(pl.LightningDataModule):
     def _inputs(self, images: Sequence[CaptionedImage], training: bool) -> Inputs:
         if self.features is None:
             transform = self.training_transform if training else self.evaluation_transform
-            return Pictures(self.source, images, transform, self.seed)
+            return PictureInputs(self.source, images, transform, self.seed)
         views = self.feature_views if training else 0
         transform = self.training_transform if views else self.evaluation_transform
-        return Features(self.features.get(self.source, images, transform, max(1, views)), self.seed)
+        return FeatureInputs(self.features.get(self.source, images, transform, max(1, views)), self.seed)
 
     def _loader(self, dataset: CaptionDataset, sampler: Sampler) -> DataLoader:
         workers = 0 if self.features else self.num_workers  # nothing to do but to copy from the map

@@ -4,7 +4,7 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler, SequentialSampler
 
-from autocaption.data.randomness import seed_of
+from autocaption.randomness import seed_of
 
 Key = tuple[int, int]  # (epoch, position in the split)
 

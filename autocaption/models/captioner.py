@@ -13,17 +13,16 @@ from torchmetrics import MetricCollection, SumMetric
 from autocaption.data.batch import Batch
 from autocaption.data.tokenizer import PAD, Tokenizer
 from autocaption.errors import UserError
-from autocaption.models.loss import Loss
-from autocaption.models.parameter_groups import optimizer_of
-from autocaption.models.protocols import Decoder, Encoder
-from autocaption.models.scheduled_sampling import own_words
-from autocaption.search.captions import Captions
+from autocaption.models.losses import Loss
+from autocaption.models.optim import optimizer_of
+from autocaption.models.protocols import Captions, Decoder, Encoder
+from autocaption.models.scheduled_sampling import scheduled_inputs
 
-RECIPE, FIGURES = "recipe", "figures"  # our keys in a checkpoint
+RECIPE, METRICS = "recipe", "metrics"  # our keys in a checkpoint
 
 
 class Predictions(NamedTuple):
-    """What the model said of a batch; callbacks get it as a validation or test step's outputs."""
+    """Generated captions of a batch: the outputs of a validation or test step, which callbacks get."""
 
     ids: tuple[str, ...]
     captions: list[str]
@@ -81,18 +80,20 @@ class Captioner(pl.LightningModule):
         assert batch.images_BCHW is not None
         return self.encoder(batch.images_BCHW)
 
-    def score(self, memory_BPD: Tensor, tokens_BNT: Tensor, own_share: float = 0.0) -> tuple[Loss, Tensor]:
+    def score(
+        self, memory_BPD: Tensor, tokens_BNT: Tensor, sampled_share: float = 0.0
+    ) -> tuple[Loss, Tensor]:
         """The loss over real tokens, and how many they are.
 
         Args:
             memory_BPD: of the images.
             tokens_BNT: their captions.
-            own_share: of the input words, replaced by the model's own; 0 for teacher forcing.
+            sampled_share: of the input words, replaced by the model's own; 0 for teacher forcing.
         """
         targets_BNT = tokens_BNT[..., 1:]
         real_BNT = targets_BNT != PAD
         inputs_BNT = tokens_BNT[..., :-1] * real_BNT  # <eos> is no input (<pad> is 0)
-        inputs_BNT = own_words(self.decoder, memory_BPD, inputs_BNT, own_share)
+        inputs_BNT = scheduled_inputs(self.decoder, memory_BPD, inputs_BNT, sampled_share)
         hidden_BNTD, penalty = self.decoder(memory_BPD, inputs_BNT)
         loss = self.loss(self.decoder.head(hidden_BNTD[real_BNT]), targets_BNT[real_BNT])
         return loss._replace(objective=loss.objective + penalty), real_BNT.sum()
@@ -104,11 +105,11 @@ class Captioner(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective; logged with its perplexity."""
-        own_share = 0.0
+        sampled_share = 0.0
         if self.scheduled_sampling:
             steps = self.trainer.estimated_stepping_batches
-            own_share = self.scheduled_sampling * self.trainer.global_step / steps
-        loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT, own_share)
+            sampled_share = self.scheduled_sampling * self.trainer.global_step / steps
+        loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT, sampled_share)
         self.log("train/loss", loss.objective.detach(), prog_bar=True)
         self.log("train/perplexity", loss.nll.exp())
         return loss.objective
@@ -131,19 +132,19 @@ class Captioner(pl.LightningModule):
         return Predictions(batch.ids, captions, batch.references)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the split's figures."""
-        self._log_figures("val")
+        """Log the split's metrics."""
+        self._log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the split's figures."""
-        self._log_figures("test")
+        """Log the split's metrics."""
+        self._log_metrics("test")
 
-    def _log_figures(self, stage: str) -> None:
-        # `compute` brings the counts of all ranks together, so these are the whole split's figures.
+    def _log_metrics(self, stage: str) -> None:
+        # `compute` brings the counts of all ranks together, so these are the whole split's metrics.
         nll = self.nll[stage].compute() / self.tokens[stage].compute()
-        figures = {"loss": nll, "perplexity": nll.exp(), **self.metrics[stage].compute()}
+        metrics = {"loss": nll, "perplexity": nll.exp(), **self.metrics[stage].compute()}
         split = self.trainer.datamodule.split_of(stage)  # type: ignore[attr-defined]
-        self.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()})
         for metric in (self.nll, self.tokens, self.metrics):
             metric[stage].reset()
 
@@ -172,7 +173,7 @@ class Captioner(pl.LightningModule):
         return Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the recipe, so that a checkpoint is enough, alone, to caption an image, and its figures."""
+        """Add the recipe, so that a checkpoint is enough, alone, to caption an image, and its metrics."""
         checkpoint[RECIPE] = self.recipe
-        figures = self.trainer.callback_metrics
-        checkpoint[FIGURES] = {name: float(value) for name, value in figures.items() if "val/" in name}
+        metrics = self.trainer.callback_metrics
+        checkpoint[METRICS] = {name: float(value) for name, value in metrics.items() if "val/" in name}

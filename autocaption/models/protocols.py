@@ -1,9 +1,10 @@
-"""What encoders and decoders promise; a class needs no base but torch's Module.
+"""What encoders, decoders and searches promise; a class needs no base but torch's Module.
 
 Legend: B images, N captions an image, K beams or samples an image, T time, P places, D width,
 V vocabulary; R rows of a search, B x K, those of an image side by side.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -72,6 +73,19 @@ class Decoder(Protocol):
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word after these tokens, and the state with them."""
         ...
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What a search found.
+
+    Attributes:
+        tokens_BKT: int64, without <bos>, with <eos> where the caption ended, then <pad>.
+        scores_BK: by what the captions are ordered; -inf where there are fewer than K.
+    """
+
+    tokens_BKT: Tensor
+    scores_BK: Tensor
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from autocaption.models.protocols import Decoder
 
 
 @torch.no_grad()
-def own_words(decoder: Decoder, memory_BPD: Tensor, inputs_BNT: Tensor, share: float) -> Tensor:
+def scheduled_inputs(decoder: Decoder, memory_BPD: Tensor, inputs_BNT: Tensor, share: float) -> Tensor:
     """Input words of which a share is drawn from what the model itself would have said there.
 
     Scheduled sampling (Bengio et al. 2015) in two passes, so that it works for parallel decoders too

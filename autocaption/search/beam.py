@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 
-from autocaption.models.protocols import Decoder, State
-from autocaption.search.beams import Beams
-from autocaption.search.captions import Captions
-from autocaption.search.rules import Rules
+from autocaption.models.protocols import Captions, Decoder, State
+from autocaption.search.constraints import Constraints
+from autocaption.search.hypotheses import Beams
 from autocaption.search.state import batch_of, begin, narrow, reorder
 
 WORTH = 0.7  # images are dropped when no more than this share of them goes on
@@ -42,7 +41,7 @@ class BeamSearch:
         no_repeat_ngram: int = 0,
     ) -> None:
         self.beam_size, self.length_penalty, self.max_length = beam_size, length_penalty, max_length
-        self.rules = Rules(min_length, no_repeat_ngram, allow_unk)
+        self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
@@ -53,7 +52,7 @@ class BeamSearch:
         result, images_B = beams.pool, torch.arange(B, device=device)  # the images still searched
         for time in range(T):
             said_RT = beams.live_BKT[..., :time].flatten(0, 1)
-            logp_RV = self.rules.apply(logits_RV.float().log_softmax(-1), said_RT)
+            logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), said_RT)
             tokens_BK, beams_BK = beams.grow(logp_RV.unflatten(0, (-1, K)), time)
             going_B = beams.can_improve(time + 1)
             going = int(going_B.sum())

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 
 from autocaption.errors import UserError
-from autocaption.models.protocols import Decoder
-from autocaption.search.beams import Beams, best
-from autocaption.search.captions import Captions
-from autocaption.search.rules import Rules
+from autocaption.models.protocols import Captions, Decoder
+from autocaption.search.constraints import Constraints
+from autocaption.search.hypotheses import Beams, best
 from autocaption.search.state import batch_of, begin, reorder
 
 
@@ -50,7 +49,7 @@ class DiverseBeamSearch:
             raise UserError(f"search.beam_size={beam_size} can't be shared out to search.groups={groups}")
         self.beam_size, self.groups, self.diversity = beam_size, groups, diversity
         self.length_penalty, self.max_length = length_penalty, max_length
-        self.rules = Rules(min_length, no_repeat_ngram, allow_unk)
+        self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
@@ -62,7 +61,7 @@ class DiverseBeamSearch:
         rows_B1 = torch.arange(B, device=device).unsqueeze(1) * K
         for time in range(T):
             said_BKT = torch.cat([group.live_BKT for group in groups], 1)[..., :time]
-            logp_RV = self.rules.apply(logits_RV.float().log_softmax(-1), said_BKT.flatten(0, 1))
+            logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), said_BKT.flatten(0, 1))
             prize_BV = logp_RV.new_zeros(B, logp_RV.shape[1])
             tokens, rows = [], []
             for number, (group, logp_BKV) in enumerate(

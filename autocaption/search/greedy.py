@@ -6,9 +6,8 @@ from typing import Any
 import torch
 
 from autocaption.data.tokenizer import BOS, EOS, PAD
-from autocaption.models.protocols import Decoder
-from autocaption.search.captions import Captions
-from autocaption.search.rules import Rules
+from autocaption.models.protocols import Captions, Decoder
+from autocaption.search.constraints import Constraints
 from autocaption.search.state import batch_of
 
 
@@ -25,7 +24,7 @@ class GreedySearch:
     def __init__(
         self, max_length: int, allow_unk: bool = False, min_length: int = 0, no_repeat_ngram: int = 0
     ) -> None:
-        self.max_length, self.rules = max_length, Rules(min_length, no_repeat_ngram, allow_unk)
+        self.max_length, self.constraints = max_length, Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
@@ -38,7 +37,7 @@ class GreedySearch:
         said_BT = torch.zeros(B, self.max_length, dtype=torch.long, device=device)  # zero is <pad>
         for time in range(self.max_length):
             logits_BV, state = decoder.step(tokens_B, state)
-            logp_BV = self.rules.apply(logits_BV.float().log_softmax(-1), said_BT[:, :time])
+            logp_BV = self.constraints.apply(logits_BV.float().log_softmax(-1), said_BT[:, :time])
             best_B, tokens_B = logp_BV.max(-1)
             scores_B += best_B.masked_fill(done_B, 0)
             tokens_B = tokens_B.masked_fill(done_B | best_B.isinf(), PAD)  # -inf: nothing can be said

@@ -15,9 +15,10 @@ def main() -> None:
     report.add_argument("--storage", help="its URL, where that needs a password")
     arguments = parser.parse_args()
     try:
-        from autocaption.sweep.report import open_sweep, write_report
+        from autocaption.sweep.study import find_study
+        from autocaption.sweep.summary import write_report
 
-        print(write_report(*open_sweep(arguments.study, arguments.storage)))
+        print(write_report(*find_study(arguments.study, arguments.storage)))
     except UserError as error:
         sys.exit(f"error: {error}")
 

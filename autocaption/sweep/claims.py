@@ -7,8 +7,8 @@ other machines, whose locks can't be seen, a heartbeat says so.
 """
 
 import fcntl
+import json
 import os
-import platform
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -21,13 +21,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.files import write_json
-from autocaption.sweep.folder import stamp
+from autocaption.sweep.heartbeat import Watch, home, process_is_alive
 from autocaption.sweep.storage import Storage
-from autocaption.sweep.study import UID
-from autocaption.sweep.watch import Watch
-
-OWNER, ATTEMPT, ERROR, INTERRUPTED = "owner", "attempt", "error", "interrupted"  # our attributes of a trial
-EXHAUSTED = "exhausted"  # of a study whose sampler has nothing left to try
+from autocaption.sweep.study import ATTEMPT, ERROR, EXHAUSTED, INTERRUPTED, OWNER, UID
 
 
 @dataclass
@@ -77,7 +73,7 @@ class Claims:
     ) -> None:
         self.study, self.storage, self.folder = study, storage, folder
         self.sampler_of, self.total = sampler_of, total
-        self.owner = {"home": _home(folder) if here else "", "pid": os.getpid(), "id": secrets.token_hex(4)}
+        self.owner = {"home": home(folder) if here else "", "pid": os.getpid(), "id": secrets.token_hex(4)}
         self._watch = Watch(grace)
         # Optuna's own refuses to be called outside of `optimize`.
         setattr(study, "stop", lambda: study.set_user_attr(EXHAUSTED, True))  # noqa: B010
@@ -141,7 +137,7 @@ class Claims:
         trial.set_user_attr(ATTEMPT, attempt)
         trial.set_user_attr(OWNER, {**self.owner, "beat": time.time()})
         folder = self._folder(trial.number)
-        stamp(folder, self.study.user_attrs[UID])
+        _stamp(folder, self.study.user_attrs[UID])
         return Claim(trial, attempt, folder, lock)
 
     def _ours(self, claim: Claim) -> bool:
@@ -177,24 +173,17 @@ class Claims:
         if owner is None:
             return False
         if owner["home"] and owner["home"] == self.owner["home"]:
-            return _lives(owner["pid"])
-        return self._watch.moves(frozen)
+            return process_is_alive(owner["pid"])
+        return self._watch.beats(frozen)
 
 
-def _home(folder: Path) -> str:
-    """This machine and this folder, as one name: where it is equal, locks on files can be trusted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / ".home"
-    if not file.exists():
-        write_json(file, secrets.token_hex(8))
-    return f"{platform.node()} {file.read_text().strip()}"
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _stamp(folder: Path, study: str) -> None:
+    """Mark a trial's folder as a study's (by its uid); what an earlier study left in it is moved aside."""
+    file = folder / "trial.json"
+    if file.exists() and (found := json.loads(file.read_text(encoding="utf-8"))["study"]) != study:
+        aside = folder.with_name(f"{folder.name}_of_{found}")
+        aside.mkdir(exist_ok=True)
+        for entry in folder.iterdir():
+            if entry.name != ".lock":  # held by us
+                entry.rename(aside / entry.name)
+    write_json(file, {"study": study})

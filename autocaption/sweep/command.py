@@ -17,18 +17,16 @@ from optuna.samplers import BruteForceSampler
 from rich.console import Console
 
 from autocaption.errors import UserError
+from autocaption.launch.devices import share, visible_gpus
+from autocaption.launch.process import Process, Running
 from autocaption.sweep.claims import Claim, Claims
-from autocaption.sweep.devices import share, visible_gpus
-from autocaption.sweep.first import first_trials, require_grid
-from autocaption.sweep.judge import StudyJudge
-from autocaption.sweep.launched import LaunchedTrial, Place, hand_over, run_job
-from autocaption.sweep.plan import MODES, Plan, read_plan
-from autocaption.sweep.process import Running, TrialProcess
-from autocaption.sweep.report import remember_place, write_report
-from autocaption.sweep.sampling import Sampler, sampler_of
+from autocaption.sweep.launcher import Assignment, LaunchedTrial, hand_over, run_job
+from autocaption.sweep.parameters import Sampler, sampler_of
+from autocaption.sweep.plan import MODES, Plan, initial_trials, read_plan, require_grid
+from autocaption.sweep.reporter import StudyReporter
 from autocaption.sweep.storage import FAILURES, first_line, open_storage
-from autocaption.sweep.study import open_study
-from autocaption.sweep.summary import log_summary
+from autocaption.sweep.study import open_study, record_location
+from autocaption.sweep.summary import log_summary, write_report
 from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
 from autocaption.sweep.table import SweepTable
 from autocaption.sweep.trials import Trials, callback_config
@@ -54,10 +52,10 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     if len(plan.objective) > 1 and not isinstance(pruner, NopPruner):
         raise UserError("Optuna can't prune by several objectives; take sweep/pruner=none")
     trials = _trials(context, config, plan)
-    first = _first(plan, trials.sampler, console)
-    study = open_study(storage, settings.study_name, plan.definition(), plan.groups, first)
+    initial = _initial(plan, trials.sampler, console)
+    study = open_study(storage, settings.study_name, plan.definition(), plan.groups, initial)
     study.pruner = pruner
-    remember_place(folder, settings.study_name, url)
+    record_location(folder, settings.study_name, url)
     here = config.hydra.launcher._target_ == BASIC_LAUNCHER
     if here:
         start = _local_start(trials, study, settings.n_jobs)
@@ -88,13 +86,13 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     _conclude(study, plan, folder, console)
 
 
-def _first(plan: Plan, sampler: Sampler, console: Console) -> list[Mapping[str, Any]]:
+def _initial(plan: Plan, sampler: Sampler, console: Console) -> list[Mapping[str, Any]]:
     settings, distributions = plan.settings, plan.space.distributions
     grid = isinstance(sampler_of(sampler, settings.seed), BruteForceSampler)
     if grid:
         require_grid(distributions)
     enqueue: Any = OmegaConf.to_container(settings.enqueue)
-    return first_trials(distributions, plan.standing if settings.baseline else None, enqueue, grid, console)
+    return initial_trials(distributions, plan.standing if settings.baseline else None, enqueue, grid, console)
 
 
 def _conclude(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> None:
@@ -125,12 +123,12 @@ def _local_start(trials: Trials, study: optuna.Study, jobs: int) -> Start:
 
     def start(claim: Claim, slot: int) -> Running:
         prepared = trials.prepare(claim)
-        return TrialProcess(
+        return Process(
             sys.argv[0],
             prepared.words,
             prepared.config,
             claim.folder,
-            StudyJudge(study, claim.number, claim.attempt),
+            StudyReporter(study, claim.number, claim.attempt),
             share(slot, jobs, prepared.devices, gpus, cores),
             keep=[claim.lock.fileno()],
         )
@@ -144,7 +142,9 @@ def _launched_start(
     """Trials as jobs of Hydra's launcher."""
     settings = config.sweep
     pruner: Any = OmegaConf.to_container(settings.pruner, resolve=True)
-    place = Place(os.path.abspath(sys.argv[0]), url, settings.study_name, pruner, settings.heartbeat)
+    assignment = Assignment(
+        os.path.abspath(sys.argv[0]), url, settings.study_name, pruner, settings.heartbeat
+    )
     with open_dict(config):
         config.hydra.sweep.dir = str(folder)
     launcher = Plugins.instance().instantiate_launcher(
@@ -153,7 +153,7 @@ def _launched_start(
 
     def start(claim: Claim, slot: int) -> Running:
         prepared = trials.prepare(claim)
-        hand_over(prepared, claim, place)
+        hand_over(prepared, claim, assignment)
         return LaunchedTrial(launcher, claim, prepared.words)
 
     return start

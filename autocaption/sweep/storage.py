@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from autocaption.errors import UserError
-from autocaption.provenance import without_secrets
+from autocaption.runs.provenance import without_secrets
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # we print a table of our own
 FAILURES = (StorageInternalError, SQLAlchemyError, OSError)  # of a storage that was opened: gone, disk full

@@ -4,14 +4,35 @@ import json
 import secrets
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from autocaption.errors import UserError
-from autocaption.sweep.storage import Storage
+from autocaption.files import write_json
+from autocaption.runs.provenance import without_secrets
+from autocaption.sweep.storage import Storage, open_storage
 
-DEFINITION, UID, GROUPS = "definition", "uid", "groups"  # our attributes of a study
+LOCATION = "sweep.json"  # in a sweep's folder: its study and storage
+
+# User attributes of a study.
+DEFINITION = "definition"  # what makes its trials comparable
+UID = "uid"  # unique, unlike its name
+GROUPS = "groups"  # keys of its overrides that choose a file of conf/
+EXHAUSTED = "exhausted"  # the sampler has nothing left to try
+# User attributes of a trial.
+OVERRIDES = "overrides"  # its parameters, as on the command line
+RELATIVE = "relative"  # parameters that the sampler drew together
+OWNER = "owner"  # who runs it, with a heartbeat
+JOB_HEARTBEAT = "beat"  # of the job that runs it, under a launcher
+ATTEMPT = "attempt"  # 1 the first time, more after interruptions
+KILLS = "kills"  # how often it was killed while its sweeper lived
+INTERRUPTED = "interrupted"  # when it was given back
+EPOCHS = "epochs"  # reported so far
+PRUNED = "pruned"  # the epoch after which it was pruned
+ERROR = "error"  # the last line of a failed trial
 WORDS = {
     "space": "the search space",
     "custom_space": "the custom search space",
@@ -84,3 +105,47 @@ def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str) 
         keys = sorted(key for key in {**before, **after} if before.get(key) != after.get(key))
         return ", ".join(keys)
     return f"{before} became {after}"
+
+
+def best_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The best trial, or those of the Pareto front; none where none is complete."""
+    try:
+        return study.best_trials if len(study.directions) > 1 else [study.best_trial]
+    except ValueError:
+        return []
+
+
+def group_of(study: str, uid: str) -> str:
+    """The W&B group of a study."""
+    return f"{study}-{uid}"
+
+
+def record_location(folder: Path, study: str, storage: str) -> None:
+    """Record where the study is stored, for `find_study`; a password is left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / LOCATION, {"study": study, "storage": without_secrets(storage)})
+
+
+def find_study(name: str, storage: str | None) -> tuple[optuna.Study, Path]:
+    """The study of a sweep and its folder.
+
+    Args:
+        name: the folder, or the study's name where it lies in runs/sweeps.
+        storage: its URL, where that needs a password.
+
+    Raises:
+        UserError: there is none.
+    """
+    tried = [Path(name), Path("runs/sweeps") / name]
+    folder = next((one for one in tried if (one / LOCATION).exists()), None)
+    if folder is None:
+        raise UserError(f"no sweep in {tried[0].absolute()} or {tried[1].absolute()}; name a sweep's folder")
+    location = json.loads((folder / LOCATION).read_text(encoding="utf-8"))
+    url = storage or location["storage"]
+    try:
+        study = optuna.load_study(study_name=location["study"], storage=open_storage(url).studies)
+    except KeyError:
+        raise UserError(
+            f"no study {location['study']} in {without_secrets(url)}; give --storage URL"
+        ) from None
+    return study, folder

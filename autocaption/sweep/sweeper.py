@@ -8,15 +8,15 @@ from typing import Any
 from optuna.trial import TrialState
 
 from autocaption.errors import UserError
+from autocaption.launch.process import Running
 from autocaption.sweep.claims import Claim, Claims
-from autocaption.sweep.outcome import Outcome, failure, outcome_so_far
-from autocaption.sweep.process import Running
+from autocaption.sweep.reporter import Outcome, failure, outcome_so_far
 from autocaption.sweep.storage import FAILURES
+from autocaption.sweep.study import KILLS
 from autocaption.sweep.table import SweepTable
 
 TICK = 0.05  # seconds between two looks at the processes
 REFRESH = 1.0  # seconds between two updates of the table
-KILLS = "kills"  # our attribute of a trial: how often it was killed while we lived
 
 
 class InterruptedSweepError(Exception):

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from autocaption.sweep.claims import ERROR, INTERRUPTED
-from autocaption.sweep.judge import EPOCHS
+from autocaption.sweep.study import EPOCHS, ERROR, INTERRUPTED, best_trials
 
 
 class SweepTable:
@@ -67,7 +66,7 @@ class SweepTable:
         return max(0, left) * sum(spent) / len(spent) / self.jobs
 
     def _table(self, trials: Sequence[FrozenTrial]) -> Table:
-        best = {trial.number for trial in _best(self.study)}
+        best = {trial.number for trial in best_trials(self.study)}
         names = list(dict.fromkeys(name for trial in trials for name in trial.params))
         table = Table("trial", "state", *self.objective, *(_short(n) for n in names), "epochs", "time")
         for trial in trials[-max(5, self.console.height - 8) :]:
@@ -102,13 +101,6 @@ def state_of(trial: FrozenTrial) -> str:
     if trial.state is TrialState.WAITING and INTERRUPTED in trial.user_attrs:
         return "interrupted"
     return {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
-
-
-def _best(study: optuna.Study) -> list[FrozenTrial]:
-    try:
-        return study.best_trials if len(study.directions) > 1 else [study.best_trial]
-    except ValueError:  # none is complete
-        return []
 
 
 def _note(trial: FrozenTrial) -> str:

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from autocaption.data.caption_rules import words
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.sources.flickr8k import Flickr8k
 from autocaption.data.sources.shapes import Shapes
-from autocaption.data.tokenizer import Tokenizer
+from autocaption.data.tokenizer import Tokenizer, words
 from autocaption.data.transforms import CenterCrop, RandomCropFlip
 from autocaption.errors import UserError
 
@@ -120,20 +119,19 @@ def test_split_of_a_stage(split, test):
 
 def test_check_finds_a_broken_image(flickr8k):
     data = datamodule(Flickr8k(str(flickr8k)))
-    data.check(["train", "val", "test"])
+    data.preload("train", "val", "test")
     broken = flickr8k / "Flicker8k_Dataset" / "v1.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
-    data.check(["train", "test"])
-    for call in (lambda: data.check(["train", "val"]), lambda: data.prepare("train", "val")):
-        with pytest.raises(UserError, match=f"broken image: {broken}"):
-            call()
-    datamodule(Flickr8k(str(flickr8k)), check_images=False).prepare("train", "val")
+    data.preload("train", "test")
+    with pytest.raises(UserError, match=f"broken image: {broken}"):
+        data.preload("train", "val")
+    datamodule(Flickr8k(str(flickr8k)), check_images=False).preload("train", "val")
 
 
 def test_a_source_without_files_has_nothing_to_check():
     data = datamodule()
     data.source.read = None  # would fail if called
-    data.check(["train"])
+    data.preload("train")
     assert data.source.split("train")[0].path is None
 
 

@@ -5,9 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autocaption.data.caption_rules import words
 from autocaption.data.token_table import TokenTable
-from autocaption.data.tokenizer import Tokenizer
+from autocaption.data.tokenizer import Tokenizer, words
 
 TOKENIZER = Tokenizer(words, 1, 4).fit(["a dog and a cat"])
 CAPTION = st.lists(st.sampled_from(["a", "dog", "and", "cat", "bird"]), max_size=6).map(" ".join)

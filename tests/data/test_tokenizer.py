@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autocaption.data import caption_rules
+from autocaption.data import tokenizer as rules
 from autocaption.data.tokenizer import BOS, EOS, PAD, SPECIAL, UNK, Tokenizer
 from autocaption.errors import UserError
 
@@ -13,7 +13,7 @@ CAPTIONS = st.lists(st.sampled_from(WORDS), max_size=12).map("  ".join)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
-def fitted(*captions, rule=caption_rules.words, min_count=1, max_length=20):
+def fitted(*captions, rule=rules.words, min_count=1, max_length=20):
     return Tokenizer(rule, min_count, max_length).fit(captions)
 
 
@@ -27,15 +27,15 @@ def fitted(*captions, rule=caption_rules.words, min_count=1, max_length=20):
     ],
 )
 def test_rules(caption, words, original):
-    assert caption_rules.words(caption) == words.split()
-    assert caption_rules.original(caption) == original.split()
+    assert rules.words(caption) == words.split()
+    assert rules.original(caption) == original.split()
 
 
 @given(TEXT)
 def test_words_are_their_own_words(caption):
-    once = caption_rules.words(caption)
-    assert caption_rules.words(" ".join(once)) == once
-    assert set(caption_rules.original(caption)) <= set(once)
+    once = rules.words(caption)
+    assert rules.words(" ".join(once)) == once
+    assert set(rules.original(caption)) <= set(once)
 
 
 def test_vocabulary_is_by_count_then_alphabet():
@@ -47,7 +47,7 @@ def test_vocabulary_is_by_count_then_alphabet():
 
 @given(st.lists(CAPTIONS, min_size=1, max_size=6), st.integers(1, 3), st.randoms())
 def test_vocabulary_is_that_of_the_captions_in_any_order(captions, min_count, random):
-    counts = Counter(word for caption in captions for word in caption_rules.words(caption))
+    counts = Counter(word for caption in captions for word in rules.words(caption))
     often = {word for word, count in counts.items() if count >= min_count}
     if not often:
         with pytest.raises(UserError, match="min_count"):
@@ -68,14 +68,14 @@ def test_rare_words_and_words_of_other_captions_are_unknown():
 
 
 def test_fit_leaves_its_tokenizer_alone():
-    empty = Tokenizer(caption_rules.words, 1, 20)
+    empty = Tokenizer(rules.words, 1, 20)
     empty.fit(["dog"])
     assert empty.vocabulary == list(SPECIAL)
 
 
 def test_a_stored_vocabulary_gives_the_same_ids():
     tokenizer = fitted("a dog and a cat", "the dog")
-    again = Tokenizer(caption_rules.words, 1, 20, tokenizer.vocabulary)
+    again = Tokenizer(rules.words, 1, 20, tokenizer.vocabulary)
     assert again.encode("The cat barks") == tokenizer.encode("The cat barks")
 
 
@@ -97,7 +97,7 @@ def test_decode_stops_at_eos_and_leaves_out_padding():
     assert tokenizer.decode([EOS, cat]) == tokenizer.decode([]) == ""
 
 
-@given(TEXT, st.sampled_from([caption_rules.words, caption_rules.original]))
+@given(TEXT, st.sampled_from([rules.words, rules.original]))
 def test_decode_undoes_encode(caption, rule):
     tokenizer = fitted("something", caption, rule=rule, max_length=99)
     assert tokenizer.decode(tokenizer.encode(caption)) == tokenizer.normalize(caption)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from decoders import DOUBLE, D, P, ragged
+from helpers.decoders import DOUBLE, D, P, ragged
 
 
 @pytest.fixture(name="memory_BPD")

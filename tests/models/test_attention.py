@@ -1,5 +1,5 @@
 import torch
-from decoders import DOUBLE, D, V
+from helpers.decoders import DOUBLE, D, V
 
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.attention import AttentionDecoder

@@ -2,18 +2,17 @@
 
 import dataclasses
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers import CONF
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from autocaption import build
 from autocaption.data.tokenizer import EOS, PAD, SPECIAL
 
-CONF = str(Path(__file__).parents[2] / "conf")
 TINY = [
     "data.source.train=8",
     "data.source.val=4",
@@ -33,7 +32,7 @@ NARROW = ["model.encoder.width=2", "model.encoder.out_dim=8"]  # of the convnet
 
 
 def config_of(*changes):
-    with initialize_config_dir(CONF, version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", [*TINY, *changes])
 
 
@@ -144,7 +143,7 @@ def test_a_checkpoint_is_enough_to_caption(trained, batch):
     assert torch.equal(found.tokens_BKT, expected.tokens_BKT)
     assert torch.equal(found.scores_BK, expected.scores_BK)
     assert again.recipe == captioner.recipe == saved["recipe"]
-    assert set(saved["figures"]) >= {"val/bleu4", "val/loss"}
+    assert set(saved["metrics"]) >= {"val/bleu4", "val/loss"}
 
 
 def test_a_picture_is_prepared_as_in_training(trained, built, batch):

@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from decoders import DOUBLE, D, P, V, hidden, ragged, stepped
+from helpers.decoders import DOUBLE, D, P, V, hidden, ragged, stepped
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf

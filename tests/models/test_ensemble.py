@@ -1,18 +1,16 @@
 """Ensembles of checkpoints, and what fine-tuning leaves alone."""
 
-from pathlib import Path
-
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers import CONF
 from hydra import compose, initialize_config_dir
 
 from autocaption import build
 from autocaption.data.tokenizer import BOS, EOS, PAD
 from autocaption.errors import UserError
-from autocaption.models.scheduled_sampling import own_words
+from autocaption.models.scheduled_sampling import scheduled_inputs
 
-CONF = str(Path(__file__).parents[2] / "conf")
 TINY = [
     *("data.source.train=8", "data.source.val=4", "data.source.size=32", "data.batch_size=4"),
     *("tokenizer.min_count=1", "model.encoder.image_size=32", "search.max_length=6"),
@@ -22,7 +20,7 @@ TRANSFORMER = ["model=transformer", "model.encoder.width=3", "model.decoder.widt
 
 
 def config_of(*changes):
-    with initialize_config_dir(CONF, version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", [*TINY, *changes])
 
 
@@ -105,15 +103,15 @@ def test_frozen_means_bit_identical_after_training(trainable, tmp_path):
         assert rates["encoder/matrices"] == pytest.approx(0.1 * rates["model/matrices"])
 
 
-def test_own_words_stand_where_words_stood():
+def test_scheduled_inputs_keep_the_layout():
     _, data, captioner = saved(0, *LSTM)
     decoder = captioner.decoder.eval()
     batch = next(iter(data.val_dataloader()))
     memory_BPD, tokens_BNT = captioner.memory(batch).detach(), batch.tokens_BNT
     inputs_BNT = tokens_BNT.where(tokens_BNT != EOS, PAD)
-    assert torch.equal(own_words(decoder, memory_BPD, inputs_BNT, 0.0), inputs_BNT)
+    assert torch.equal(scheduled_inputs(decoder, memory_BPD, inputs_BNT, 0.0), inputs_BNT)
     torch.manual_seed(0)
-    mixed_BNT = own_words(decoder, memory_BPD, inputs_BNT, 1.0)
+    mixed_BNT = scheduled_inputs(decoder, memory_BPD, inputs_BNT, 1.0)
     assert (mixed_BNT[..., 0] == BOS).all()
     assert torch.equal(mixed_BNT == PAD, inputs_BNT == PAD)
     words_M = mixed_BNT[..., 1:][inputs_BNT[..., 1:] != PAD]
@@ -125,6 +123,6 @@ def test_own_words_stand_where_words_stood():
         hidden_BNTD = decoder(memory_BPD, inputs_BNT).hidden_BNTD
         logits_BNTV = decoder.head(hidden_BNTD)
         logits_BNTV[..., [PAD, BOS, EOS]] = -torch.inf
-    sure_BNT = own_words(decoder, memory_BPD, inputs_BNT, 1.0)[..., 1:]
+    sure_BNT = scheduled_inputs(decoder, memory_BPD, inputs_BNT, 1.0)[..., 1:]
     real_BNT = inputs_BNT[..., 1:] != PAD
     assert torch.equal(sure_BNT[real_BNT], logits_BNTV.argmax(-1)[..., :-1][real_BNT])

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from decoders import DOUBLE, D, P, V, hidden, stepped
+from helpers.decoders import DOUBLE, D, P, V, hidden, stepped
 
 from autocaption.data.tokenizer import PAD
 from autocaption.errors import UserError

@@ -19,7 +19,7 @@ from autocaption.models.ensemble import EnsembleDecoder
 from autocaption.search.beam import BeamSearch
 from autocaption.search.diverse_beam import DiverseBeamSearch
 from autocaption.search.greedy import GreedySearch
-from autocaption.search.sample import Sampling
+from autocaption.search.sampling import Sampling
 
 FILES = {
     file.stem: file for file in sorted((Path(__file__).parents[2] / "conf/model/decoder").glob("*.yaml"))

@@ -14,8 +14,8 @@ from autocaption.data.tokenizer import BOS, EOS, PAD, UNK
 from autocaption.models.decoders.lstm import LSTMDecoder
 from autocaption.models.protocols import State
 from autocaption.search.beam import BeamSearch
-from autocaption.search.beams import top
 from autocaption.search.greedy import GreedySearch
+from autocaption.search.hypotheses import top
 
 V, D = 7, 3
 WORDS = tuple(range(UNK + 1, V))

@@ -1,15 +1,11 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # for the two modules beside this one
-
-from sweep_processes import Sweeps
+from helpers.sweeps import Sweeps
 
 
 @pytest.fixture

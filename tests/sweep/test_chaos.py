@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.sweeps import SPY, TINY
 from optuna.trial import TrialState
-from test_real_trials import SPY, TINY
 
 pytestmark = pytest.mark.slow
 KILLS, TRIALS = 10, 12

@@ -7,9 +7,9 @@ from optuna.trial import TrialState
 
 from autocaption.errors import UserError
 from autocaption.sweep.claims import Claims
+from autocaption.sweep.heartbeat import Watch
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
-from autocaption.sweep.watch import Watch
 
 DEFINITION = {
     "space": {"lr": "interval"},
@@ -94,7 +94,7 @@ def test_a_trial_given_back_is_taken_first(sweepers):
 
 def test_another_machine_s_trial_counts_as_dead_when_it_is_silent(sweepers, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("autocaption.sweep.watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("autocaption.sweep.heartbeat.time.monotonic", lambda: now[0])
     far, near = sweepers(total=1, folder="there"), sweepers(total=1, folder="here", grace=60)
     claim = far.take()
     assert near.take() is None
@@ -150,7 +150,7 @@ def test_a_study_whose_beginning_was_interrupted_is_begun_again(url, monkeypatch
 
 def test_a_watch_goes_by_changes_alone(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("autocaption.sweep.watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("autocaption.sweep.heartbeat.time.monotonic", lambda: now[0])
     watch = Watch(grace=10)
     trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"beat": 1.0})
     assert not watch.silent(trial)
@@ -158,4 +158,4 @@ def test_a_watch_goes_by_changes_alone(monkeypatch):
     assert watch.silent(trial)
     trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"beat": 2.0})
     assert not watch.silent(trial)
-    assert watch.moves(trial)
+    assert watch.beats(trial)

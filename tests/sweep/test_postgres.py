@@ -1,6 +1,6 @@
 import pytest
-from sweep_processes import SEARCH, wait_for
-from test_sweep import COMPLETE, epochs
+from helpers.sweeps import SEARCH, epochs, wait_for
+from optuna.trial import TrialState
 
 pytestmark = pytest.mark.postgres
 
@@ -12,7 +12,7 @@ def test_two_sweepers_share_a_database(sweeps, postgres):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     study = sweeps.study(storage=postgres)
-    assert [trial.state for trial in study.trials] == [COMPLETE] * 8
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 8
     assert all(epochs(sweeps.notes(number)) == [1, 2, 3, 4] for number in range(8))
     assert len({trial.user_attrs["owner"]["id"] for trial in study.trials}) == 2
 

@@ -8,17 +8,17 @@ twenty trials differ by up to 4 % either way, with pruning or with another seed.
 import functools
 
 import pytest
+from helpers import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import open_dict
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from rich.console import Console
-from sweep_processes import ROOT
 
 from autocaption import experiment
 from autocaption.sweep.claims import Claims
-from autocaption.sweep.judge import StudyJudge
-from autocaption.sweep.sampling import draw, sampler_of
+from autocaption.sweep.parameters import draw, sampler_of
+from autocaption.sweep.reporter import StudyReporter
 from autocaption.sweep.space import as_overrides
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
@@ -41,7 +41,7 @@ SPACE = {
     "model.decoder.embed_dim": CategoricalDistribution([16, 32, 64]),
     "model.decoder.layers": IntDistribution(1, 3),
 }
-judges = []  # of the trial that runs
+reporters = []  # of the running trial
 
 
 class Ended:
@@ -70,12 +70,12 @@ def sweep(folder, pruner, seed):
 
     def start(claim, slot):
         config = configured(*as_overrides(draw(claim.trial, SPACE, None, None, sampler, seed)))
-        judges[:] = [StudyJudge(study, claim.number, claim.attempt)]
+        reporters[:] = [StudyReporter(study, claim.number, claim.attempt)]
         callback = {"_target_": "autocaption.callbacks.pruning.Pruning", "mode": "min"}
-        judge = {"_target_": f"{__name__}.judges.__getitem__", "_args_": [0]}
+        reporter = {"_target_": f"{__name__}.reporters.__getitem__", "_args_": [0]}
         with open_dict(config):
             config.run_dir = str(claim.folder)
-            config.callbacks.sweep = {**callback, "monitor": "val/perplexity", "judge": judge}
+            config.callbacks.sweep = {**callback, "monitor": "val/perplexity", "reporter": reporter}
         experiment.train(config)
         return Ended()
 

@@ -3,21 +3,8 @@
 import json
 
 import pytest
+from helpers.sweeps import SPACE, SPY, TINY, wait_for
 from optuna.trial import TrialState
-from sweep_processes import wait_for
-
-TINY = [
-    *("data.source.train=24", "data.source.val=7", "data.source.test=9", "data.batch_size=8"),
-    *("tokenizer.min_count=1", "model.encoder.width=4", "model.encoder.out_dim=16"),
-    *("model.decoder.embed_dim=16", "model.decoder.hidden_dim=16", "search.max_length=8"),
-]
-SPACE = [
-    "sweep=default",
-    "optimizer.lr=interval(1e-3,1e-2)",
-    "sweep.objective=val/loss",
-    "sweep.direction=minimize",
-]
-SPY = "+callbacks.spy={_target_: spy.Spy, folder: '${run_dir}'}"
 
 
 def read(file):

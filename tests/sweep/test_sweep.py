@@ -5,15 +5,11 @@ import os
 import signal
 
 import pytest
+from helpers.sweeps import SEARCH, epochs, height, wait_for
 from optuna.trial import TrialState
-from sweep_processes import SEARCH, height, wait_for
 
-COMPLETE, PRUNED, FAIL, WAITING = (
-    TrialState.COMPLETE,
-    TrialState.PRUNED,
-    TrialState.FAIL,
-    TrialState.WAITING,
-)
+COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
+FAIL, WAITING = TrialState.FAIL, TrialState.WAITING
 
 
 def told(study):
@@ -22,10 +18,6 @@ def told(study):
         (trial.number, trial.state, trial.values, trial.params, trial.intermediate_values)
         for trial in study.trials
     ]
-
-
-def epochs(notes):
-    return [int(line.split()[1]) for line in notes if line.startswith("epoch")]
 
 
 def test_the_same_command_runs_only_what_is_missing(sweeps):

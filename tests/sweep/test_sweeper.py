@@ -8,8 +8,8 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from autocaption.errors import UserError
+from autocaption.launch.devices import share
 from autocaption.sweep.claims import Claims
-from autocaption.sweep.devices import share
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
 from autocaption.sweep.sweeper import Sweeper

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from autocaption.data.image_file import read_image
-from autocaption.data.source import SPLITS, CaptionedImage
+from autocaption.data.pictures import read_image
+from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.errors import UserError
 
 SPLIT_FILES = {"train": "trainImages", "val": "devImages", "test": "testImages"}

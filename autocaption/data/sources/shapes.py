@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from autocaption.data.source import SPLITS, CaptionedImage
+from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.errors import UserError
 
 KINDS = ("circle", "square", "triangle")

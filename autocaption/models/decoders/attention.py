@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from autocaption.data.tokenizer import PAD
-from autocaption.models.decoders.attend_lstm import Weights, attend
-from autocaption.models.decoders.time_major import TimeMajor
+from autocaption.models.decoders.attention_recurrence import Weights, attend
+from autocaption.models.decoders.packing import TimeMajor
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
 

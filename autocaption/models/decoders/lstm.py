@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autocaption.data.tokenizer import PAD
-from autocaption.models.decoders.packed_lstm import cell, lstm
-from autocaption.models.decoders.time_major import TimeMajor
+from autocaption.models.decoders.lstm_recurrence import cell, lstm
+from autocaption.models.decoders.packing import TimeMajor
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
 

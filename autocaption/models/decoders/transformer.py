@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autocaption.data.tokenizer import UNK
 from autocaption.errors import UserError
-from autocaption.models.decoders.packing import Packing
+from autocaption.models.decoders.packing import ImageMajor
 from autocaption.models.decoders.transformer_layer import KeysValues, MemoryLayer, TransformerLayer
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
@@ -74,7 +74,7 @@ class TransformerDecoder(nn.Module):
 
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
         """The hidden state after each input token; zero at <pad>."""
-        packing = Packing(tokens_BNT)
+        packing = ImageMajor(tokens_BNT)
         x_MD = self._embed(self._forget_words(packing.tokens_M), packing.time_M)
         for layer, memory in zip(self.layers, self._memory(memory_BPD), strict=True):
             x_MD = layer(x_MD, packing, memory)
@@ -113,7 +113,7 @@ class TransformerDecoder(nn.Module):
 
     def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
         """weights_BTP of the last layer, the mean of its heads'."""
-        packing = Packing(tokens_BT.unsqueeze(1))
+        packing = ImageMajor(tokens_BT.unsqueeze(1))
         x_MD = self._embed(packing.tokens_M, packing.time_M)
         *before, last = zip(self.layers, self._memory(memory_BPD), strict=True)
         for layer, memory in before:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autocaption.models.decoders.packing import Packing
+from autocaption.models.decoders.packing import ImageMajor
 from autocaption.models.dropout import Dropout
 
 KeysValues = tuple[Tensor, Tensor]  # of the places, (B, H, P, E) each, or of slots
@@ -77,14 +77,14 @@ class TransformerLayer(nn.Module):
         keys_BHPE, values_BHPE = split(self.memory_keys_values(memory_BPD), 2, self.heads)
         return keys_BHPE, values_BHPE
 
-    def forward(self, x_MD: Tensor, packing: Packing, memory: KeysValues) -> Tensor:
+    def forward(self, x_MD: Tensor, packing: ImageMajor, memory: KeysValues) -> Tensor:
         """The tokens of whole captions at once: x_MD to x_MD."""
         x_MD = self._look_back(x_MD, packing)
         seen_BHSE = F.scaled_dot_product_attention(self._queries(x_MD, packing), *memory)
         x_MD = x_MD + self.dropout(self.cross_out(packing.gather(merge(seen_BHSE))))
         return self.feed_forward(x_MD)
 
-    def weights(self, x_MD: Tensor, packing: Packing, memory: KeysValues) -> Tensor:
+    def weights(self, x_MD: Tensor, packing: ImageMajor, memory: KeysValues) -> Tensor:
         """weights_MP of the places, the mean of the heads'."""
         q_BHSE = self._queries(self._look_back(x_MD, packing), packing)
         scores_BHSP = q_BHSE @ memory[0].transpose(-1, -2) * q_BHSE.shape[-1] ** -0.5
@@ -111,13 +111,13 @@ class TransformerLayer(nn.Module):
         x_BKD = x_BKD + self.dropout(self.cross_out(merge(seen_BHKE)))
         return self.feed_forward(x_BKD), (keys_BHSE, values_BHSE)
 
-    def _look_back(self, x_MD: Tensor, packing: Packing) -> Tensor:
+    def _look_back(self, x_MD: Tensor, packing: ImageMajor) -> Tensor:
         q_BHSE, k_BHSE, v_BHSE = split(packing.spread(self.qkv(self.self_norm(x_MD))), 3, self.heads)
         mask = packing.mask_BSS.unsqueeze(1)
         seen_BHSE = F.scaled_dot_product_attention(q_BHSE, k_BHSE, v_BHSE, attn_mask=mask)
         return x_MD + self.dropout(self.self_out(packing.gather(merge(seen_BHSE))))
 
-    def _queries(self, x_MD: Tensor, packing: Packing) -> Tensor:
+    def _queries(self, x_MD: Tensor, packing: ImageMajor) -> Tensor:
         (q_BHSE,) = split(packing.spread(self.query(self.cross_norm(x_MD))), 1, self.heads)
         return q_BHSE
 

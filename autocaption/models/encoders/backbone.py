@@ -1,15 +1,44 @@
-"""Legend: B images, P places, D width; C channels, H height, W width."""
+"""A pretrained classifier as an encoder: its normalisation, its weights, and what of it is trained.
 
-from collections.abc import Sequence
+Legend: B images, P places, D width; C channels, H height, W width.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from autocaption.models.encoders.normalize import Normalize
+from autocaption.errors import UserError
 
 Pooling = Literal["mean", "grid"]
 Trainable = Literal["none", "last_stage", "all"]
+
+
+class Normalize(nn.Module):
+    """uint8 RGB to the floats that an encoder's weights were trained on.
+
+    It is part of the encoder, since the constants belong to its weights, and since bytes are a
+    quarter of the floats to move to a device.
+
+    Args:
+        mean: of each channel of pictures scaled to 0..1.
+        std: likewise.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        # (x / 255 - mean) / std as one multiplication and one addition.
+        scale, shift = 1 / (255 * torch.tensor(std)), -torch.tensor(mean) / torch.tensor(std)
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", scale.view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """uint8 images to normalised floats of the same shape."""
+        return torch.addcmul(self.shift, images_BCHW.to(self.scale.dtype), self.scale)
 
 
 class BackboneEncoder(nn.Module):
@@ -68,3 +97,42 @@ class BackboneEncoder(nn.Module):
 def last_stage(stages: Sequence[nn.Module]) -> int:
     """Where the last stage begins: the last module that is one of several blocks, and what follows."""
     return max(i for i, stage in enumerate(stages) if isinstance(stage, nn.Sequential))
+
+
+def pretrained(
+    make: Callable[[bool], nn.Module], name: str, wanted: bool, weights: str | None, head: str
+) -> nn.Module:
+    """A backbone with the weights that the configuration asks for, or none at all.
+
+    Args:
+        make: makes the backbone; its argument says whether to download its published weights.
+        name: of the backbone, for messages.
+        wanted: `model.encoder.pretrained`.
+        weights: `model.encoder.weights`, a local state dict that takes the download's place.
+        head: the prefix of the classifier's keys, which may be in the file and are left out.
+
+    Raises:
+        UserError: the weights can't be had; never a backbone with random weights in their place.
+    """
+    if not wanted:
+        return make(False)
+    if weights is None:
+        try:
+            return make(True)
+        except Exception as error:  # each hub raises errors of its own for "no network"
+            raise UserError(
+                f"the pretrained weights of {name} could not be downloaded ({type(error).__name__}); "
+                "give a local state dict with model.encoder.weights=PATH"
+            ) from error
+    backbone = make(False)
+    path = Path(weights).expanduser()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = {key: value for key, value in state.items() if not key.startswith(head)}
+        backbone.load_state_dict(state)
+    except FileNotFoundError:
+        raise UserError(f"file not found: model.encoder.weights={path}") from None
+    except Exception as error:  # what is no pickle at all ends torch's reader in a dozen ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"model.encoder.weights={path} does not hold weights of {name}: {reason}") from None
+    return backbone

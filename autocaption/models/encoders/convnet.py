@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autocaption.models.encoders.normalize import Normalize
+from autocaption.models.encoders.backbone import Normalize
 
 
 class ConvNet(nn.Module):

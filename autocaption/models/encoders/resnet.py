@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from autocaption.models.encoders.backbone import BackboneEncoder, Pooling, Trainable
-from autocaption.models.encoders.weights import pretrained as with_weights
+from autocaption.models.encoders.backbone import pretrained as with_weights
 
 
 def resnet(

@@ -1,0 +1,73 @@
+"""Parameter groups of the optimizer, and learning-rate schedules."""
+
+import math
+from collections.abc import Callable, Mapping
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from autocaption.errors import UserError
+
+
+def optimizer_of(
+    module: nn.Module, make: Callable[[list[dict]], Optimizer], learning_rates: Mapping[str, float]
+) -> Optimizer:
+    """An optimizer over what is trainable, in groups with their own learning rate and weight decay.
+
+    Weight decay is for matrices (embeddings and convolutions among them): biases, the scales of
+    norms and other vectors keep their size (Loshchilov & Hutter 2019; Goyal et al. 2017, section 5.3).
+
+    Args:
+        module: whose parameters are trained.
+        make: parameter groups to optimizer.
+        learning_rates: of parts of the module, by the start of their parameters' names
+            (`encoder`, `encoder.stages.7`), as shares of the optimizer's rate; the longest name counts.
+
+    Raises:
+        UserError: a name is no part of the module.
+    """
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    every = [name for name, _ in module.named_parameters()]
+    for part in learning_rates:
+        if not any(_within(name, part) for name in every):
+            raise UserError(f"learning_rates.{part} names no part of the model; take encoder or decoder")
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        part = max((part for part in learning_rates if _within(name, part)), key=len, default="")
+        groups.setdefault((part, parameter.ndim >= 2), []).append(parameter)
+    optimizer = make(
+        [
+            {"params": parameters, "name": f"{part or 'model'}/{'matrices' if decays else 'vectors'}"}
+            for (part, decays), parameters in groups.items()
+        ]
+    )
+    for (part, decays), group in zip(groups, optimizer.param_groups, strict=True):
+        group["lr"] *= learning_rates.get(part, 1.0)
+        if not decays and "weight_decay" in group:
+            group["weight_decay"] = 0.0
+    return optimizer
+
+
+def _within(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
+
+
+def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float, final: float) -> LambdaLR:
+    """Linear warm-up, then half a cosine (Loshchilov & Hutter 2017), per step.
+
+    Args:
+        optimizer: holds the peak learning rates.
+        total_steps: of the whole run.
+        warmup: the share of the steps in which the rate climbs.
+        final: the last rate, as a share of the peak.
+    """
+    warmup_steps = max(1, round(warmup * total_steps))
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+    return LambdaLR(optimizer, factor)

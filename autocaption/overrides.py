@@ -1,0 +1,52 @@
+"""A checkpoint's configuration, with the changes that the command line asks for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+# What a checkpoint decides about a model, unless the command line says otherwise.
+MODEL_KEYS = ("data", "tokenizer", "model", "search", "metrics")
+
+
+def with_overrides(
+    base: DictConfig, composed: DictConfig, overrides: Sequence[str], keys: Sequence[str] | None = None
+) -> DictConfig:
+    """A checkpoint's configuration with what the command line changes.
+
+    A change is copied from the composed configuration: `search=beam` as the whole of `search`,
+    `data.root=DIR` as that value. A choice that reaches over the whole configuration
+    (`experiment=...`) makes the composed configuration count as it stands.
+
+    Args:
+        base: the checkpoint's.
+        composed: what Hydra composed from the command line.
+        overrides: of the command line.
+        keys: the top-level keys that `base` decides; None for all of its.
+    """
+    changes: Any = OverridesParser.create().parse_overrides(list(overrides))
+    if any(change.key_or_group in ("experiment", "debug") for change in changes):
+        return composed
+    new: dict = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
+    old: dict = OmegaConf.to_container(base, resolve=False)  # type: ignore[assignment]
+    merged = {**new, **{key: old[key] for key in keys or old}}
+    for change in changes:
+        _copy(new, merged, change.key_or_group.replace("/", ".").split("."), change.is_delete())
+    return OmegaConf.create(merged)
+
+
+def _copy(source: dict, target: dict, path: list[str], delete: bool) -> None:
+    """Bring the value at a path of nested dicts and lists from one to the other, or delete it there."""
+    from_node: Any = source
+    to_node: Any = target
+    for name in path[:-1]:
+        if isinstance(to_node, list):
+            from_node, to_node = from_node[int(name)], to_node[int(name)]
+        else:
+            from_node, to_node = from_node.get(name, {}), to_node.setdefault(name, {})
+    last: Any = int(path[-1]) if isinstance(to_node, list) else path[-1]
+    if not delete:
+        to_node[last] = from_node[last]
+    elif isinstance(to_node, list) or last in to_node:
+        del to_node[last]

@@ -1,0 +1,173 @@
+"""Legend: B images, P places, D width, K views; C channels, H height, W width."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT
+from helpers.features import CENTRE, RANDOM, Encoder, cache, scenes
+from PIL import Image
+
+from autocaption.data.sources.flickr8k import Flickr8k
+from autocaption.data.transforms import CenterCrop
+from autocaption.errors import UserError
+
+
+def made(folder):
+    """Names of finished caches."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and "." not in entry.name)
+
+
+def test_features_are_the_encoder_s_outputs(tmp_path):
+    source, images = scenes()
+    stored_BKPD = cache(tmp_path).get(source, images, CENTRE, views=1)
+    assert (stored_BKPD.shape, stored_BKPD.dtype) == ((11, 1, 4, 5), np.float16)
+    assert isinstance(stored_BKPD, np.memmap)
+    pictures_BCHW = torch.stack([CENTRE(source.read(image), 0) for image in images])
+    expected_BPD = Encoder()(pictures_BCHW)
+    torch.testing.assert_close(
+        torch.from_numpy(stored_BKPD[:, 0].astype(np.float32)), expected_BPD, atol=1e-3, rtol=1e-3
+    )
+
+
+def test_what_is_there_is_not_computed_again(tmp_path):
+    source, images = scenes()
+    first, second = Encoder(), Encoder()
+    made_BKPD = cache(tmp_path, first).get(source, images, CENTRE, views=1)
+    found_BKPD = cache(tmp_path, second).get(source, images, CENTRE, views=1)
+    assert np.array_equal(made_BKPD, found_BKPD)
+    assert first.seen >= 11
+    assert second.seen == 0
+
+
+def test_a_change_of_anything_makes_other_features(tmp_path, flickr8k):
+    def get(encoder=None, transform=CENTRE, views=1, **changes):
+        source = Flickr8k(str(flickr8k))
+        cache(tmp_path / "features", encoder, **changes).get(source, source.split("train"), transform, views)
+        return len(made(tmp_path / "features"))
+
+    assert get() == 1
+    assert get() == 1
+    assert get(Encoder(seed=1)) == 2  # other weights
+    assert get(transform=CenterCrop(16, 0.8)) == 3
+    assert get(transform=RANDOM, views=2) == 4
+    assert get(transform=RANDOM, views=3) == 5
+    assert get(dtype="float32") == 6
+    assert get(Encoder("mean")) == 7
+    Image.new("RGB", (30, 30), "green").save(flickr8k / "Flicker8k_Dataset/t1.jpg")  # under the old name
+    assert get() == 8
+    assert get() == 8
+
+
+def test_batch_size_and_readers_make_no_difference(tmp_path):
+    source, images = scenes()
+    one = cache(tmp_path / "a", batch_size=4, dtype="float32").get(source, images, CENTRE, 1)
+    other = cache(tmp_path / "b", batch_size=11, num_workers=0, dtype="float32").get(
+        source, images, CENTRE, 1
+    )
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    assert made(tmp_path / "a") == made(tmp_path / "b")
+
+
+def test_views_are_the_transform_s(tmp_path):
+    source, images = scenes(3)
+    stored_BKPD = cache(tmp_path, dtype="float32").get(source, images, RANDOM, views=9)
+    assert stored_BKPD.shape == (3, 9, 4, 5)
+    picture = source.read(images[2])
+    possible = Encoder()(torch.stack([RANDOM(picture, seed) for seed in range(600)]))
+    for view_PD in torch.from_numpy(np.array(stored_BKPD[2])):
+        assert (possible - view_PD).abs().amax((1, 2)).min() < 1e-5
+    assert len(np.unique(stored_BKPD[2].round(4), axis=0)) > 2
+
+
+# A process that is killed, or not, while it encodes; it writes the number of every picture it reads.
+PROCESS = """
+import os, signal, sys
+from autocaption.data.sources.shapes import Shapes
+from helpers.features import CENTRE, Encoder, cache
+
+class Noted(Shapes):
+    def read(self, image):
+        with open("read.txt", "a") as file:
+            file.write(image.id + os.linesep)
+        return super().read(image)
+
+class Mortal(Encoder):
+    def forward(self, images_BCHW):
+        if self.seen >= int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(images_BCHW)
+
+source = Noted(seed=0, size=20, train=1200, val=3, test=1)
+cache("features", Mortal(), batch_size=40).get(source, source.split("train"), CENTRE, 1)
+"""
+
+
+def start(folder, life):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
+    command = [sys.executable, "-c", textwrap.dedent(PROCESS), str(life)]
+    return subprocess.Popen(command, cwd=folder, env=environment)
+
+
+def whole(tmp_path):
+    """The features of PROCESS's data, computed undisturbed."""
+    source, images = scenes(1200)
+    return cache(tmp_path / "whole", batch_size=40).get(source, images, CENTRE, 1)
+
+
+def test_killed_in_the_middle_it_goes_on(tmp_path):
+    assert start(tmp_path, 900).wait() == -signal.SIGKILL
+    assert made(tmp_path / "features") == []
+    (tmp_path / "read.txt").unlink()
+    assert start(tmp_path, 10**9).wait() == 0
+    read = (tmp_path / "read.txt").read_text().split()
+    # Once each for the name; of the 900 that were encoded, no more than SAVE_EVERY and a batch again.
+    assert 1200 + 300 <= len(read) <= 1200 + 300 + 512 + 41
+    (name,) = made(tmp_path / "features")
+    np.testing.assert_array_equal(np.load(tmp_path / "features" / name / "features.npy"), whole(tmp_path))
+
+
+def test_two_at_once_compute_it_once(tmp_path):
+    both = [start(tmp_path, 10**9) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    read = (tmp_path / "read.txt").read_text().split()
+    assert len(read) == 2 * 1200 + 1201  # for both names, for the features, and one for their shape
+    (name,) = made(tmp_path / "features")
+    np.testing.assert_array_equal(np.load(tmp_path / "features" / name / "features.npy"), whole(tmp_path))
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+    source, images = scenes(400)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))  # like a disk with 8 kB left
+    try:
+        with pytest.raises(UserError, match=r"no room .* data\.features_folder") as raised:
+            cache(tmp_path / "features").get(source, images, CENTRE, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.strerror(errno.EFBIG) in str(raised.value)
+    assert made(tmp_path / "features") == []
+    assert not list((tmp_path / "features").rglob("*.npy"))
+    cache(tmp_path / "features").get(source, images, CENTRE, 1)
+    assert len(made(tmp_path / "features")) == 1
+
+
+def test_a_broken_picture_is_named(tmp_path, flickr8k):
+    source = Flickr8k(str(flickr8k))
+    broken = flickr8k / "Flicker8k_Dataset" / "t2.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"broken image: .*t2\.jpg"):
+        cache(tmp_path / "features").get(source, source.split("train"), CENTRE, 1)
+    assert made(tmp_path / "features") == []
+
+
+def test_an_encoder_in_training_has_no_features(tmp_path):
+    with pytest.raises(UserError, match=r"model\.encoder\.trainable=none"):
+        cache(tmp_path, Encoder().requires_grad_(True))

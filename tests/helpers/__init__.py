@@ -1,0 +1,6 @@
+"""What test modules share."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"

@@ -1,0 +1,34 @@
+"""Legend: as in attend_lstm.py."""
+
+import torch
+
+from autocaption.models.decoders.attention_recurrence import Weights, attend
+from autocaption.models.decoders.packing import TimeMajor
+
+TOKENS_BNT = torch.tensor([[[1, 5, 6, 0], [1, 0, 0, 0]], [[0, 0, 0, 0], [1, 4, 4, 5]]])
+D, C, A, P, B = 3, 4, 2, 3, 2
+
+
+def inputs():
+    torch.manual_seed(0)
+    M = int((TOKENS_BNT != 0).sum())
+    shapes = [(M, 4 * D), (B, P, A), (B, P, C), (B, D), (B, D), (A, D), (A,), (D,), (1,), (4 * D, C + D)]
+    return [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+
+def run(gates_MG, keys_BPA, values_BPC, h_BD, c_BD, *weights):
+    packing = TimeMajor(TOKENS_BNT)
+    return attend(gates_MG, (keys_BPA, values_BPC), (h_BD, c_BD), Weights(*weights), packing)
+
+
+def test_every_gradient_is_the_difference_quotient():
+    assert torch.autograd.gradcheck(run, inputs())
+
+
+def test_backward_twice_gives_the_same():
+    tensors = inputs()
+    hidden_MD, context_MC, alpha_MP = run(*tensors)
+    total = hidden_MD.sum() + context_MC.sum() + alpha_MP.square().sum()
+    first = torch.autograd.grad(total, tensors, retain_graph=True)
+    again = torch.autograd.grad(total, tensors)
+    assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))

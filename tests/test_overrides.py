@@ -1,0 +1,110 @@
+"""A checkpoint's configuration with the changes of a command line."""
+
+import pytest
+from helpers.configs import CHOICES, GIVEN, composed, plain
+from omegaconf import OmegaConf
+
+from autocaption.overrides import MODEL_KEYS, with_overrides
+
+
+def changed(base, *overrides, keys=None, name="train"):
+    """The checkpoint's configuration after a command line, as plain values, interpolations kept."""
+    config = with_overrides(base, composed(*overrides, name=name), overrides, keys)
+    return OmegaConf.to_container(config, resolve=False)
+
+
+@pytest.fixture(scope="module")
+def base():
+    """What a checkpoint carries that was trained far from the defaults."""
+    return composed(
+        *("data=flickr8k", "data.root=/old", "search=greedy", "search.max_length=7", "seed=3"),
+        *("model/encoder=resnet50", "optimizer.lr=0.5", "trainer.max_epochs=99"),
+    )
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if not c.startswith(("experiment", "debug"))])
+def test_a_choice_replaces_its_group_whole(base, choice):
+    new = composed(choice, *GIVEN)
+    merged = with_overrides(base, new, [choice])
+    group = choice.partition("=")[0].replace("/", ".")
+    assert plain(OmegaConf.select(merged, group)) == plain(OmegaConf.select(new, group))
+    others = [key for key in base if key != group.partition(".")[0]]
+    assert plain(OmegaConf.masked_copy(merged, others)) == plain(OmegaConf.masked_copy(base, others))
+
+
+def test_nothing_changed_is_the_checkpoint_s(base):
+    assert changed(base) == plain(base)
+
+
+def test_a_group_and_a_value_of_it(base):
+    search = changed(base, "search=beam", "search.beam_size=9")["search"]
+    assert search["_target_"] == "autocaption.search.beam.BeamSearch"
+    assert (search["beam_size"], search["max_length"]) == (9, 20)
+
+
+def test_a_value_leaves_its_neighbours(base):
+    after = changed(base, "search.max_length=11", "optimizer.lr=0.1", "seed=4")
+    assert after["search"] == {**plain(base)["search"], "max_length": 11}
+    assert after["optimizer"] == {**plain(base)["optimizer"], "lr": 0.1}
+    assert after["seed"] == 4
+    assert after["model"] == plain(base)["model"]
+
+
+def test_a_choice_within_a_group_leaves_the_rest_of_it(base):
+    after = changed(base, "model/encoder=convnet", "model.encoder.width=5")["model"]
+    assert after["encoder"]["width"] == 5
+    assert "pretrained" not in after["encoder"]
+    assert after["decoder"] == plain(base)["model"]["decoder"]
+
+
+def test_another_root_reaches_all_that_hangs_on_it(base):
+    config = with_overrides(base, composed("data.root=/new"), ["data.root=/new"])
+    assert config.data.root == config.data.source.root == "/new"
+    assert config.data.augment_crop == 0.875  # of the checkpoint's data set, not of the default one
+    assert changed(base, "data.root=/new")["data"]["source"]["root"] == "${data.root}"
+
+
+def test_added_and_deleted_keys(base):
+    after = changed(base, "+trainer.benchmark=true", "~trainer.gradient_clip_val", "~logger")
+    trainer = plain(base)["trainer"]
+    del trainer["gradient_clip_val"]
+    assert after["trainer"] == {**trainer, "benchmark": True}
+    assert "logger" not in after
+
+
+def test_what_the_checkpoint_lacks_is_taken_as_composed(base):
+    older, words = (
+        OmegaConf.masked_copy(base, ["seed", "model"]),
+        ("+extra.deep.key=1", "logger.wandb.project=p"),
+    )
+    expected = plain(composed(*words))
+    assert changed(older, *words) == {**expected, **plain(older)}
+
+
+@pytest.mark.parametrize("words", [["experiment=shapes"], ["debug=fast", "seed=8"]])
+def test_a_choice_over_everything_takes_the_command_line_as_it_stands(base, words):
+    assert changed(base, *words) == plain(composed(*words))
+
+
+def test_only_what_defines_the_model_is_the_checkpoint_s(base):
+    words = ("checkpoint=/x.ckpt", "data.split=val")
+    after = changed(base, *words, keys=MODEL_KEYS, name="eval")
+    expected = plain(composed(*words, name="eval"))
+    for key in MODEL_KEYS:
+        expected[key] = plain(base)[key]
+    expected["data"]["split"] = "val"
+    assert after == expected
+    assert after["trainer"]["max_epochs"] != 99
+
+
+def test_a_value_in_a_list(base):
+    after = changed(base, "metrics.metrics.0.n_gram=2")
+    assert after["metrics"]["metrics"][0]["n_gram"] == 2
+
+
+def test_neither_configuration_is_changed(base):
+    new, words = composed("search=beam", "seed=7"), ["search=beam", "seed=7"]
+    before = plain(base), plain(new)
+    merged = with_overrides(base, new, words)
+    merged.search.beam_size = 100
+    assert (plain(base), plain(new)) == before
