@@ -1,5 +1,6 @@
 """Configuration to objects. Beside train.py and eval.py, the only place that sees a DictConfig."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.tokenizer import Tokenizer
@@ -116,10 +118,12 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
 
 def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
     """The Trainer with the loggers and callbacks of the configuration, for a model that it may compile."""
-    loggers = list(instantiate(config.logger).values()) if config.logger else []
+    loggers = [instantiate(part) for part in (config.get("logger") or {}).values()]
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
-    callbacks = list(instantiate(config.callbacks).values()) if config.callbacks else []
+    callbacks = [instantiate(part) for part in (config.get("callbacks") or {}).values()]
+    if not loggers:  # it refuses to run without one
+        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     settings: Any = OmegaConf.to_container(config.trainer, resolve=True)
     if settings.pop("compile", False):
         captioner.encoder.compile()  # type: ignore[attr-defined]
@@ -127,7 +131,12 @@ def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
     if settings["precision"] == "auto":
         settings["precision"] = fastest_precision(settings["accelerator"])
     return instantiate(
-        settings, logger=loggers, callbacks=callbacks, default_root_dir=config.run_dir, _convert_="all"
+        settings,
+        logger=loggers,
+        callbacks=callbacks,
+        enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
+        default_root_dir=config.run_dir,
+        _convert_="all",
     )
 
 
@@ -141,14 +150,14 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
-    data = config.data
+    data, workers = config.data, _workers(config)
     evaluation = CenterCrop(encoder.image_size, data.crop)
     training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
     on_gpu = config.trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
     features = None
     if data.features == "cache":
         device = "cuda" if on_gpu else "cpu"
-        features = FeatureCache(data.features_folder, encoder, data.batch_size, data.num_workers, device)
+        features = FeatureCache(data.features_folder, encoder, data.batch_size, workers, device)
     elif data.features is not None:
         raise UserError(f"data.features={data.features}: take `cache`, or null to read pictures each time")
     return CaptionDataModule(
@@ -157,13 +166,22 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
         training_transform=training,
         evaluation_transform=evaluation,
         batch_size=data.batch_size,
-        num_workers=data.num_workers,
+        num_workers=workers,
         seed=config.seed,
         split=data.split,
         check_images=data.check_images,
         features=features,
         feature_views=data.feature_views,
+        captions_per_image=data.get("captions_per_image"),
     )
+
+
+def _workers(config: DictConfig) -> int:
+    """`data.num_workers`; for `auto`, the cores of this process, shared by the devices of this machine."""
+    if config.data.num_workers != "auto":
+        return config.data.num_workers
+    devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
+    return min(len(os.sched_getaffinity(0)) // max(devices, 1), 8)
 
 
 def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer, decoder: Any = None) -> Captioner:

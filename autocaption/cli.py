@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.launch.parent import LAUNCHED, receive_config, watch_parent
 from autocaption.ranks import RANK_CONFIG
@@ -58,15 +59,7 @@ def _one_line_errors(call: Callable[[], Any]) -> Any:
 
 
 def _complete(config: DictConfig) -> DictConfig:
-    def missing(value: Any, key: str) -> Iterator[str]:
-        if value == "???":
-            yield key
-        elif isinstance(value, dict):
-            for name, part in value.items():
-                yield from missing(part, f"{key}.{name}" if key else name)
-
-    for key in missing(OmegaConf.to_container(config, resolve=False), ""):
-        raise UserError(f"no value for {key}; give it with {key}=VALUE")
+    require_values(config)
     if "sweep" in config:
         raise UserError("sweep=... describes many runs, and this is one; add -m")
     return config
@@ -84,6 +77,8 @@ def _explain(error: BaseException) -> str | None:
         return _one_line(error) + "; check the override against `--cfg job`"
     if isinstance(error, HydraException):
         return f"{_one_line(error)}; `--help` lists groups and choices, `--cfg job` every value"
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # Hydra's
+        return "a group cannot be null; take GROUP=none (logger=none, callbacks=none) or ~GROUP"
     if isinstance(error, OmegaConfBaseException):
         return _one_line(error)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, for trainer=...
@@ -109,3 +104,5 @@ def _quieten() -> None:
         ".*in eval mode at the start of training.*",  # a frozen encoder
     ):
         warnings.filterwarnings("ignore", message)
+    if "SLURM_JOB_ID" not in os.environ:  # on a login node there is nothing to hint at
+        warnings.filterwarnings("ignore", ".*The `srun` command is available.*")

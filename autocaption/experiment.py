@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from autocaption import build
+from autocaption.config import MODEL_KEYS, require_values, with_optional_values, with_overrides
 from autocaption.data.sources import SPLITS
 from autocaption.files import write_json
 from autocaption.models.captioner import METRICS
-from autocaption.overrides import MODEL_KEYS, with_overrides
 from autocaption.ranks import RANK_CONFIG, is_first_rank
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
@@ -33,6 +33,7 @@ def train(config: DictConfig) -> float | None:
     Returns:
         the metric named by `optimized_metric`, of the best checkpoint.
     """
+    config = with_optional_values(config)
     saved = None
     if config.resume is not None:
         path = checkpoint_to_resume(config.runs, config.resume)
@@ -69,6 +70,7 @@ def evaluate(config: DictConfig) -> float | None:
     Returns:
         the metric named by `optimized_metric`.
     """
+    config = with_optional_values(config)
     given = [config.checkpoint] if isinstance(config.checkpoint, str) else config.checkpoint
     every = {str(Path(path).expanduser().absolute()): checkpoint.load(path) for path in given}
     path, saved = next(iter(every.items()))
@@ -91,6 +93,7 @@ def evaluate(config: DictConfig) -> float | None:
 
 def _start(config: DictConfig) -> Path:
     """The run folder, with what is known before the run: configuration and provenance."""
+    require_values(config)
     if config.run_dir is None:
         config.run_dir = HydraConfig.get().runtime.output_dir
     folder = Path(config.run_dir)

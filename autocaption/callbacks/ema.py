@@ -1,3 +1,5 @@
+"""Averaged weights."""
+
 from typing import Any
 
 import pytorch_lightning as pl
@@ -6,15 +8,17 @@ from torch import Tensor
 
 
 class ExponentialMovingAverage(pl.Callback):
-    """A moving average of the weights (Polyak & Juditsky 1992), which the model is scored and saved with.
+    """A moving average of the weights (Polyak & Juditsky 1992), with which the model is scored and saved.
 
     After each optimizer step, average += (1 - d) (weights - average). So that the start is soon
-    forgotten, d climbs to `decay` as (1 + n) / (10 + n) with the number n of steps (as TensorFlow's
+    forgotten, d rises to `decay` as (1 + n) / (10 + n) with the number n of steps (as TensorFlow's
     does). BatchNorm statistics are averaged with the weights that they belong to.
 
-    Validation and checkpoints see the average in the place of the weights, and so does whatever
-    comes after training. The weights themselves travel in the callback's part of a checkpoint, from
-    which a resumed run goes on as if it had not been interrupted.
+    Validation, checkpoints and whatever follows training get the average in place of the weights. The
+    weights themselves are kept in the callback's part of a checkpoint, from which training resumes exactly.
+
+    Lightning's WeightAveraging (2.6) copies the whole module, a frozen encoder included, and leaves the
+    average in place of the weights where a validation raises an exception.
 
     Args:
         decay: of the average, an optimizer step.
@@ -23,20 +27,22 @@ class ExponentialMovingAverage(pl.Callback):
     def __init__(self, decay: float) -> None:
         self.decay, self.steps = decay, 0
         self._average: dict[str, Tensor] = {}
-        self._weights: dict[str, Tensor] = {}  # of a checkpoint, until training starts
+        self._exchanged = False  # whether the module holds the average, and `_average` the weights
+        self._resumed: dict[str, Tensor] = {}  # the weights of a checkpoint, until training starts
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin with the weights as they are; of a resumed run, they are the average."""
+        """Start from the weights as they are; after a resume they are the average."""
         self._average = {name: live.clone() for name, live in averaged(pl_module).items()}
+        self._exchanged = False
         for name, live in averaged(pl_module).items():
-            if name in self._weights:
-                live.copy_(self._weights[name])
-        self._weights = {}
+            if name in self._resumed:
+                live.copy_(self._resumed[name])
+        self._resumed = {}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Follow an optimizer step; gradient accumulation takes several batches for one."""
+        """Follow an optimizer step, which takes several batches where gradients are accumulated."""
         if trainer.global_step == self.steps:
             return
         self.steps = trainer.global_step
@@ -46,26 +52,25 @@ class ExponentialMovingAverage(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score the average."""
-        self._swap(pl_module)
+        self._exchange(pl_module, True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Back to the weights."""
-        self._swap(pl_module)
+        self._exchange(pl_module, False)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Nothing is saved with the two exchanged."""
-        if trainer.validating:
-            self._swap(pl_module)
+        """Back to the weights, wherever a validation was interrupted."""
+        self._exchange(pl_module, False)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What comes after training sees the average."""
-        self._swap(pl_module)
-        self._average = {}
+        """What follows training gets the average."""
+        self._exchange(pl_module, True)
+        self._average, self._exchanged = {}, False
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps; the weights are added where the model is at hand."""
+        """The number of steps; the weights are added where the module is at hand."""
         return {"steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -75,22 +80,28 @@ class ExponentialMovingAverage(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save the average as the model, and the weights beside it."""
+        """Save the average as the model, and the weights beside it, also amid a validation."""
         if self._average:
-            checkpoint["ema_weights"] = {name: checkpoint["state_dict"][name] for name in self._average}
-            checkpoint["state_dict"] |= self._average
+            held = {name: checkpoint["state_dict"][name] for name in self._average}
+            average, weights = (held, self._average) if self._exchanged else (self._average, held)
+            checkpoint["ema_weights"] = weights
+            checkpoint["state_dict"] |= average
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the weights until training starts."""
-        self._weights = checkpoint.get("ema_weights", {})
+        self._resumed = checkpoint.get("ema_weights", {})
 
-    def _swap(self, module: pl.LightningModule) -> None:
-        for name, live in averaged(module).items() if self._average else ():
+    def _exchange(self, module: pl.LightningModule, average: bool) -> None:
+        """Bring the average, or the weights, into the module, unless they are there."""
+        if not self._average or self._exchanged == average:
+            return
+        for name, live in averaged(module).items():
             kept = live.clone()
             live.copy_(self._average[name])
             self._average[name].copy_(kept)
+        self._exchanged = average
 
 
 def averaged(module: pl.LightningModule) -> dict[str, Tensor]:

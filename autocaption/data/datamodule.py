@@ -40,6 +40,7 @@ class CaptionDataModule(pl.LightningDataModule):
         check_images: whether `prepare` decodes every picture.
         features: where a frozen encoder's outputs are kept; None to read pictures.
         feature_views: augmented views kept of a training picture; 0 for the fixed one alone.
+        captions_per_image: the first captions of each image that training uses; None for all.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class CaptionDataModule(pl.LightningDataModule):
         check_images: bool = True,
         features: FeatureStore | None = None,
         feature_views: int = 0,
+        captions_per_image: int | None = None,
     ) -> None:
         super().__init__()
         self.source, self.tokenizer = source, tokenizer
@@ -62,6 +64,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.seed, self.test_split, self.check_images = seed, split, check_images
         self.features, self.feature_views = features, feature_views
+        self.captions_per_image = captions_per_image
         self._datasets: dict[str, CaptionDataset] = {}
 
     def split_of(self, stage: str) -> str:
@@ -110,7 +113,8 @@ class CaptionDataModule(pl.LightningDataModule):
         key = f"{split}, training" if training else split
         if key not in self._datasets:
             images: Sequence[CaptionedImage] = self.source.split(split)
-            captions = [image.captions for image in images]
+            kept = self.captions_per_image if training else None
+            captions = [image.captions[:kept] for image in images]
             self._datasets[key] = CaptionDataset(
                 images=images,
                 inputs=self._inputs(images, training),

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from torch import Tensor, nn
 from torchmetrics import MetricCollection, SumMetric
@@ -163,14 +162,15 @@ class Captioner(pl.LightningModule):
     ) -> None:
         """Clip as the Trainer is told to, with a fused optimizer too.
 
-        Lightning refuses that under autocast, since a scaler's gradients must not be clipped before
+        Lightning (2.6) refuses that under autocast, since a scaler's gradients must not be clipped before
         the optimizer unscales them; bf16 has no scaler.
         """
-        plugin = self.trainer.precision_plugin
-        if getattr(plugin, "scaler", None) is not None:
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             return super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        algorithm = gradient_clip_algorithm or GradClipAlgorithmType.NORM
-        return Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
+        if gradient_clip_val:
+            by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
+            clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+            clip([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the recipe, so that a checkpoint is enough, alone, to caption an image, and its metrics."""

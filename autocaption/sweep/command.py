@@ -98,7 +98,7 @@ def _initial(plan: Plan, sampler: Sampler, console: Console) -> list[Mapping[str
 def _conclude(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> None:
     """Leave what there is to look at."""
     console.print(f"report  {write_report(study, folder)}", soft_wrap=True, highlight=False)
-    logger: Any = OmegaConf.to_container(plan.standing.logger) if plan.standing.logger else {}
+    logger: Any = OmegaConf.to_container(plan.standing.get("logger") or OmegaConf.create({}))
     if "wandb" in logger:
         log_summary(study, plan.objective, logger["wandb"], folder)
 

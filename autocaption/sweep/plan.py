@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from rich.console import Console
 
+from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.sweep.space import CustomSpace, Space, as_text, read
 from autocaption.sweep.trials import compose
@@ -78,6 +79,7 @@ def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) ->
         raise UserError("nothing to search: give sweep=show_and_tell, or KEY=interval(LOW, HIGH)")
     objective, direction = _objective(settings)
     standing = compose(loader, config, [*settings.overrides, *space.fixed])
+    require_values(standing)
     overrides = parser.parse_overrides(space.fixed)
     keys = [override.key_or_group for override in overrides] + [
         key.lstrip("+") for key in space.distributions

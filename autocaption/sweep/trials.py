@@ -121,11 +121,11 @@ def trial_config(
         config.pop("sweep", None)
         config.run_dir, config.resume = str(folder), resume and str(resume)
         config.optimized_metric = objective
-        config.callbacks = {**(config.callbacks or {}), "sweep": callback}
+        config.callbacks = {**(config.get("callbacks") or {}), "sweep": callback}
         if "best" in config.callbacks:  # what is told is the figure of the checkpoint that is kept
             config.callbacks.best.monitor = objective
             config.callbacks.best.mode = callback["mode"]
-        if config.logger and "wandb" in config.logger:
+        if "wandb" in (config.get("logger") or {}):
             config.logger.wandb = {**config.logger.wandb, **labels}
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # an error is shown now, once
     return _without_calls(config, OmegaConf.to_container(config, resolve=False))

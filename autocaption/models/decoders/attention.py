@@ -2,16 +2,22 @@
 M real tokens, R rows of a search or of a batch's captions; A, C, G as in attend_lstm.py.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.attention_recurrence import Weights, attend
+from autocaption.models.decoders.lstm_cell import advance
 from autocaption.models.decoders.packing import TimeMajor
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
 
 Pair = tuple[Tensor, Tensor]
+HAND_WRITTEN_ON = ("cpu",)  # device types on which attention_recurrence.py is faster than autograd
 
 
 class AttentionDecoder(nn.Module):
@@ -80,18 +86,27 @@ class AttentionDecoder(nn.Module):
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word, and the state with these tokens."""
-        (h_RD, c_RD), (keys_BPA, values_BPC) = state
-        query_BK1A = self.query(h_RD).view(len(keys_BPA), -1, 1, keys_BPA.shape[2])
-        scores_BKP = self.score((keys_BPA.unsqueeze(1) + query_BK1A).tanh()).squeeze(3)
-        context_RC = (scores_BKP.softmax(2) @ values_BPC).flatten(0, 1)
-        context_RC = self.gate(h_RD).sigmoid() * context_RC
         embedded_RD = self.dropout(self.embed(tokens_R))
-        gates_RG = self.word_gates(embedded_RD) + self.recur(torch.cat([context_RC, h_RD], 1))
-        i, f, g, o = gates_RG.chunk(4, 1)
-        c_RD = f.sigmoid() * c_RD + i.sigmoid() * g.tanh()
-        h_RD = o.sigmoid() * c_RD.tanh()
+        h_RD, c_RD, context_RC, _ = self._advance(self.word_gates(embedded_RD), *state.rows, *state.images)
         logits_RV = self.head(self._deepen(embedded_RD, h_RD, context_RC))
         return logits_RV, State((h_RD, c_RD), state.images)
+
+    def _advance(
+        self, gates_RG: Tensor, h_RD: Tensor, c_RD: Tensor, keys_BPA: Tensor, values_BPC: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One time step of all rows: h_RD, c_RD, the gated context_RC and the attention weights alpha_RP.
+
+        Args:
+            gates_RG: the words' part of the gates, biases included; each image has R / B rows.
+            h_RD: the hidden state before the step, c_RD the cell state.
+            keys_BPA: of the memory, like values_BPC.
+        """
+        query_BK1A = self.query(h_RD).view(len(keys_BPA), -1, 1, keys_BPA.shape[2])
+        scores_BKP = self.score((keys_BPA.unsqueeze(1) + query_BK1A).tanh()).squeeze(3)
+        alpha_BKP = scores_BKP.softmax(2)
+        context_RC = self.gate(h_RD).sigmoid() * (alpha_BKP @ values_BPC).flatten(0, 1)
+        gates_RG = gates_RG + self.recur(torch.cat([context_RC, h_RD], 1))
+        return *advance(gates_RG, c_RD), context_RC, alpha_BKP.flatten(0, 1)
 
     def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
         """weights_BTP, the alphas of eq. 5."""
@@ -107,7 +122,11 @@ class AttentionDecoder(nn.Module):
         return states, (self.key(values_BPC), values_BPC)
 
     def _run(self, memory_BPD: Tensor, embedded_MD: Tensor, packing: TimeMajor) -> tuple[Tensor, ...]:
+        """hidden_MD, the gated context_MC and alpha_MP of every token."""
         states, memory = self._start(memory_BPD)
+        if memory_BPD.device.type not in HAND_WRITTEN_ON:
+            step = _compiled_step() if memory_BPD.is_cuda else AttentionDecoder._advance
+            return self._run_by_autograd(self.word_gates(embedded_MD), memory, states, packing, step)
         weights = Weights(
             query_AD=self.query.weight,
             score_A=self.score.weight.squeeze(0),
@@ -117,5 +136,26 @@ class AttentionDecoder(nn.Module):
         )
         return attend(self.word_gates(embedded_MD), memory, states, weights, packing)
 
+    def _run_by_autograd(
+        self, gates_MG: Tensor, memory: Pair, states: Pair, packing: TimeMajor, step: Callable[..., Any]
+    ) -> tuple[Tensor, ...]:
+        """Likewise, for devices on which many small operations cost more than some padding.
+
+        All rows take all time steps, so that the compiled step meets one shape a batch.
+        """
+        N = packing.shape[1]
+        gates_TRG = packing.unpack(gates_MG).flatten(0, 1).transpose(0, 1)
+        h_RD, c_RD = (state_BD.repeat_interleave(N, 0) for state_BD in states)
+        steps = []
+        for gates_RG in gates_TRG[: len(packing.rows_T)]:
+            h_RD, c_RD, context_RC, alpha_RP = step(self, gates_RG, h_RD, c_RD, *memory)
+            steps.append((h_RD, context_RC, alpha_RP))
+        return tuple(packing.pack(torch.stack(parts)) for parts in zip(*steps, strict=True))
+
     def _deepen(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
         return embedded + self.from_hidden(self.dropout(hidden)) + self.from_context(context)
+
+
+@functools.cache
+def _compiled_step() -> Callable[..., Any]:
+    return torch.compile(AttentionDecoder._advance)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from autocaption.models.decoders.lstm_cell import advance, retreat, slopes
+from autocaption.models.decoders.lstm_cell import Kept, advance, retreat, slopes
 from autocaption.models.decoders.packing import TimeMajor, slices
 
 
@@ -92,7 +92,7 @@ class _Attend(Function):
             both[:, C:] = h
             gates = gates_MG[at]
             gates += both.to(dtype) @ recur_XG
-            h, c = advance(gates, c, cell_MD[at], tanh_MD[at], hidden_MD[at])
+            h, c = advance(gates, c, Kept(cell_MD[at], tanh_MD[at], hidden_MD[at]))
         kept = (gates_MG, both_MX, context_MC, cell_MD, tanh_MD, alpha_MP, beta_M1, tanh_MPA)
         ctx.save_for_backward(*kept, values_BPC, c_BD, *weights)
         ctx.packing, ctx.dtype = packing, dtype

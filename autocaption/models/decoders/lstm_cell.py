@@ -1,29 +1,46 @@
-"""One time step of an LSTM and its gradient, for loops that keep what the gradient needs.
+"""One time step of an LSTM (Hochreiter & Schmidhuber 1997) and its gradient.
 
 Legend: R rows, M packed tokens (of all time steps), D width, G = 4 D gates in torch's order (i, f, g, o).
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-def advance(
-    gates_RG: Tensor, c_RD: Tensor, cell_RD: Tensor, tanh_RD: Tensor, hidden_RD: Tensor
-) -> tuple[Tensor, Tensor]:
+class Kept(NamedTuple):
+    """Buffers for what the gradient of a step needs.
+
+    Attributes:
+        cell_RD: the cell state after the step.
+        tanh_RD: its hyperbolic tangent.
+        hidden_RD: the hidden state after the step.
+    """
+
+    cell_RD: Tensor
+    tanh_RD: Tensor
+    hidden_RD: Tensor
+
+
+def advance(gates_RG: Tensor, c_RD: Tensor, kept: Kept | None = None) -> tuple[Tensor, Tensor]:
     """(h_RD, c_RD) after a step.
 
     Args:
-        gates_RG: before their nonlinearities; they are overwritten with what comes after.
-        c_RD: the cell state before.
-        cell_RD: takes the cell state after; tanh_RD its hyperbolic tangent, hidden_RD the hidden state.
+        gates_RG: before their nonlinearities; where there are buffers, they are overwritten with what
+            comes after.
+        c_RD: the cell state before the step.
+        kept: buffers to fill; None for a step that autograd can follow.
     """
     D = c_RD.shape[1]
-    gates_RG[:, : 2 * D].sigmoid_()
-    gates_RG[:, 2 * D : 3 * D].tanh_()
-    gates_RG[:, 3 * D :].sigmoid_()
-    i, f, g, o = gates_RG.split(D, dim=1)
-    c = torch.mul(f, c_RD, out=cell_RD).addcmul_(i, g)
-    return torch.mul(o, torch.tanh(c, out=tanh_RD), out=hidden_RD), c
+    both_RF, g_RD, o_RD = gates_RG.split((2 * D, D, D), dim=1)
+    in_place = kept is not None
+    cell_RD, tanh_RD, hidden_RD = kept or (None, None, None)
+    i_RD, f_RD = torch.sigmoid(both_RF, out=both_RF if in_place else None).split(D, dim=1)
+    g_RD = torch.tanh(g_RD, out=g_RD if in_place else None)
+    o_RD = torch.sigmoid(o_RD, out=o_RD if in_place else None)
+    c_RD = torch.addcmul(torch.mul(f_RD, c_RD, out=cell_RD), i_RD, g_RD, out=cell_RD)
+    return torch.mul(o_RD, torch.tanh(c_RD, out=tanh_RD), out=hidden_RD), c_RD
 
 
 def slopes(gates_MG: Tensor, tanh_MD: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,10 +65,10 @@ def retreat(
     """From the gradients of a step's states to those of its gates, and of the cell state before.
 
     Args:
-        dgates_RG: takes the gates'.
-        dh_RD: of the hidden state after; it stays.
-        dc_RD: of the cell state after; it becomes that of the cell state before.
-        c_RD: the cell state before.
+        dgates_RG: buffer for the gradient of the gates.
+        dh_RD: gradient of the hidden state after the step; it stays.
+        dc_RD: gradient of the cell state after the step; it becomes that of the cell state before.
+        c_RD: the cell state before the step.
         gates_RG: after their nonlinearities.
         tanh_RD: as `advance` left it.
         slope_RG: the step's part of `slopes`, like through_RD.

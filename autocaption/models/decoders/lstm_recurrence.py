@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.utils.rnn import PackedSequence
 
-from autocaption.models.decoders.lstm_cell import advance, retreat, slopes
+from autocaption.models.decoders.lstm_cell import Kept, advance, retreat, slopes
 from autocaption.models.decoders.packing import slices
 
 
@@ -48,7 +48,7 @@ class _Layer(Function):
                 gates.addmm_(h, w_hh_GD.T)
             else:
                 gates += h.to(dtype) @ w_hh_GD.T
-            h, c = advance(gates, c, cell_MD[at], tanh_MD[at], hidden_MD[at])
+            h, c = advance(gates, c, Kept(cell_MD[at], tanh_MD[at], hidden_MD[at]))
         ctx.save_for_backward(x_ME, c0_RD, w_ih_GE, w_hh_GD, gates_MG, before_MD, cell_MD, tanh_MD)
         ctx.rows_T, ctx.dtype = rows_T, dtype
         return hidden_MD

@@ -75,13 +75,17 @@ class TimeMajor:
         self.tokens_M = tokens_RT[self.order_R].T[real_TR]
         time_M, self.row_M = real_TR.nonzero(as_tuple=True)
         self.rows_T = [rows for rows in real_TR.sum(1).tolist() if rows]
-        self._place_M = self.order_R[self.row_M] * T + time_M
+        self._row_M, self._time_M = self.order_R[self.row_M], time_M
 
     def unpack(self, x_MD: Tensor) -> Tensor:
         """x_BNTD, zero at <pad>."""
-        x_SD = x_MD.new_zeros(self.shape.numel(), x_MD.shape[-1])
-        x_SD[self._place_M] = x_MD
-        return x_SD.view(*self.shape, -1)
+        x_RTD = x_MD.new_zeros(self.shape[0] * self.shape[1], self.shape[2], x_MD.shape[-1])
+        x_RTD[self._row_M, self._time_M] = x_MD
+        return x_RTD.view(*self.shape, -1)
+
+    def pack(self, x_TRD: Tensor) -> Tensor:
+        """x_MD of time steps by captions (B x N, in the order of the batch)."""
+        return x_TRD[self._time_M, self._row_M]
 
 
 def slices(rows_T: list[int]) -> list[tuple[slice, int]]:

@@ -4,7 +4,7 @@ import pytest
 from helpers.configs import CHOICES, GIVEN, composed, plain
 from omegaconf import OmegaConf
 
-from autocaption.overrides import MODEL_KEYS, with_overrides
+from autocaption.config import MODEL_KEYS, with_overrides
 
 
 def changed(base, *overrides, keys=None, name="train"):

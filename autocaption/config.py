@@ -1,10 +1,15 @@
-"""A checkpoint's configuration, with the changes that the command line asks for."""
+"""A composed configuration: what it must hold, and how a checkpoint's is changed by a command line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+
+from autocaption.errors import UserError
+
+_ABSENT = object()
+MISSING, _ENV = "???", "${oc.env:"  # data.root: ${oc.env:AUTOCAPTION_DATA,???}
 
 # What a checkpoint decides about a model, unless the command line says otherwise.
 MODEL_KEYS = ("data", "tokenizer", "model", "search", "metrics")
@@ -50,3 +55,38 @@ def _copy(source: dict, target: dict, path: list[str], delete: bool) -> None:
         to_node[last] = from_node[last]
     elif isinstance(to_node, list) or last in to_node:
         del to_node[last]
+
+
+def require_values(config: DictConfig) -> None:
+    """Check that every key has a value; the `hydra` node is Hydra's.
+
+    Raises:
+        UserError: names the first key without one, and the environment variable that may give it.
+    """
+    for key, text in _leaves(OmegaConf.to_container(config, resolve=False), ""):
+        if key.startswith("hydra."):
+            continue
+        if text == MISSING:
+            raise UserError(f"no value for {key}; give it with {key}=VALUE")
+        optional = text.startswith(_ENV) and text.endswith(f",{MISSING}}}")
+        if optional and OmegaConf.select(config, key) in (None, MISSING):
+            variable = text.removeprefix(_ENV).partition(",")[0]
+            raise UserError(f"no value for {key}; give it with {key}=VALUE, or set {variable}")
+
+
+def with_optional_values(config: DictConfig) -> DictConfig:
+    """The configuration with the values of `where_present` whose keys it has."""
+    changed = config.copy()
+    for key, value in (config.get("where_present") or {}).items():
+        if OmegaConf.select(config, key, default=_ABSENT) is not _ABSENT:
+            OmegaConf.update(changed, key, value)
+    return changed
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """(key, text) of every string in nested dicts."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _leaves(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, str):
+        yield key, value
