@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+from hydra.core.hydra_config import HydraConfig
+
 from autocaption.runs.folder import fresh
 from helpers import ROOT
 
@@ -33,6 +35,7 @@ def run_here(*words, cwd):
         contextlib.redirect_stderr(err),
         mock.patch.dict(os.environ, {"WANDB_MODE": "offline"}),
         mock.patch.object(sys, "argv", [str(script), *arguments]),
+        mock.patch.object(HydraConfig.instance(), "cfg", None),
         warnings.catch_warnings(),
     ):
         try:
@@ -45,5 +48,6 @@ def run_here(*words, cwd):
                 print(end.code, file=err)
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         finally:
-            root.handlers[:], root.level = handlers, level
+            root.handlers[:] = handlers
+            root.setLevel(level)
     return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
