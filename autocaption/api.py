@@ -14,6 +14,11 @@ def load(path: str | Path) -> Captioner:
 
     A checkpoint is enough: it carries its vocabulary, its preprocessing and its configuration.
 
+        captioner = load("runs/RUN/checkpoints/best.ckpt")
+        captions = captioner.caption(captioner.encoder(images_BCHW))
+
+    where `images_BCHW` is uint8 RGB of `captioner.encoder.image_size` pixels a side.
+
     Args:
         path: a file of a run's checkpoints/.
 

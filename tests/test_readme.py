@@ -1,4 +1,4 @@
-"""The commands of README.md and its fellows, as they stand there: each composes, and some really run.
+"""Every command in README.md and the other pages composes as it stands there, and some really run.
 
 They run in a folder that holds what they name: DIR is a tiny Flickr8k, runs/RUN a finished run, and so on.
 """
@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
-TREES = [*PAGES, "CHANGELOG.md", "experiments/README.md", "experiments/flickr8k_sweep/README.md"]
+LINKED = [*PAGES, "CHANGELOG.md", "experiments/README.md", "experiments/flickr8k_sweep/README.md"]
 # `...` in a sweep's command stands for the words of the command above it.
 ELLIPSIS = ["experiment=show_and_tell", "data.root=DIR"]
 TINY = [
@@ -67,7 +67,7 @@ def of_kind(*words):
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """A folder that holds what the commands name; the first of them made its run."""
+    """A folder that holds what the commands name; its run was made by the first training command."""
     folder = tmp_path_factory.mktemp("readme")
     write_flickr8k(folder / "DIR")
     done = run_here(*of_kind("train.py", "experiment=show_and_tell", "data.root=DIR"), *TINY, cwd=folder)
@@ -84,7 +84,7 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture
 def composed(monkeypatch):
-    """The configurations of a command that is run without its training, evaluation or trials."""
+    """What a command composes when its training, evaluation or trials are left out."""
     configs = []
 
     def record(config):
@@ -187,7 +187,7 @@ def test_a_published_experiment_composes(best, workspace, composed):
     assert composed
 
 
-@pytest.mark.parametrize("page", TREES)
+@pytest.mark.parametrize("page", LINKED)
 def test_links_and_files_exist(page):
     text = (ROOT / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
@@ -202,7 +202,7 @@ def test_links_and_files_exist(page):
             assert (ROOT / path).exists(), path
 
 
-def test_the_readme_s_tree_is_the_package_s():
+def test_the_tree_in_the_readme_lists_every_package():
     (tree,) = re.findall(r"    autocaption/\n((?:      .*\n)+)", (ROOT / "README.md").read_text())
     named = {
         entry.rstrip("/")
