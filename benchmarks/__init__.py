@@ -1,1 +1,1 @@
-"""How fast autocaption is, as ratios that any machine can check: `make bench`."""
+"""Speed benchmarks, reported as ratios that any machine can check: `make bench`."""

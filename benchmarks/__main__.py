@@ -1,4 +1,7 @@
-"""`make bench`: every part in turn, a table, and benchmarks/latest.json."""
+"""`make bench`: runs every part, prints a table and writes benchmarks/latest.json.
+
+`python -m benchmarks PART [PART ...]` runs some parts and only prints.
+"""
 
 import json
 import os
@@ -15,7 +18,7 @@ from autocaption.files import write_json
 from autocaption.runs.provenance import provenance
 
 PARTS = ("training", "extraction", "search", "bleu", "startup", "growth", "sweeping", "transformer_beam")
-# What a figure must reach: at least, or at most where it is a cost.
+# Bars: a metric must be at least this, or at most this where it is a cost.
 AT_LEAST = {
     "training: of the arithmetic limit": 0.60,
     "training: times images caption-major": 50,
@@ -35,16 +38,16 @@ FILE = Path(__file__).with_name("latest.json")
 
 
 def run(part: str) -> dict[str, float]:
-    """The figures of a part; its process's messages pass through."""
+    """Measure a part in its own process; what it prints to stderr passes through."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.part", part], check=True, stdout=subprocess.PIPE, text=True
     )
-    figures = json.loads(done.stdout.splitlines()[-1])
-    return {f"{part}: {name}": value for name, value in figures.items()}
+    metrics = json.loads(done.stdout.splitlines()[-1])
+    return {f"{part}: {name}": value for name, value in metrics.items()}
 
 
 def processor() -> str:
-    """Its name, where /proc tells."""
+    """The processor's name, from /proc where there is one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -53,7 +56,7 @@ def processor() -> str:
 
 
 def bar(name: str, value: float) -> str:
-    """How a figure stands to what it must reach; empty where it need reach nothing."""
+    """Whether a metric reaches its bar; empty for a metric without one."""
     if name in AT_LEAST:
         return f"{'reaches' if value >= AT_LEAST[name] else 'MISSES'} >= {AT_LEAST[name]}"
     if name in AT_MOST:
@@ -62,29 +65,30 @@ def bar(name: str, value: float) -> str:
 
 
 def main() -> None:
-    """Measure, print, write."""
-    console, figures = Console(), {}
+    """Measure, print, and write the file if every part was measured."""
+    console = Console()
+    metrics: dict[str, float] = {}
     for part in sys.argv[1:] or PARTS:
         start = time.perf_counter()
-        figures |= run(part)
+        metrics |= run(part)
         console.print(f"{part}: {time.perf_counter() - start:.0f} s", highlight=False)
-    table = Table("figure", "value", "bar")
-    for name, value in figures.items():
+    table = Table("metric", "value", "bar")
+    for name, value in metrics.items():
         table.add_row(name, f"{value:,.3f}" if value < 100 else f"{value:,.0f}", bar(name, value))
     console.print(table)
     if not sys.argv[1:]:
-        start = provenance()
+        here = provenance()
         write_json(
             FILE,
             {
-                "figures": figures,
+                "metrics": metrics,
                 "processor": processor(),
                 "cores": os.cpu_count(),
-                "git": start["git"],
-                "packages": start["packages"],
+                "git": here["git"],
+                "packages": here["packages"],
             },
         )
-        console.print(f"written to {FILE.relative_to(Path.cwd())}")
+        console.print(f"written to {FILE}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

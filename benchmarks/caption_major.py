@@ -1,6 +1,6 @@
-"""Show and Tell as it is usually written: a batch is captions, each with a copy of its image.
+"""Show and Tell as it is usually written, as a baseline: a batch is captions, each with a copy of its image.
 
-What autocaption is measured against. Legend: B captions, T time, D width, V vocabulary.
+Legend: B captions, T time, D width, V vocabulary.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from autocaption.data.tokenizer import PAD
 
-LENGTH = 20  # words of a caption
-
 
 class Captions(Dataset):
-    """(input, tokens_T) of each caption; an image's input comes with each of its captions."""
+    """(input, tokens_T) of each caption; an image's input is repeated for each of its captions."""
 
     def __init__(self, images, inputs, tokenizer):
         self.rows = [(i, tokenizer.encode(text)) for i, image in enumerate(images) for text in image.captions]
@@ -32,11 +30,11 @@ class Captions(Dataset):
 
 def collate(items) -> tuple[Tensor, Tensor]:
     inputs, tokens = zip(*items, strict=True)
-    return torch.stack(inputs), pad_sequence(tokens, batch_first=True, padding_value=PAD)
+    return torch.stack(inputs), pad_sequence(list(tokens), batch_first=True, padding_value=PAD)
 
 
 class Model(nn.Module):
-    """torch's LSTM over padded captions, logits at every place."""
+    """torch's LSTM over padded captions, with logits at <pad> too."""
 
     def __init__(self, feature_dim, vocab_size, dim, dropout, encoder=None):
         super().__init__()
@@ -59,7 +57,7 @@ class Model(nn.Module):
 
 
 def steps(dataset, model, batch_size) -> Iterator[float]:
-    """Train for ever, a step at each `next`; yields the loss."""
+    """Train forever, one step per `next`; yields the loss."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     model.train()
     if model.encoder is not None:

@@ -1,8 +1,9 @@
-"""The feature cache, pictures' files to the finished folder, against the encoder's bare forward pass."""
+"""The feature cache, from image files to the finished folder, against the encoder's bare forward pass."""
 
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,51 +16,64 @@ from autocaption.data.transforms import CenterCrop
 from autocaption.features.cache import FeatureCache
 from autocaption.models.encoders.efficientnet import efficientnet
 
-ROUNDS, PICTURES, BATCH, SIZE = 2, 768, 32, (500, 375)  # Flickr's usual size
-
 
 class Files:
-    """A source of picture files."""
+    """A source of image files."""
+
+    def __init__(self, images: Sequence[CaptionedImage]) -> None:
+        self.images = images
+
+    def split(self, name: str) -> Sequence[CaptionedImage]:
+        return self.images
 
     def read(self, image: CaptionedImage) -> Image.Image:
+        assert image.path is not None
         return read_image(image.path)
 
 
-def pictures(folder: Path, count: int) -> list[CaptionedImage]:
-    """JPEG files of smooth noise, about as hard to decode as photographs."""
+def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> list[CaptionedImage]:
+    """Write JPEG files of smooth noise, about as hard to decode as photographs."""
     random, images = np.random.default_rng(0), []
     for i in range(count):
         coarse = Image.fromarray(random.integers(0, 256, (47, 63, 3), np.uint8))
         file = folder / f"{i}.jpg"
-        coarse.resize(SIZE, Image.Resampling.BICUBIC).save(file, quality=90)
+        coarse.resize(size, Image.Resampling.BICUBIC).save(file, quality=90)
         images.append(CaptionedImage(str(i), file, "train", ()))
     return images
 
 
 @torch.inference_mode()
 def bare(encoder: torch.nn.Module, images_BCHW: torch.Tensor, batches: int) -> float:
-    """Images a second of the forward pass alone, again and again on the same batch."""
+    """Images a second of the forward pass alone, on the same batch again and again."""
     start = time.perf_counter()
     for _ in range(batches):
         encoder(images_BCHW)
     return batches * len(images_BCHW) / (time.perf_counter() - start)
 
 
-def measure() -> dict[str, float]:
-    encoder = efficientnet("tf_efficientnet_lite2", 224, False, None, "grid", "none").eval()
-    transform, batch_BCHW = CenterCrop(224, 1.0), torch.randint(256, (BATCH, 3, 224, 224), dtype=torch.uint8)
+def measure(
+    *,
+    pictures: int = 768,
+    picture_size: tuple[int, int] = (500, 375),  # Flickr's usual size
+    image_size: int = 224,
+    batch: int = 32,
+    rounds: int = 2,
+) -> dict[str, float]:
+    encoder = efficientnet("tf_efficientnet_lite2", image_size, False, None, "grid", "none").eval()
+    transform = CenterCrop(image_size, 1.0)
+    batch_BCHW = torch.randint(256, (batch, 3, image_size, image_size), dtype=torch.uint8)
     batch_BCHW = batch_BCHW.contiguous(memory_format=torch.channels_last)
     forward, cached = [], []
     with tempfile.TemporaryDirectory() as name:
-        images = pictures(Path(name), PICTURES)
-        for round in range(ROUNDS):
-            cache = FeatureCache(f"{name}/features{round}", encoder, BATCH, num_workers=2, device="cpu")
+        images = write_pictures(Path(name), pictures, picture_size)
+        for round in range(rounds):
+            cache = FeatureCache(f"{name}/features{round}", encoder, batch, num_workers=2, device="cpu")
             bare(encoder, batch_BCHW, 1)
-            forward.append(bare(encoder, batch_BCHW, PICTURES // BATCH // 2))
+            forward.append(bare(encoder, batch_BCHW, pictures // batch // 2))
             start = time.perf_counter()
-            cache.get(Files(), images, transform, views=1)
-            cached.append(PICTURES / (time.perf_counter() - start))
-            forward.append(bare(encoder, batch_BCHW, PICTURES // BATCH // 2))
+            cache.get(Files(images), images, transform, views=1)
+            cached.append(pictures / (time.perf_counter() - start))
+            forward.append(bare(encoder, batch_BCHW, pictures // batch // 2))
     bare_rate, rate = statistics.median(forward), statistics.median(cached)
     return {
         "images/s": rate,

@@ -7,7 +7,7 @@ from benchmarks.memory import peak_megabytes
 
 
 class FirstStep(pl.Callback):
-    """Says when the first training step was done and with how much memory, on a line of its own."""
+    """Prints a line with the time of the first training step's end and the peak memory so far."""
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if trainer.global_step == 1:

@@ -1,4 +1,4 @@
-"""Data of Flickr8k's proportions without its files. Legend: B images, P places, D width."""
+"""Generated data of Flickr8k's proportions. Legend: B images, P places, D width."""
 
 import functools
 from itertools import islice
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.data.tokenizer import SPECIAL
 
-# How many of Flickr8k's 30,000 training captions have 1, 2, ... words, under tokenizer=words.
+# Number of Flickr8k's 30,000 training captions with 1, 2, ... words, under tokenizer=words.
 LENGTHS = (
     *(0, 15, 126, 346, 862, 1958, 2537, 2929, 3318, 3320, 3131, 2777, 2321, 1848, 1329, 976, 662, 513),
     *(365, 204, 136, 110, 74, 52, 33, 20, 11, 7, 9, 4, 3, 1, 2, 0, 0, 1),
 )
-WORDS = 3486  # of them that occur three times or more
-FEATURE_DIM = 1280  # of EfficientNet-Lite
+WORDS = 3486  # words of theirs that occur three times or more
+FEATURE_DIM = 1280  # EfficientNet-Lite's
 
 
 class Generated:
-    """Images without a picture, with captions of random words and true lengths.
+    """A source of images without files, with captions of random words and realistic lengths.
 
     Args:
-        train: images of the training split; likewise `val` and `test`.
-        captions: an image.
-        seed: of lengths and words.
+        train: number of training images; likewise `val` and `test`.
+        captions: number of captions an image.
+        seed: seeds the lengths and words.
     """
 
     def __init__(self, train: int, val: int, test: int, captions: int, seed: int = 0) -> None:
@@ -35,7 +35,7 @@ class Generated:
 
     @functools.cache  # noqa: B019 (a source lives as long as its process)
     def split(self, name: str) -> list[CaptionedImage]:
-        """The images of a split."""
+        """A split's images."""
         random = np.random.default_rng([self._seed, SPLITS.index(name)])
         count = self._counts[name] * self._captions
         lengths = 1 + random.choice(len(LENGTHS), count, p=np.array(LENGTHS) / sum(LENGTHS))
@@ -47,23 +47,24 @@ class Generated:
         ]
 
     def read(self, image: CaptionedImage) -> Image.Image:
-        """A picture of one colour, another for each image."""
+        """A picture in one colour, which depends on the image."""
         shade = int(image.id.partition("-")[2]) % 256
         return Image.new("RGB", (8, 8), (shade, 255 - shade, shade // 2))
 
 
 def vocabulary() -> list[str]:
-    """Every word that `Generated` says, after the special tokens."""
+    """The special tokens and every word of `Generated`."""
     return [*SPECIAL, *(f"w{i}" for i in range(WORDS))]
 
 
 class Colours(nn.Module):
-    """Stands for a frozen encoder: features from a picture's first pixel, at no cost."""
+    """A frozen encoder that costs nothing: it projects a picture's first pixel."""
 
     image_size, out_dim = 8, FEATURE_DIM
 
     def __init__(self) -> None:
         super().__init__()
+        self.mix: Tensor
         self.register_buffer("mix", torch.randn(3, FEATURE_DIM, generator=torch.Generator().manual_seed(0)))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,16 +17,14 @@ from benchmarks.part import quieten
 from benchmarks.startup import first_step
 from benchmarks.training import CAPTIONS, IMAGES, experiment
 
-FLICKR8K = 30_000  # captions
-WARM, STEPS = 10, 50
 MILLION = (
-    *("train.py", "experiment=shapes", "data.source.train=200000", "test=false", "logger=csv"),
+    *("train.py", "experiment=shapes", "trainer=cpu", "data.source.train=200000", "test=false", "logger=csv"),
     *("trainer.max_steps=1", "trainer.limit_val_batches=0"),
 )
 
 
 class Stored:
-    """A feature cache of random features, made without pictures."""
+    """A feature cache of random features that needs no pictures."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -40,46 +40,59 @@ class Stored:
 
 
 class Clock(pl.Callback):
-    """Seconds of STEPS steps after WARM ones."""
+    """Measures the seconds of `steps` steps that follow `warm` others."""
 
-    seconds, _start = 0.0, 0.0
+    def __init__(self, warm: int, steps: int) -> None:
+        self.warm, self.steps, self.seconds, self._start = warm, steps, 0.0, 0.0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if trainer.global_step == WARM:
+        if trainer.global_step == self.warm:
             self._start = time.perf_counter()
-        elif trainer.global_step == WARM + STEPS:
+        elif trainer.global_step == self.warm + self.steps:
             self.seconds = time.perf_counter() - self._start
 
 
-def train(captions: int) -> tuple[float, float]:
-    """(microseconds a caption, peak megabytes) of training on this many captions."""
-    quieten()
+def train(captions: int, images: int, warm: int, steps: int) -> tuple[float, float]:
+    """(microseconds a caption, peak megabytes) of training on this many captions, `images` a batch."""
     with tempfile.TemporaryDirectory() as folder:
-        changes = (f"trainer.max_steps={WARM + STEPS}", "trainer.limit_val_batches=0")
-        config = experiment(folder, captions // CAPTIONS, *changes)
+        changes = (f"trainer.max_steps={warm + steps}", "trainer.limit_val_batches=0")
+        config = experiment(folder, captions // CAPTIONS, images, *changes)
         data, captioner = build.from_config(config)
         data.features = Stored(folder)
         data.preload("train", "val")
-        trainer, clock = build.trainer(config, captioner), Clock()
+        trainer: Any = build.trainer(config, captioner)
+        clock = Clock(warm, steps)
         trainer.callbacks.append(clock)
         trainer.fit(captioner, data)
-    return clock.seconds / (STEPS * IMAGES * CAPTIONS) * 1e6, peak_megabytes()
+    return clock.seconds / (steps * images * CAPTIONS) * 1e6, peak_megabytes()
 
 
-def measure() -> dict[str, float]:
-    figures = {}
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a fresh process, whose peak memory is its own."""
     spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=quieten) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def measure(
+    *,
+    captions: int = 30_000,  # Flickr8k's
+    images: int = IMAGES,
+    warm: int = 10,
+    steps: int = 50,
+    million: tuple[str, ...] = MILLION,
+) -> dict[str, float]:
+    metrics = {}
     for times in (1, 4, 16):
-        with ProcessPoolExecutor(1, spawn) as pool:  # a process each, for memory of its own
-            microseconds, megabytes = pool.submit(train, times * FLICKR8K).result()
-        figures[f"{times}x: microseconds a caption"] = microseconds
-        figures[f"{times}x: peak MB"] = megabytes
+        microseconds, megabytes = alone(train, times * captions, images, warm, steps)
+        metrics[f"{times}x: microseconds a caption"] = microseconds
+        metrics[f"{times}x: peak MB"] = megabytes
     for name in ("microseconds a caption", "peak MB"):
-        figures[f"16x over 1x: {name}"] = figures[f"16x: {name}"] / figures[f"1x: {name}"]
+        metrics[f"16x over 1x: {name}"] = metrics[f"16x: {name}"] / metrics[f"1x: {name}"]
     with tempfile.TemporaryDirectory() as folder:
-        seconds, megabytes = first_step(MILLION, folder)
+        seconds, megabytes = first_step(million, folder)
     return {
-        **figures,
+        **metrics,
         "shapes of 1,000,000 captions: seconds to the first step": seconds,
         "shapes of 1,000,000 captions: peak MB": megabytes,
     }

@@ -1,4 +1,4 @@
-"""Beam search as it is usually written: image by image, with Python lists of beams."""
+"""Beam search as it is usually written, as a baseline: image by image, with Python lists of beams."""
 
 import math
 
@@ -11,12 +11,12 @@ from autocaption.search.constraints import Constraints
 
 @torch.no_grad()
 def list_beam(decoder, memory_1PD: Tensor, beam_size: int, max_length: int) -> list[tuple[float, list[int]]]:
-    """(sum of log-probabilities, tokens) of the best captions of one image, best first.
+    """(sum of log-probabilities, tokens) of one image's best captions, best first.
 
-    What it finds is what `BeamSearch` finds without a length penalty.
+    It finds the captions that `BeamSearch` finds without a length penalty.
     """
     live = [(0.0, [BOS], decoder.init_state(memory_1PD))]
-    ended: list[tuple[float, list[int]]] = []
+    finished: list[tuple[float, list[int]]] = []
     for _ in range(max_length):
         candidates = []
         for total, tokens, state in live:
@@ -27,10 +27,11 @@ def list_beam(decoder, memory_1PD: Tensor, beam_size: int, max_length: int) -> l
             for value, word in zip(values.tolist(), words.tolist(), strict=True):
                 candidates.append((total + value, [*tokens, word], after))
         candidates.sort(key=lambda candidate: -candidate[0])
-        ended += [(total, tokens) for total, tokens, _ in candidates[:beam_size] if tokens[-1] == EOS]
-        ended = sorted(ended, key=lambda caption: -caption[0])[:beam_size]
+        finished += [(total, tokens) for total, tokens, _ in candidates[:beam_size] if tokens[-1] == EOS]
+        finished = sorted(finished, key=lambda caption: -caption[0])[:beam_size]
         live = [candidate for candidate in candidates if candidate[1][-1] != EOS][:beam_size]
-        if len(ended) == beam_size and live[0][0] <= ended[-1][0]:
-            return [(total, tokens[1:]) for total, tokens in ended]
-    best = sorted([*ended, *((total, tokens) for total, tokens, _ in live)], key=lambda caption: -caption[0])
-    return [(total, tokens[1:]) for total, tokens in best[:beam_size]]
+        if len(finished) == beam_size and live[0][0] <= finished[-1][0]:
+            return [(total, tokens[1:]) for total, tokens in finished]
+    captions = [*finished, *((total, tokens) for total, tokens, _ in live)]
+    captions.sort(key=lambda caption: -caption[0])
+    return [(total, tokens[1:]) for total, tokens in captions[:beam_size]]

@@ -1,4 +1,4 @@
-"""Run one part in a process of its own: `python -m benchmarks.part NAME` ends with a line of JSON."""
+"""Run one part in its own process: `python -m benchmarks.part NAME` prints a line of JSON last."""
 
 import importlib
 import json
@@ -11,7 +11,7 @@ from benchmarks.memory import peak_megabytes
 
 
 def quieten() -> None:
-    """Leave the figures alone on the screen."""
+    """Keep log messages and warnings away from the metrics."""
     os.environ.setdefault("WANDB_MODE", "offline")
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
@@ -19,5 +19,5 @@ def quieten() -> None:
 
 if __name__ == "__main__":
     quieten()
-    figures = importlib.import_module(f"benchmarks.{sys.argv[1]}").measure()
-    print(json.dumps({**figures, "peak MB": peak_megabytes()}))
+    metrics = importlib.import_module(f"benchmarks.{sys.argv[1]}").measure()
+    print(json.dumps({**metrics, "peak MB": peak_megabytes()}))

@@ -1,4 +1,4 @@
-"""The matrix products of a training step, and how long they take with nothing around them."""
+"""The matrix products of a training step, and the time they take with nothing around them."""
 
 import time
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ Shape = tuple[int, int, int]  # (m, k, n): m x k times k x n
 
 
 def show_and_tell(rows_T: Sequence[int], images: int, features: int, dim: int, vocab: int) -> list[Shape]:
-    """Every product of a step of a one-layer LSTM decoder, forward and backward.
+    """Every product of a one-layer LSTM decoder's training step, forward and backward.
 
     Args:
         rows_T: captions that have a token at each time step.
-        images: of the batch.
+        images: images in the batch.
         features: width of an image's features.
-        dim: of embeddings and hidden state.
-        vocab: words.
+        dim: width of embeddings and hidden state.
+        vocab: words in the vocabulary.
     """
     tokens, gates = sum(rows_T), 4 * dim
     forward = [(images, features, dim), (images, dim, gates), (tokens, dim, gates), (tokens, dim, vocab)]
@@ -33,7 +33,7 @@ def flops(shapes: Sequence[Shape]) -> int:
 
 
 def seconds(shapes: Sequence[Shape]) -> float:
-    """The time for all of these products, fp32, with operands that are there already."""
+    """Seconds for all of these products in fp32, with operands and results allocated beforehand."""
     operands = [(torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)) for m, k, n in shapes]
     for a, b, out in operands:
         torch.mm(a, b, out=out)

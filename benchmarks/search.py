@@ -1,4 +1,7 @@
-"""Beam search over whole batches against one image at a time, with equal captions asserted."""
+"""Beam search over whole batches against one image at a time; the captions must agree.
+
+Legend: B images, K beams, T time, P places, D width.
+"""
 
 import time
 
@@ -10,37 +13,44 @@ from autocaption.search.beam import BeamSearch
 from benchmarks.generated import FEATURE_DIM, vocabulary
 from benchmarks.list_beam import list_beam
 
-IMAGES, BEAM, LENGTH = 256, 5, 20
-ALONE = 16  # of the images, for the slow one
+ROUNDS = 3
 
 
-def decoder() -> LSTMDecoder:
-    """Show and Tell with random weights, as sure of its words as a trained one, and as brief."""
+def decoder(dim: int) -> LSTMDecoder:
+    """Show and Tell with random weights, scaled to be as confident and brief as a trained model."""
     torch.manual_seed(0)
-    made = LSTMDecoder(len(vocabulary()), FEATURE_DIM, 512, 512, 1, 0.0, 0.01).eval()
+    made = LSTMDecoder(len(vocabulary()), FEATURE_DIM, dim, dim, 1, 0.0, 0.01).eval()
     with torch.no_grad():
         made.output.weight *= 60
         made.output.bias[EOS] += 10
     return made
 
 
-def measure() -> dict[str, float]:
-    net, search = decoder(), BeamSearch(BEAM, 0.0, LENGTH)
-    memory_BPD = torch.randn(IMAGES, 1, FEATURE_DIM)
-    search(net, memory_BPD[:64])
+def measure(
+    *,
+    images: int = 256,
+    batch: int = 64,
+    alone: int = 16,  # images a round for the slow search
+    beam: int = 5,
+    length: int = 20,
+    dim: int = 512,
+) -> dict[str, float]:
+    net, search = decoder(dim), BeamSearch(beam, 0.0, length)
+    memory_BPD = torch.randn(images, 1, FEATURE_DIM)
+    search(net, memory_BPD[:batch])
     ours, lists = [], []
-    for round in range(3):
+    for round in range(ROUNDS):
         start = time.perf_counter()
-        found = [search(net, chunk_BPD) for chunk_BPD in memory_BPD.split(64)]
-        ours.append((time.perf_counter() - start) / IMAGES)
+        found = [search(net, chunk_BPD) for chunk_BPD in memory_BPD.split(batch)]
+        ours.append((time.perf_counter() - start) / images)
         start = time.perf_counter()
-        rows = range(round * ALONE, (round + 1) * ALONE)
-        alone = [list_beam(net, memory_BPD[row : row + 1], BEAM, LENGTH) for row in rows]
-        lists.append((time.perf_counter() - start) / ALONE)
+        rows = range(round * alone, (round + 1) * alone)
+        expected = [list_beam(net, memory_BPD[row : row + 1], beam, length) for row in rows]
+        lists.append((time.perf_counter() - start) / alone)
         tokens_BKT = torch.cat([captions.tokens_BKT for captions in found])
-        for row, captions in zip(rows, alone, strict=True):
-            said = [[token for token in tokens if token != PAD] for tokens in tokens_BKT[row].tolist()]
-            assert said == [tokens for _, tokens in captions]
+        for row, captions in zip(rows, expected, strict=True):
+            generated = [[token for token in tokens if token != PAD] for tokens in tokens_BKT[row].tolist()]
+            assert generated == [tokens for _, tokens in captions]
     words = (tokens_BKT[:, 0] > EOS).sum(-1).float().mean().item()
     fast, slow = sorted(ours)[1], sorted(lists)[1]
     return {

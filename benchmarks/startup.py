@@ -1,4 +1,4 @@
-"""From the command to something that happens."""
+"""Seconds from a command to its first output or training step."""
 
 import os
 import statistics
@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROUNDS = 5
 CONFIG = ("train.py", "--cfg", "job")
 HYDRA, TORCH = ("-c", "import hydra"), ("-c", "import torch")
-# A frozen encoder without a download, on drawn pictures; the experiment is otherwise the real one.
+# Drawn pictures and a frozen encoder without a download; otherwise a real experiment.
 TRAIN = (
-    *("train.py", "model/encoder=efficientnet_lite0", "model.encoder.pretrained=false"),
+    *("train.py", "trainer=cpu", "model/encoder=efficientnet_lite0", "model.encoder.pretrained=false"),
     *("model.encoder.image_size=64", "data.source.train=640", "data.source.val=8", "data.features=cache"),
     *("test=false", "logger=csv", "trainer.max_steps=1", "trainer.limit_val_batches=0"),
 )
@@ -22,7 +21,7 @@ NOTE = "+callbacks.first._target_=benchmarks.first_step.FirstStep"
 
 
 def python(words: tuple[str, ...], folder: str) -> tuple[float, str, float]:
-    """(seconds, stderr, time of the start) of a Python process."""
+    """Run a Python process: (its seconds, its stderr, when it started)."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = (str(ROOT / words[0]), *words[1:]) if words[0].endswith(".py") else words
     start, clock = time.time(), time.perf_counter()
@@ -35,21 +34,21 @@ def python(words: tuple[str, ...], folder: str) -> tuple[float, str, float]:
 
 def first_step(command: tuple[str, ...], folder: str) -> tuple[float, float]:
     """(seconds, peak megabytes) from a training command to the end of its first step."""
-    _, said, start = python((*command, NOTE), folder)
-    (line,) = (line for line in said.splitlines() if line.startswith("first step"))
+    _, stderr, start = python((*command, NOTE), folder)
+    (line,) = (line for line in stderr.splitlines() if line.startswith("first step"))
     *_, end, megabytes = line.split()
     return float(end) - start, float(megabytes)
 
 
-def measure() -> dict[str, float]:
+def measure(*, rounds: int = 5, train: tuple[str, ...] = TRAIN) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        first_step(TRAIN, folder)  # makes the features
+        first_step(train, folder)  # computes the features
         seconds: dict = {words: [] for words in (CONFIG, HYDRA, TORCH)}
         steps = []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for words, found in seconds.items():
                 found.append(python(words, folder)[0])
-            steps.append(first_step(TRAIN, folder)[0])
+            steps.append(first_step(train, folder)[0])
     config, hydra, torch = (statistics.median(found) for found in seconds.values())
     return {
         "seconds of --cfg job": config,

@@ -1,7 +1,8 @@
-"""What a sweep costs a trial beyond the trial's own work: claim, draw, compose, start, report, tell."""
+"""What a sweep costs a trial beyond the trial's own work: claim, draw, compose, start, report, finish."""
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -10,37 +11,17 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TRIALS = 12
-SEARCH = ("sweep=show_and_tell", f"sweep.n_trials={TRIALS}", "logger=csv", "sweep/pruner=none")
-# Notes when it began and ended, and how long it took to report to the sweep.
-TRIAL = """
-import time
-begin = time.time()
-import json
-from pathlib import Path
-from hydra.utils import instantiate
-from autocaption.cli import command
-
-def main(config):
-    clock = time.perf_counter()
-    instantiate(config.callbacks.sweep.reporter).report(1, 0.5, last=True)
-    reporting = time.perf_counter() - clock
-    folder = Path(config.run_dir)
-    (folder / "metrics.json").write_text(json.dumps({"val/bleu4": 0.5}))
-    (folder / "times.json").write_text(json.dumps([begin, time.time(), reporting]))
-
-command(main, "train")
-"""
+SEARCH = ("sweep=show_and_tell", "trainer=cpu", "logger=csv", "sweep/pruner=none")
 
 
-def measure() -> dict[str, float]:
+def measure(*, trials: int = 12) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "trial.py").write_text(TRIAL)
-        (Path(folder) / "conf").symlink_to(ROOT / "conf")
+        shutil.copy(Path(__file__).with_name("trial.py"), folder)
+        (Path(folder) / "conf").symlink_to(ROOT / "conf")  # beside the script, as beside train.py
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        words = [sys.executable, "trial.py", "-m", *SEARCH]
+        words = [sys.executable, "trial.py", "-m", *SEARCH, f"sweep.n_trials={trials}"]
         subprocess.run(words, cwd=folder, env=environment, check=True, capture_output=True)
-        files = [Path(folder) / f"runs/sweeps/show_and_tell/trial_{n}/times.json" for n in range(TRIALS)]
+        files = [Path(folder) / f"runs/sweeps/show_and_tell/trial_{n}/times.json" for n in range(trials)]
         times = [json.loads(file.read_text()) for file in files]
     between = [after[0] - before[1] for before, after in pairwise(times)]
     reporting = statistics.median(time[2] for time in times)

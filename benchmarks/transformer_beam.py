@@ -1,4 +1,7 @@
-"""The transformer's beam search with caches against recomputing its prefix, with equal captions asserted."""
+"""The transformer's beam search with caches against recomputing the prefix; the captions must agree.
+
+Legend: B images, K beams, R rows (B x K), T time, P places, D width, V vocabulary.
+"""
 
 import time
 from pathlib import Path
@@ -12,14 +15,13 @@ from torch import Tensor, nn
 from autocaption.data.tokenizer import EOS
 from autocaption.models.protocols import State
 from autocaption.search.beam import BeamSearch
-from benchmarks.generated import vocabulary
+from benchmarks.generated import FEATURE_DIM, vocabulary
 
-IMAGES, BEAM, LENGTH, PLACES, FEATURE_DIM = 64, 5, 20, 49, 1280
 CONFIG = Path(__file__).parents[1] / "conf/model/decoder/transformer.yaml"
 
 
 class Recomputing:
-    """A decoder whose state is the words said so far: each step decodes them all again."""
+    """A decoder whose state is the tokens generated so far: each step decodes them all again."""
 
     def __init__(self, decoder: Any) -> None:
         self.decoder = decoder
@@ -28,14 +30,14 @@ class Recomputing:
         return State(torch.zeros(len(memory_BPD), 0, dtype=torch.long), memory_BPD)
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
-        said_RT = torch.cat([state.rows, tokens_R.unsqueeze(1)], 1)
-        said_BKT = said_RT.unflatten(0, (len(state.images), -1))
-        hidden_RD = self.decoder(state.images, said_BKT).hidden_BNTD[:, :, -1].flatten(0, 1)
-        return self.decoder.head(hidden_RD), State(said_RT, state.images)
+        generated_RT = torch.cat([state.rows, tokens_R.unsqueeze(1)], 1)
+        generated_BKT = generated_RT.unflatten(0, (len(state.images), -1))
+        hidden_RD = self.decoder(state.images, generated_BKT).hidden_BNTD[:, :, -1].flatten(0, 1)
+        return self.decoder.head(hidden_RD), State(generated_RT, state.images)
 
 
 class Brief:
-    """A decoder of random weights that ends as a trained one does: hardly before, and soon after 11 words."""
+    """Gives a decoder of random weights captions of a usual length: each word makes <eos> likelier."""
 
     def __init__(self, decoder: Any) -> None:
         self.decoder = decoder
@@ -51,30 +53,37 @@ class Brief:
         return logits_RV, State((after.rows, words_R + 1), after.images)
 
 
-def decoder() -> nn.Module:
-    """As the transformer's experiment has it, with random weights."""
+def decoder(**changes: int) -> nn.Module:
+    """The decoder of model=transformer with random weights."""
     torch.manual_seed(0)
-    sizes = {"vocab_size": len(vocabulary()), "memory_dim": FEATURE_DIM}
+    sizes = {"vocab_size": len(vocabulary()), "memory_dim": FEATURE_DIM, **changes}
     return instantiate(OmegaConf.load(CONFIG), **sizes).eval()
 
 
-def measure() -> dict[str, float]:
-    net = decoder()
-    search, memory_BPD = BeamSearch(BEAM, 0.0, LENGTH), torch.randn(IMAGES, PLACES, FEATURE_DIM).relu()
-    search(Brief(net), memory_BPD[:2])  # warm
-    seconds: dict[str, list[float]] = {"with caches": [], "recomputing": []}
-    for _ in range(3):
+def measure(
+    *, images: int = 64, beam: int = 5, length: int = 20, places: int = 49, rounds: int = 3, **changes: int
+) -> dict[str, float]:
+    net = decoder(**changes)
+    search, memory_BPD = BeamSearch(beam, 0.0, length), torch.randn(images, places, FEATURE_DIM).relu()
+    brief: list[Any] = [Brief(net), Brief(Recomputing(net))]
+    search(brief[0], memory_BPD[:2])  # warm up
+    seconds: list[list[float]] = [[], []]
+    for _ in range(rounds):
         found = []
-        for name, one in (("with caches", Brief(net)), ("recomputing", Brief(Recomputing(net)))):
+        for one, times in zip(brief, seconds, strict=True):
             start = time.perf_counter()
             found.append(search(one, memory_BPD))
-            seconds[name].append(time.perf_counter() - start)
+            times.append(time.perf_counter() - start)
         assert torch.equal(found[0].tokens_BKT, found[1].tokens_BKT)
         torch.testing.assert_close(found[0].scores_BK, found[1].scores_BK, atol=1e-3, rtol=0)
-    fast, slow = (min(times) for times in seconds.values())
+    fast, slow = (min(times) for times in seconds)
     return {
-        "captions/s with caches": IMAGES / fast,
-        "captions/s recomputing": IMAGES / slow,
+        "captions/s with caches": images / fast,
+        "captions/s recomputing": images / slow,
         "times recomputing": slow / fast,
         "words a caption": (found[0].tokens_BKT[:, 0] > EOS).sum(1).float().mean().item(),
     }
+
+
+if __name__ == "__main__":
+    print(measure())
