@@ -16,6 +16,7 @@ from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
 from autocaption.errors import UserError
 from autocaption.features.cache import FeatureCache
+from autocaption.files import write_text
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.precision import fastest_precision
@@ -142,7 +143,7 @@ def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
 
 def save_config(config: DictConfig, path: Path) -> None:
     """Write the resolved configuration, without secrets."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.create(_plain(config))), encoding="utf-8")
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(_plain(config))))
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

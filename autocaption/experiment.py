@@ -40,7 +40,7 @@ def train(config: DictConfig) -> float | None:
         saved = checkpoint.load(path)
         if HydraConfig.initialized():  # a rank got its parent's configuration, changes included
             config = with_overrides(build.config_of(saved), config, _overrides())
-            config.resume = str(path)
+        config.resume = str(path)
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if saved is None and config.init_from is not None:  # weights and vocabulary, and nothing else of it

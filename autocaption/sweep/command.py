@@ -98,7 +98,8 @@ def _initial(plan: Plan, sampler: Sampler, console: Console) -> list[Mapping[str
 def _conclude(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> None:
     """Leave what there is to look at."""
     console.print(f"report  {write_report(study, folder)}", soft_wrap=True, highlight=False)
-    logger: Any = OmegaConf.to_container(plan.standing.get("logger") or OmegaConf.create({}))
+    chosen = plan.standing.get("logger") or OmegaConf.create({})
+    logger: Any = OmegaConf.to_container(chosen, resolve=True)
     if "wandb" in logger:
         log_summary(study, plan.objective, logger["wandb"], folder)
 
