@@ -1,4 +1,4 @@
-"""Legend: C channels, H height, W width."""
+"""Pictures as the encoder gets them. Legend: C channels, H height, W width."""
 
 import numpy as np
 import pytest
@@ -73,3 +73,10 @@ def test_repr_names_all_that_matters():
     variants = [kind(size, crop) for kind in kinds for size in sizes for crop in crops]
     assert len({repr(variant) for variant in variants}) == len(variants)
     assert repr(CenterCrop(8, 0.5)) == repr(CenterCrop(8, 0.5))
+
+
+def test_large_pictures_are_shrunk_without_aliasing():
+    picture = noise(400, 400)  # a shrunk pixel is the mean of 16 x 16, all but grey
+    found_CHW = CenterCrop(25, 1.0)(picture, 0).float()
+    expected_CHW = pixels(picture.resize((25, 25), Image.Resampling.BILINEAR)).float()
+    assert (found_CHW - expected_CHW).abs().max() <= 1

@@ -167,3 +167,16 @@ def test_a_checkpoint_needs_no_published_weights(tmp_path):
     again = build.model_of(build.config_of(saved), saved)
     for key, value in captioner.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
+
+
+def test_the_objective_has_the_decoder_s_penalty_and_the_nll_has_not():
+    words = ("model=show_attend_tell", "model.decoder.attention_dim=8", "model.loss.label_smoothing=0")
+    data, captioner = build.from_config(config_of(*NARROW, *words))
+    batch = next(iter(data.val_dataloader()))
+    captioner.eval()
+    memory_BPD = captioner.memory(batch)
+    loss, _ = captioner.score(memory_BPD, batch.tokens_BNT)
+    inputs_BNT = batch.tokens_BNT[..., :-1] * (batch.tokens_BNT[..., 1:] != PAD)
+    penalty = captioner.decoder(memory_BPD, inputs_BNT).penalty
+    assert penalty > 0.01
+    torch.testing.assert_close(loss.objective - loss.nll, penalty, atol=1e-5, rtol=1e-4)

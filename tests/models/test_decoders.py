@@ -3,12 +3,11 @@
 Legend: B images, N captions an image, T time, P places, D width, V vocabulary; R = B x N rows.
 """
 
-from pathlib import Path
-
 import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from helpers import CONF
 from helpers.decoders import DOUBLE, D, P, V, hidden, ragged, stepped
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -20,7 +19,7 @@ from autocaption.data.tokenizer import BOS, EOS, PAD
 from autocaption.models.protocols import Attentive, State
 from autocaption.search.state import expand, narrow, reorder
 
-FILES = sorted((Path(__file__).parents[2] / "conf/model/decoder").glob("*.yaml"))
+FILES = sorted((CONF / "model/decoder").glob("*.yaml"))
 SMALL = {"embed_dim": 16, "hidden_dim": 16, "attention_dim": 12, "width": 16, "heads": 2, "dropout": 0.0}
 
 
@@ -210,3 +209,20 @@ def test_compiled_gives_the_same(make, memory_BPD, tokens_BNT):
     torch.testing.assert_close(found_MD, expected_MD, atol=1e-4, rtol=1e-4)
     found_MD.square().sum().backward()
     hidden(decoder, memory_BPD[:2], tokens_BNT[:2, :, :5])  # of another shape
+
+
+@pytest.mark.parametrize("name", ["lstm", "attention"])
+@torch.no_grad()
+def test_a_fresh_lstm_keeps_most_of_its_cell_state(name):
+    # Jozefowicz et al. (2015): with a bias of 1, a fresh forget gate is about sigmoid(1) = 0.73 open.
+    config = OmegaConf.load(CONF / f"model/decoder/{name}.yaml")
+    config.update({key: 64 for key in ("embed_dim", "hidden_dim", "attention_dim") if key in config})
+    torch.manual_seed(0)
+    decoder = instantiate(config, vocab_size=V, memory_dim=D).eval()
+    state = decoder.init_state(torch.randn(50, P, D))
+    kept = []
+    for cell in (0.0, 1.0):
+        rows = (torch.zeros_like(state.rows[0]), torch.full_like(state.rows[1], cell))
+        _, after = decoder.step(torch.full((50,), BOS), State(rows, state.images))
+        kept.append(after.rows[1])
+    assert (kept[1] - kept[0]).mean().item() == pytest.approx(0.73, abs=0.02)
