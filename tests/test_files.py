@@ -1,3 +1,5 @@
+"""Files are written whole or not at all."""
+
 import json
 
 import pytest
@@ -29,6 +31,15 @@ def test_nothing_has_the_name_while_it_is_written(tmp_path):
     write_whole(file, write)
     assert seen == [(False, True)]
     assert file.read_text() == "whole"
+
+
+def test_who_reads_the_old_file_keeps_it(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with open(file) as reader:
+        write_whole(file, lambda aside: aside.write_text("new"))
+        assert reader.read() == "old"
+    assert file.read_text() == "new"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
