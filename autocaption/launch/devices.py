@@ -1,3 +1,5 @@
+"""How processes on one machine share its GPUs and cores."""
+
 import os
 import subprocess
 from collections.abc import Mapping
@@ -15,14 +17,14 @@ def visible_gpus() -> list[str]:
 
 
 def share(slot: int, slots: int, devices: object, gpus: list[str], cores: int) -> Mapping[str, str]:
-    """The environment that gives a trial its share of the machine.
+    """The environment variables that give a process its share of the machine.
 
     Args:
-        slot: which of the trials that run at a time, from 0.
+        slot: which of the processes that run at a time, from 0.
         slots: how many run at a time.
-        devices: the trainer's, a number or `auto`.
-        gpus: of this machine; where there are too few, trials share them in turn.
-        cores: of this machine.
+        devices: `trainer.devices`, a number or `auto`.
+        gpus: ids of the GPUs; where there are too few, processes share them in turn.
+        cores: CPU cores of this machine.
     """
     threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // slots))}
     if not gpus:

@@ -45,7 +45,7 @@ class Process:
 
     Args:
         script: train.py.
-        words: the command line that would give the same run, for the record; it is not parsed.
+        overrides: the command line that would give the same run, for the record; it is not parsed.
         config: the resolved configuration.
         folder: the run folder.
         reporter: takes its reports.
@@ -56,7 +56,7 @@ class Process:
     def __init__(
         self,
         script: str,
-        words: Sequence[str],
+        overrides: Sequence[str],
         config: Mapping[str, Any],
         folder: Path,
         reporter: Reporter,
@@ -69,7 +69,7 @@ class Process:
         with theirs, open(folder / "stdout.log", "ab") as out, open(folder / "stderr.log", "ab") as err:
             added = {LAUNCHED: "1", REPORTS: str(theirs.fileno()), "PYTHONUNBUFFERED": "1", **environment}
             self._process = subprocess.Popen(
-                [sys.executable, script, *words],
+                [sys.executable, script, *overrides],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,

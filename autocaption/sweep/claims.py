@@ -1,9 +1,9 @@
 """Who runs which trial.
 
-A trial is created and taken within `Storage.exclusive`, so no two processes take the same one. Whoever
-takes it holds a lock on a file in its folder for as long as it, or the trial's process, lives; on one
-machine that says at once whether a trial that is marked as running was interrupted. For trials of
-other machines, whose locks can't be seen, a heartbeat says so.
+A trial is created and claimed within `Storage.exclusive`, so no two processes claim the same one. Its owner
+holds a lock on a file in the trial's folder for as long as it, or the trial's process, is alive. On one
+machine the lock says at once whether a running trial was interrupted; for trials of other machines, whose
+locks can't be seen, their heartbeat does.
 """
 
 import fcntl
@@ -21,19 +21,20 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.files import write_json
-from autocaption.sweep.heartbeat import Watch, home, process_is_alive
+from autocaption.sweep.heartbeat import HeartbeatWatch, home, process_is_alive
+from autocaption.sweep.internals import storage_of, trial_again, trial_id
 from autocaption.sweep.storage import Storage
 from autocaption.sweep.study import ATTEMPT, ERROR, EXHAUSTED, INTERRUPTED, OWNER, UID
 
 
 @dataclass
 class Claim:
-    """A trial that is ours to run.
+    """A trial that this process owns.
 
     Attributes:
-        trial: Optuna's; asking it for parameters that it has gives them again.
+        trial: Optuna's trial; parameters that it has already are given again.
         attempt: 1 the first time, more after interruptions.
-        folder: of the run.
+        folder: its run folder.
         lock: an open file; a child process that inherits it shares the lock.
     """
 
@@ -44,21 +45,21 @@ class Claim:
 
     @property
     def number(self) -> int:
-        """The trial's."""
+        """The number of the trial in its study."""
         return self.trial.number
 
 
 class Claims:
-    """Takes trials of a study, one at a time, up to a total.
+    """Claims trials of a study, one at a time, up to a total.
 
     Args:
         study: the study.
-        storage: its storage.
-        folder: of the sweep; trials get folders in it.
-        sampler_of: the sampler for a trial's number.
-        total: of trials, whoever runs them and however they end.
-        grace: seconds without a heartbeat until another machine's trial counts as interrupted.
-        here: whether trials run on this machine, and not as jobs somewhere else.
+        storage: where the study lies.
+        folder: the sweep's folder; each trial gets a folder in it.
+        sampler_of: gives the sampler for a trial's number.
+        total: number of trials, whoever runs them and however they end.
+        grace: seconds without a heartbeat after which a trial of another machine counts as interrupted.
+        here: whether trials run on this machine, and not as jobs elsewhere.
     """
 
     def __init__(
@@ -74,36 +75,36 @@ class Claims:
         self.study, self.storage, self.folder = study, storage, folder
         self.sampler_of, self.total = sampler_of, total
         self.owner = {"home": home(folder) if here else "", "pid": os.getpid(), "id": secrets.token_hex(4)}
-        self._watch = Watch(grace)
-        # Optuna's own refuses to be called outside of `optimize`.
+        self._watch = HeartbeatWatch(grace)
+        # Samplers call it when nothing is left; Optuna's own refuses outside of `optimize`.
         setattr(study, "stop", lambda: study.set_user_attr(EXHAUSTED, True))  # noqa: B010
 
     def take(self) -> Claim | None:
-        """An interrupted trial to go on with, or a new one; None where nothing is left to take."""
+        """Claim an interrupted trial, or else a new one; None where nothing is left."""
         with self.storage.exclusive():
             trials = self._counted()
             for frozen in trials:
-                if frozen.state is TrialState.RUNNING and (lock := self._abandoned(frozen)):
+                if frozen.state is TrialState.RUNNING and (lock := self._lock_of_orphan(frozen)):
                     self.study.sampler = self.sampler_of(frozen.number)
-                    return self._own(optuna.Trial(self.study, frozen._trial_id), lock)
+                    return self._own(trial_again(self.study, frozen), lock)
             waiting = [frozen.number for frozen in trials if frozen.state is TrialState.WAITING]
             full = len(trials) >= self.total or EXHAUSTED in self.study.user_attrs
             if full and not waiting:
                 return None
             number = waiting[0] if waiting else len(trials)
             if (free := self._lock(number)) is None:
-                return None  # its last process is about to end
+                return None  # its last process is still ending
             self.study.sampler = self.sampler_of(number)
             trial = self.study.ask()
             assert trial.number == number
             return self._own(trial, free)
 
-    def beat(self, claim: Claim) -> None:
-        """Say that the trial goes on."""
+    def send_heartbeat(self, claim: Claim) -> None:
+        """Show that the trial is alive."""
         claim.trial.set_user_attr(OWNER, {**self.owner, "beat": time.time()})
 
     def finish(self, claim: Claim, state: TrialState, values: Sequence[float] | None, error: str) -> None:
-        """Write the trial's end, unless it isn't ours any more."""
+        """Record the trial's end, unless another process has claimed it meanwhile."""
         with self.storage.exclusive():
             if self._ours(claim):
                 if error:
@@ -112,24 +113,24 @@ class Claims:
                 self.study.tell(claim.trial, values if state is TrialState.COMPLETE else None, state)
         claim.lock.close()
 
-    def give_back(self, claim: Claim) -> None:
-        """Leave the trial to whoever comes next, to go on from its last checkpoint."""
+    def release(self, claim: Claim) -> None:
+        """Give the trial back, to be resumed from its last checkpoint by whoever claims it next."""
         with self.storage.exclusive():
             if self._ours(claim):
                 claim.trial.set_user_attr(INTERRUPTED, time.strftime("%Y-%m-%d %H:%M:%S"))
-                # A waiting trial is what Optuna's own `ask` takes first.
-                self.study._storage.set_trial_state_values(claim.trial._trial_id, TrialState.WAITING)
+                # Optuna's own `ask` takes waiting trials first.
+                storage_of(self.study).set_trial_state_values(trial_id(claim.trial), TrialState.WAITING)
         claim.lock.close()
 
-    def unsettled(self) -> bool:
-        """Whether a trial that someone else took may yet turn out to be interrupted."""
+    def may_be_orphaned(self) -> bool:
+        """Whether a trial that another process owns may turn out to be interrupted."""
         waiting, running = TrialState.WAITING, TrialState.RUNNING
         return any(
-            t.state is waiting or (t.state is running and not self._settled(t)) for t in self._counted()
+            t.state is waiting or (t.state is running and not self._is_alive(t)) for t in self._counted()
         )
 
     def _counted(self) -> list[FrozenTrial]:
-        """The trials within the total; more can wait, as `sweep.enqueue` may be the longer one."""
+        """The trials within the total; `sweep.enqueue` may have added more."""
         return self.study.get_trials(deepcopy=False)[: self.total]
 
     def _own(self, trial: optuna.Trial, lock: TextIO) -> Claim:
@@ -141,7 +142,7 @@ class Claims:
         return Claim(trial, attempt, folder, lock)
 
     def _ours(self, claim: Claim) -> bool:
-        frozen = self.study._storage.get_trial(claim.trial._trial_id)
+        frozen = storage_of(self.study).get_trial(trial_id(claim.trial))
         owner = frozen.user_attrs.get(OWNER, {}).get("id")
         return frozen.state is TrialState.RUNNING and owner == self.owner["id"]
 
@@ -149,9 +150,9 @@ class Claims:
         return self.folder / f"trial_{number}"
 
     def _lock(self, number: int) -> TextIO | None:
-        """The lock on a trial's folder, or None where another process holds it."""
+        """The lock of a trial's folder, or None where another process holds it."""
         self._folder(number).mkdir(parents=True, exist_ok=True)
-        file = open(self._folder(number) / ".lock", "a")  # noqa: SIM115 (open for as long as it is ours)
+        file = open(self._folder(number) / ".lock", "a")  # noqa: SIM115 (kept open)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -159,26 +160,26 @@ class Claims:
             return None
         return file
 
-    def _abandoned(self, frozen: FrozenTrial) -> TextIO | None:
-        """The lock of a running trial that nobody runs."""
+    def _lock_of_orphan(self, frozen: FrozenTrial) -> TextIO | None:
+        """The lock of a trial that is marked as running although no process runs it; else None."""
         owner = frozen.user_attrs.get(OWNER)
         if owner is not None and owner["id"] == self.owner["id"]:
             return None
-        # A trial without an owner is one whose sweeper died between creating and owning it.
+        # A trial without an owner: its sweeper died between creating and claiming it.
         local = owner is None or (owner["home"] and owner["home"] == self.owner["home"])
-        return self._lock(frozen.number) if local or self._watch.silent(frozen) else None
+        return self._lock(frozen.number) if local or self._watch.is_silent(frozen) else None
 
-    def _settled(self, frozen: FrozenTrial) -> bool:
+    def _is_alive(self, frozen: FrozenTrial) -> bool:
         owner = frozen.user_attrs.get(OWNER)
         if owner is None:
             return False
         if owner["home"] and owner["home"] == self.owner["home"]:
             return process_is_alive(owner["pid"])
-        return self._watch.beats(frozen)
+        return self._watch.is_beating(frozen)
 
 
 def _stamp(folder: Path, study: str) -> None:
-    """Mark a trial's folder as a study's (by its uid); what an earlier study left in it is moved aside."""
+    """Mark a trial's folder with its study's uid; files of an earlier study are moved aside."""
     file = folder / "trial.json"
     if file.exists() and (found := json.loads(file.read_text(encoding="utf-8"))["study"]) != study:
         aside = folder.with_name(f"{folder.name}_of_{found}")

@@ -36,12 +36,12 @@ BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> None:
-    """Run what is missing of the sweep that the configuration describes.
+    """Run the missing trials of the sweep that the configuration describes.
 
     Args:
-        context: Hydra's.
-        config: composed without the search space of the command line, `hydra` node included.
-        arguments: the overrides of the command line.
+        context: Hydra's context.
+        config: composed without the command line's search space, `hydra` node included.
+        arguments: the command line's overrides.
     """
     settings, console = config.sweep, Console()
     plan = read_plan(context.config_loader, config, arguments)
@@ -76,12 +76,12 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
             settings.heartbeat,
         ).run()
     except InterruptedSweepError:
-        console.print("interrupted; the same command goes on")
+        console.print("Interrupted. Rerun the same command to resume.")
         sys.exit(130)
     except FAILURES as error:
         line = first_line(error.__cause__ or error)
         raise UserError(
-            f"the sweep's storage or folder failed: {line}; once it is mended, the same command goes on"
+            f"the sweep's storage or folder failed: {line}; fix it, then rerun the same command to resume"
         ) from error
     _conclude(study, plan, folder, console)
 
@@ -92,13 +92,13 @@ def _initial(plan: Plan, sampler: Sampler, console: Console) -> list[Mapping[str
     if grid:
         require_grid(distributions)
     enqueue: Any = OmegaConf.to_container(settings.enqueue)
-    return initial_trials(distributions, plan.standing if settings.baseline else None, enqueue, grid, console)
+    return initial_trials(distributions, plan.base if settings.baseline else None, enqueue, grid, console)
 
 
 def _conclude(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> None:
-    """Leave what there is to look at."""
+    """Write the report, and log a summary to W&B where trials log there."""
     console.print(f"report  {write_report(study, folder)}", soft_wrap=True, highlight=False)
-    chosen = plan.standing.get("logger") or OmegaConf.create({})
+    chosen = plan.base.get("logger") or OmegaConf.create({})
     logger: Any = OmegaConf.to_container(chosen, resolve=True)
     if "wandb" in logger:
         log_summary(study, plan.objective, logger["wandb"], folder)
@@ -109,7 +109,7 @@ def _trials(context: HydraContext, config: DictConfig, plan: Plan) -> Trials:
     return Trials(
         context.config_loader,
         config,
-        plan.standing,
+        plan.base,
         plan.space,
         plan.groups,
         plan.custom,
@@ -119,14 +119,14 @@ def _trials(context: HydraContext, config: DictConfig, plan: Plan) -> Trials:
 
 
 def _local_start(trials: Trials, study: optuna.Study, jobs: int) -> Start:
-    """Trials as processes of this machine, which share its GPUs and cores."""
+    """Run trials as processes of this machine, which share its GPUs and cores."""
     gpus, cores = visible_gpus(), os.cpu_count() or 1
 
     def start(claim: Claim, slot: int) -> Running:
         prepared = trials.prepare(claim)
         return Process(
             sys.argv[0],
-            prepared.words,
+            prepared.overrides,
             prepared.config,
             claim.folder,
             StudyReporter(study, claim.number, claim.attempt),
@@ -140,7 +140,7 @@ def _local_start(trials: Trials, study: optuna.Study, jobs: int) -> Start:
 def _launched_start(
     trials: Trials, context: HydraContext, config: DictConfig, folder: Path, url: str
 ) -> Start:
-    """Trials as jobs of Hydra's launcher."""
+    """Run trials as jobs of Hydra's launcher."""
     settings = config.sweep
     pruner: Any = OmegaConf.to_container(settings.pruner, resolve=True)
     assignment = Assignment(
@@ -155,6 +155,6 @@ def _launched_start(
     def start(claim: Claim, slot: int) -> Running:
         prepared = trials.prepare(claim)
         hand_over(prepared, claim, assignment)
-        return LaunchedTrial(launcher, claim, prepared.words)
+        return LaunchedTrial(launcher, claim, prepared.overrides)
 
     return start

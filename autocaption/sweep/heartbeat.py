@@ -1,4 +1,4 @@
-"""Whether whoever owns a trial is alive: by its process on this machine, by its heartbeat on another."""
+"""Whether the owner of a trial is alive: by its process on this machine, by its heartbeat on another."""
 
 import os
 import platform
@@ -40,26 +40,26 @@ class _Seen:
     changed: bool = False
 
 
-class Watch:
-    """Tells from the heartbeats and values of a trial whether the machine that runs it is alive.
+class HeartbeatWatch:
+    """Watches for changes of trials that other machines run: heartbeats and reported values.
 
     Only this process's own clock counts, so clocks need not agree.
 
     Args:
-        grace: seconds without a change until a trial counts as silent.
+        grace: seconds without a change after which a trial is silent.
     """
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
         self._seen: dict[int, _Seen] = {}
 
-    def silent(self, trial: FrozenTrial) -> bool:
-        """Whether it has not changed for the grace period."""
+    def is_silent(self, trial: FrozenTrial) -> bool:
+        """Whether the trial has not changed for the grace period."""
         return time.monotonic() - self._look(trial).since > self.grace
 
-    def beats(self, trial: FrozenTrial) -> bool:
-        """Whether it was seen to change, and lately."""
-        return self._look(trial).changed and not self.silent(trial)
+    def is_beating(self, trial: FrozenTrial) -> bool:
+        """Whether the trial was seen to change within the grace period."""
+        return self._look(trial).changed and not self.is_silent(trial)
 
     def _look(self, trial: FrozenTrial) -> _Seen:
         state = (trial.user_attrs, trial.intermediate_values)

@@ -1,7 +1,7 @@
-"""Trials as jobs of a Hydra launcher: `hydra/launcher=submitit_slurm`, `joblib` and their like.
+"""Trials as jobs of a Hydra launcher: `hydra/launcher=submitit_slurm`, `joblib` and others.
 
-What the launcher gets to run is not the training but a small function that starts the trial's process
-where the job runs, just as a sweep without a launcher does, and lives as long as it does.
+The launcher's job is not the training but a small function that starts the trial's process where the job
+runs, as a sweep without a launcher does, and waits for it.
 """
 
 import fcntl
@@ -27,20 +27,20 @@ from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import JOB_HEARTBEAT
 from autocaption.sweep.trials import Prepared
 
-HANDED = ".handed_{attempt}.json"  # for the job alone, in the trial's folder, and gone when it was read
+HANDED = ".handed_{attempt}.json"  # in the trial's folder; the job deletes it when it has read it
 TICK = 0.1  # seconds between two looks at the process
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where a job finds its study, and how it behaves towards it.
+    """What every job of a sweep has to know.
 
     Attributes:
         script: train.py.
-        storage: URL of the study's storage.
-        study: its name.
-        pruner: configuration of Optuna's.
-        heartbeat: seconds between two signs of life.
+        storage: the URL of the study's storage.
+        study: the study's name.
+        pruner: the pruner's configuration.
+        heartbeat: seconds between two heartbeats.
     """
 
     script: str
@@ -51,9 +51,9 @@ class Assignment:
 
 
 def hand_over(prepared: Prepared, claim: Claim, assignment: Assignment) -> None:
-    """Leave in the trial's folder what its job needs; it may hold secrets, so only its owner can read it."""
+    """Write what the job needs to the trial's folder, readable by its owner only: it may hold secrets."""
     handed = {
-        "words": prepared.words,
+        "overrides": prepared.overrides,
         "config": prepared.config,
         "number": claim.number,
         "attempt": claim.attempt,
@@ -66,7 +66,7 @@ def hand_over(prepared: Prepared, claim: Claim, assignment: Assignment) -> None:
 
 
 def run_job(config: Any) -> int:
-    """The task of a launcher's job: run the trial whose folder is the job's; returns its exit code."""
+    """The job: run the trial whose folder is the job's; returns its exit code."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     file = folder / HANDED.format(attempt=config.attempt)
     handed = json.loads(file.read_text())
@@ -79,11 +79,13 @@ def run_job(config: Any) -> int:
     )
     reporter = StudyReporter(study, handed["number"], handed["attempt"])
     with open(folder / ".lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of an earlier attempt that is about to end
+        fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier attempt may still be ending
         if not reporter.is_current():
             return 0
         keep = [lock.fileno()]
-        process = Process(assignment.script, handed["words"], handed["config"], folder, reporter, {}, keep)
+        process = Process(
+            assignment.script, handed["overrides"], handed["config"], folder, reporter, {}, keep
+        )
         return _accompany(process, reporter, assignment.heartbeat)
 
 
@@ -102,12 +104,12 @@ def _accompany(process: Process, reporter: StudyReporter, heartbeat: float) -> i
 
 
 class LaunchedTrial:
-    """A job of a launcher; its launch blocks, so a thread waits for it.
+    """A job of a launcher; launching blocks, so a thread does it.
 
     Args:
-        launcher: Hydra's.
+        launcher: Hydra's launcher.
         claim: the trial.
-        overrides: of the job, so that the launcher can name them.
+        overrides: the job's overrides, so that the launcher can name them.
     """
 
     def __init__(self, launcher: Launcher, claim: Claim, overrides: list[str]) -> None:
@@ -127,11 +129,11 @@ class LaunchedTrial:
         return self._code
 
     def interrupt(self) -> None:
-        """Leave it: the job ends by itself when it sees that its trial was given back."""
+        """Stop waiting: the job ends by itself when it sees that its trial was released."""
         self._code = -signal.SIGINT
 
     def kill(self) -> None:
-        """Likewise."""
+        """Nothing more than `interrupt`."""
 
     def _run(self, launch: Callable[[], int], folder: Path) -> None:
         try:

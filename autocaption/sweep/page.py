@@ -45,7 +45,7 @@ def write_page(
 
 
 def importances(study: optuna.Study, value: int) -> dict[str, float]:
-    """How much each key decides one of the values, adding up to 1; empty where too few trials tell."""
+    """The importance of each parameter for one of the values, adding up to 1; empty with too few trials."""
     try:
         with warnings.catch_warnings(action="ignore"):
             return optuna.importance.get_param_importances(study, target=_lower_is_better(study, value))
@@ -54,7 +54,7 @@ def importances(study: optuna.Study, value: int) -> dict[str, float]:
 
 
 def _lower_is_better(study: optuna.Study, value: int) -> Callable[[FrozenTrial], float] | None:
-    """One of several values as Optuna's measure of importance wants it; of a single one it knows the way."""
+    """The target for Optuna's importances where there are several values: lower is better."""
     if len(study.directions) == 1:
         return None
     sign = -1.0 if study.directions[value] is StudyDirection.MAXIMIZE else 1.0
@@ -72,7 +72,7 @@ def _charts(study: optuna.Study, objective: Sequence[str]) -> Iterator[str]:
             return trial.values[i]
 
         named: dict[str, Any] = {"target_name": name}
-        if len(objective) > 1:  # where there is one, Optuna draws the best so far if it isn't told which
+        if len(objective) > 1:  # with one value and no target, Optuna also draws the best so far
             named["target"] = target
         yield from _chart(f"{name}: history", visualization.plot_optimization_history, study, **named)
         parallel = visualization.plot_parallel_coordinate
@@ -87,7 +87,7 @@ def _charts(study: optuna.Study, objective: Sequence[str]) -> Iterator[str]:
 
 
 def _chart(heading: str, plot: Callable[..., Any], study: optuna.Study, **settings: Any) -> Iterator[str]:
-    with warnings.catch_warnings(action="ignore"):  # of what is experimental
+    with warnings.catch_warnings(action="ignore"):  # experimental plots
         figure = plot(study, **settings)
     figure.update_layout(title=None, margin={"t": 30}, width=None)
     yield f"<h2>{html.escape(heading)}</h2>"

@@ -14,31 +14,32 @@ from rich.console import Console
 
 from autocaption.config import require_values
 from autocaption.errors import UserError
+from autocaption.sweep.internals import contains
 from autocaption.sweep.space import CustomSpace, Space, as_text, read
 from autocaption.sweep.trials import compose
 
 Distributions = Mapping[str, BaseDistribution]
-MODES = {"maximize": "max", "minimize": "min"}  # Optuna's word: a checkpoint's
+MODES = {"maximize": "max", "minimize": "min"}  # Optuna's name: ModelCheckpoint's
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, read and checked.
+    """A sweep's configuration, read and checked.
 
     Attributes:
         settings: the `sweep` node.
-        space: what is varied and what is held.
-        standing: the configuration without the search space, `hydra` node included.
-        objective: figures of a run; several make a Pareto front.
+        space: the search space, and the overrides that every trial has.
+        base: the configuration without the search space, `hydra` node included.
+        objective: metrics of a run; several make a Pareto front.
         direction: `maximize` or `minimize` for each.
-        overrides: those of `space.fixed`, parsed.
+        overrides: `space.fixed`, parsed.
         groups: keys among all overrides that choose a file of conf/.
         custom: adds to the search space, or None.
     """
 
     settings: DictConfig
     space: Space
-    standing: DictConfig
+    base: DictConfig
     objective: list[str]
     direction: list[str]
     overrides: list[Override]
@@ -46,7 +47,7 @@ class Plan:
     custom: CustomSpace | None
 
     def definition(self) -> dict[str, Any]:
-        """What has to stay as it is for the trials of a study to be comparable."""
+        """What must not change between the commands of one study."""
         free = tuple(self.settings.may_differ)
 
         def matters(key: str) -> bool:
@@ -62,12 +63,12 @@ class Plan:
 
 
 def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> Plan:
-    """Read and check what is asked for.
+    """Read and check a sweep's configuration.
 
     Args:
-        loader: Hydra's.
-        config: of the sweep's own command.
-        arguments: the overrides of its command line.
+        loader: Hydra's configuration loader.
+        config: the configuration of the sweep's own command.
+        arguments: the command line's overrides.
     """
     settings = config.sweep
     for name in ("n_trials", "n_jobs"):
@@ -78,32 +79,32 @@ def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) ->
     if not space.distributions and settings.custom_space is None:
         raise UserError("nothing to search: give sweep=show_and_tell, or KEY=interval(LOW, HIGH)")
     objective, direction = _objective(settings)
-    standing = compose(loader, config, [*settings.overrides, *space.fixed])
-    require_values(standing)
+    base = compose(loader, config, [*settings.overrides, *space.fixed])
+    require_values(base)
     overrides = parser.parse_overrides(space.fixed)
     keys = [override.key_or_group for override in overrides] + [
         key.lstrip("+") for key in space.distributions
     ]
     groups = [key for key in keys if loader.get_group_options(key)]
-    _check_keys(space, groups, standing)
+    _check_keys(space, groups, base)
     custom = _custom(settings.custom_space)
-    return Plan(settings, space, standing, objective, direction, overrides, groups, custom)
+    return Plan(settings, space, base, objective, direction, overrides, groups, custom)
 
 
-def _check_keys(space: Space, groups: list[str], standing: DictConfig) -> None:
-    """Find a mistyped key now, and not in every trial; what a varied choice brings along isn't known yet."""
+def _check_keys(space: Space, groups: list[str], base: DictConfig) -> None:
+    """Find a mistyped key now; where a group is varied, its choices' keys are not known yet."""
     if not set(groups).isdisjoint(key.lstrip("+") for key in space.distributions):
         return
     nothing = object()
     for key in space.distributions:
-        if not key.startswith("+") and OmegaConf.select(standing, key, default=nothing) is nothing:
+        if not key.startswith("+") and OmegaConf.select(base, key, default=nothing) is nothing:
             raise UserError(f"the configuration has no {key} to search; +{key}=... adds it")
 
 
 def _custom(name: str | None) -> CustomSpace | None:
     try:
         return get_method(name) if name else None
-    except Exception as error:  # also what its module raises when it is imported
+    except Exception as error:  # including what its module raises on import
         line = str(error).strip().splitlines()[-1]
         raise UserError(f"sweep.custom_space={name} is no function that can be imported: {line}") from error
 
@@ -123,29 +124,29 @@ def _objective(settings: DictConfig) -> tuple[list[str], list[str]]:
 
 def initial_trials(
     distributions: Distributions,
-    standing: DictConfig | None,
+    base: DictConfig | None,
     enqueue: Sequence[Mapping[str, Any]],
     grid: bool,
     console: Console,
 ) -> list[Mapping[str, Any]]:
-    """The configuration as it stands, and what `sweep.enqueue` adds.
+    """The parameters of the first trials: the baseline, then those of `sweep.enqueue`.
 
     Args:
         distributions: the search space.
-        standing: the configuration without it, `hydra` node included; None: not to be tried.
-        enqueue: values by key.
-        grid: whether the sampler tries every combination, so that there is none beside them.
-        console: told where the configuration as it stands can't be tried.
+        base: the configuration without it, `hydra` node included; None for no baseline.
+        enqueue: parameters by key, for each trial.
+        grid: whether the sampler is a grid, which takes no trials beside its own.
+        console: says why there is no baseline, where there is none.
 
     Raises:
-        UserError: a value of `enqueue` is not of the space.
+        UserError: a value of `enqueue` is not in the search space.
     """
     for values in enqueue:
         _check("sweep.enqueue: ", values, distributions, grid)
-    if standing is None:
+    if base is None:
         return list(enqueue)
     try:
-        baseline = _standing(distributions, standing)
+        baseline = _baseline(distributions, base)
         _check("", baseline, distributions, grid)
     except UserError as error:
         console.print(f"no baseline among the trials: {error}", soft_wrap=True)
@@ -154,20 +155,20 @@ def initial_trials(
 
 
 def require_grid(distributions: Distributions) -> None:
-    """See that the space has an end of combinations.
+    """Check that the search space is finite.
 
     Raises:
-        UserError: an interval of real numbers is in it.
+        UserError: it holds an interval of real numbers.
     """
     for key, distribution in distributions.items():
         if isinstance(distribution, FloatDistribution) and distribution.step is None:
             raise UserError(
-                f"sweep/sampler=grid tries every combination, and {key} has no end of values; "
+                f"sweep/sampler=grid tries every combination, but {key} is continuous; "
                 f"take range(START, STOP, STEP) or choice(A, B)"
             )
 
 
-def _standing(distributions: Distributions, config: DictConfig) -> dict[str, Any]:
+def _baseline(distributions: Distributions, config: DictConfig) -> dict[str, Any]:
     values = {}
     for key in distributions:
         name = key.lstrip("+")
@@ -187,7 +188,7 @@ def _check(where: str, values: Mapping[str, Any], distributions: Distributions, 
         if isinstance(distribution, CategoricalDistribution) and value not in distribution.choices:
             raise UserError(f"{where}{key}={value} is not among {', '.join(map(str, distribution.choices))}")
         try:
-            inside = distribution._contains(distribution.to_internal_repr(value))
+            inside = contains(distribution, value)
         except ValueError:
             raise UserError(f"{where}{key}={value} is not a number") from None
         if grid and not inside:

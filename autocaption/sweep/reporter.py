@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.launch.process import last_error_line
+from autocaption.sweep.internals import id_of_number, storage_of
 from autocaption.sweep.study import ATTEMPT, EPOCHS, PRUNED
 
 
@@ -19,17 +20,17 @@ class StudyReporter:
 
     Args:
         study: with the pruner.
-        number: of the trial.
-        attempt: which of the trial's; another one means that ours was thought to be dead.
+        number: the trial's number.
+        attempt: the attempt that this process started; a later one takes over.
     """
 
     def __init__(self, study: optuna.Study, number: int, attempt: int) -> None:
         self.study, self.attempt = study, attempt
-        self.storage = study._storage
-        self.trial_id = self.storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        self.storage = storage_of(study)
+        self.trial_id = id_of_number(study, number)
 
     def is_current(self) -> bool:
-        """Whether the trial runs and this attempt is the one that counts."""
+        """Whether the trial is running and this is its current attempt."""
         trial = self.storage.get_trial(self.trial_id)
         return trial.state is TrialState.RUNNING and trial.user_attrs.get(ATTEMPT) == self.attempt
 
@@ -51,7 +52,7 @@ class StudyReporter:
 
 
 class Outcome(NamedTuple):
-    """How a trial ended; the values of a complete one."""
+    """How a trial ended; `values` of a complete one, `error` of a failed one."""
 
     state: TrialState
     values: list[float] | None = None
@@ -59,7 +60,7 @@ class Outcome(NamedTuple):
 
 
 def outcome_so_far(trial: FrozenTrial, folder: Path, objective: Sequence[str]) -> Outcome | None:
-    """The end that a trial came to, perhaps before its sweeper was killed; None where it came to none."""
+    """How the trial ended, perhaps after its sweeper was killed; None where it has not."""
     if PRUNED in trial.user_attrs:
         return Outcome(TrialState.PRUNED)
     file = folder / "metrics.json"
@@ -77,9 +78,11 @@ def outcome_so_far(trial: FrozenTrial, folder: Path, objective: Sequence[str]) -
 
 
 def failure(code: int, folder: Path) -> Outcome:
-    """What a process that left no result says of itself."""
+    """The outcome of a process that left no result."""
     if code < 0:
-        return Outcome(TrialState.FAIL, error=f"killed by {signal.Signals(-code).name}, again and again")
+        return Outcome(
+            TrialState.FAIL, error=f"killed by {signal.Signals(-code).name}, more often than sweep.retries"
+        )
     if code == 0:
         return Outcome(TrialState.FAIL, error="it ended without metrics.json")
     return Outcome(TrialState.FAIL, error=last_error_line(folder))

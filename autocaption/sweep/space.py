@@ -25,38 +25,38 @@ from optuna.distributions import (
 
 from autocaption.errors import UserError
 
-# (configuration, trial) to more overrides; it asks the trial: trial.suggest_float(name, low, high).
+# (configuration, trial) -> more overrides; it calls trial.suggest_float(name, low, high) and the like.
 CustomSpace = Callable[[DictConfig, Any], Mapping[str, Any] | None]
 
-_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text that Hydra reads as itself, but for these:
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text that Hydra reads as a string, except for:
 _WORDS = ("true", "false", "null", "nan", "inf")
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a sweep varies and what it holds.
+    """What a sweep varies, and what all its trials have in common.
 
     Attributes:
         distributions: by key, as on the command line (`optimizer.lr`, `model/decoder`, `+new.key`).
-        fixed: the overrides that every trial has, as they were typed.
+        fixed: the overrides that every trial has, as typed.
     """
 
     distributions: dict[str, BaseDistribution]
     fixed: list[str]
 
     def described(self) -> dict[str, str]:
-        """The distributions as text, to compare with those of an earlier command."""
+        """The distributions as JSON text, to compare with those of an earlier command."""
         return {key: distribution_to_json(one) for key, one in sorted(self.distributions.items())}
 
 
 def read(space: Mapping[str, str], arguments: Iterable[str], parser: OverridesParser) -> Space:
-    """Bring the space of the configuration and that of the command line together.
+    """Merge the search space of the configuration with that of the command line.
 
-    A sweep on the command line wins over the configuration's, and so does a fixed value: its key is
-    not varied. What chooses or changes the sweep itself (`sweep=...`, `sweep.n_trials=...`) is left out.
+    The command line wins, with a sweep as with a fixed value. Overrides of the sweep itself (`sweep=...`,
+    `sweep.n_trials=...`) are left out.
 
     Raises:
-        UserError: a value of the configuration's space is no sweep, or has no counterpart in Optuna.
+        UserError: a value in `sweep.space` is not a sweep, or has no counterpart in Optuna.
     """
     distributions = {}
     for key, text in space.items():
@@ -82,7 +82,7 @@ def read(space: Mapping[str, str], arguments: Iterable[str], parser: OverridesPa
 
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """KEY=VALUE of each; a string stands for itself in Hydra's syntax."""
+    """KEY=VALUE of each; strings are in Hydra's syntax already."""
     return [f"{key}={value if isinstance(value, str) else as_text(value)}" for key, value in values.items()]
 
 
@@ -99,9 +99,9 @@ def _distribution(override: Override) -> BaseDistribution:
 
 
 def _range(value: RangeSweep) -> BaseDistribution:
-    values = list(value.range())  # Hydra leaves the end out, Optuna keeps it
+    values = list(value.range())  # Hydra excludes the end, Optuna includes it
     if not values:
-        raise UserError(f"search space range({value.start}, {value.stop}): nothing is in it")
+        raise UserError(f"search space range({value.start}, {value.stop}): it is empty")
     if all(isinstance(one, int) for one in values):
         return IntDistribution(min(values), max(values), step=abs(int(value.step)))
     return FloatDistribution(min(values), max(values), step=abs(value.step))
@@ -121,7 +121,7 @@ def _choice(value: Any) -> bool | int | float | str:
 
 
 def as_text(value: Any) -> str:
-    """A value in Hydra's syntax, in quotes where it would be read as something else without them."""
+    """A value in Hydra's syntax, quoted where it would be read as something else."""
     if isinstance(value, bool):
         return str(value).lower()
     text = Transformer.str(value)

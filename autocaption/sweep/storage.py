@@ -1,4 +1,4 @@
-"""Where a study lies, and how its processes take turns."""
+"""Optuna storages, and the lock that lets one process at a time claim a trial."""
 
 import contextlib
 import fcntl
@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from autocaption.errors import UserError
 from autocaption.runs.provenance import without_secrets
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # we print a table of our own
-FAILURES = (StorageInternalError, SQLAlchemyError, OSError)  # of a storage that was opened: gone, disk full
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # we print our own table
+FAILURES = (StorageInternalError, SQLAlchemyError, OSError)  # of an open storage: gone, disk full
 JOURNAL, SQLITE = "journal:", "sqlite:///"
 
 
@@ -28,9 +28,9 @@ class Storage:
     """An Optuna storage and a lock over all processes that use it.
 
     Attributes:
-        studies: what Optuna works with.
-        exclusive: a context in which no other sweeper creates or takes a trial. It is left to
-            others when its process dies.
+        studies: the Optuna storage.
+        exclusive: a context in which no other sweeper creates or claims a trial; it ends with the
+            process that holds it.
     """
 
     studies: BaseStorage
@@ -49,7 +49,7 @@ def open_storage(url: str) -> Storage:
         if url.startswith(SQLITE):
             return _sqlite(url)
         return _database(url)
-    except Exception as error:  # every driver has errors of its own
+    except Exception as error:  # every driver has its own errors
         raise UserError(
             f"sweep.storage={without_secrets(url)} can't be opened: {first_line(error)}; take "
             "sqlite:///FILE, journal:FILE, or the URL of a database whose driver is installed"
@@ -57,7 +57,7 @@ def open_storage(url: str) -> Storage:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its name where it says nothing."""
+    """The first line of an error's message, or its type where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -98,7 +98,7 @@ def _database(url: str) -> Storage:
     def exclusive() -> Iterator[None]:
         import sqlalchemy
 
-        # The one row of Optuna's that nothing else locks; `study` is locked to number a trial.
+        # The one row that Optuna never locks; it locks `study` to number a trial.
         table = sqlalchemy.table("version_info", sqlalchemy.column("version_info_id"))
         with storage.engine.begin() as connection:
             connection.execute(sqlalchemy.select(table).with_for_update())
@@ -108,7 +108,7 @@ def _database(url: str) -> Storage:
 
 
 def _patiently(opening: Callable[[], Any], tries: int = 5) -> Any:
-    """Two processes that create the tables at once: one of them fails, and succeeds the next time."""
+    """Retry: of two processes that create the tables at once, one fails the first time."""
     for attempt in range(tries):
         try:
             return opening()

@@ -1,4 +1,4 @@
-"""A study and what defines it."""
+"""A study: its attributes, what defines it, and where it is stored."""
 
 import json
 import secrets
@@ -29,11 +29,11 @@ OWNER = "owner"  # who runs it, with a heartbeat
 JOB_HEARTBEAT = "beat"  # of the job that runs it, under a launcher
 ATTEMPT = "attempt"  # 1 the first time, more after interruptions
 KILLS = "kills"  # how often it was killed while its sweeper lived
-INTERRUPTED = "interrupted"  # when it was given back
+INTERRUPTED = "interrupted"  # when it was released
 EPOCHS = "epochs"  # reported so far
 PRUNED = "pruned"  # the epoch after which it was pruned
 ERROR = "error"  # the last line of a failed trial
-WORDS = {
+TITLES = {
     "space": "the search space",
     "custom_space": "the custom search space",
     "objective": "the objective",
@@ -47,19 +47,19 @@ def open_study(
     name: str,
     definition: Mapping[str, Any],
     groups: Sequence[str],
-    first: Sequence[Mapping[str, Any]],
+    initial: Sequence[Mapping[str, Any]],
 ) -> optuna.Study:
-    """Create the study or go on with it.
+    """Create the study, or load it.
 
     Args:
         storage: where it lies.
-        name: of the study.
-        definition: plain values that make trials comparable; see WORDS.
+        name: the study's name.
+        definition: plain values that make trials comparable; see TITLES.
         groups: keys of its overrides that choose a file of conf/.
-        first: parameters of the trials to try first; they wait until a sweeper takes them.
+        initial: parameters of the first trials, which wait to be claimed.
 
     Raises:
-        UserError: the study exists and is defined otherwise.
+        UserError: the study exists with another definition.
     """
     wanted = json.loads(json.dumps(definition))
     with storage.exclusive():
@@ -73,17 +73,17 @@ def open_study(
         if found is None:
             study.set_user_attr(UID, secrets.token_hex(4))
             study.set_user_attr(GROUPS, list(groups))
-            with warnings.catch_warnings(action="ignore"):  # of values outside the space, and experiments
+            with warnings.catch_warnings(action="ignore"):  # values outside the space; experimental features
                 study.set_metric_names(_sequence(definition["objective"]))
-                for params in first:
+                for params in initial:
                     study.enqueue_trial(dict(params), skip_if_exists=True)
-            study.set_user_attr(DEFINITION, wanted)  # last, so that a study without it is begun again
+            study.set_user_attr(DEFINITION, wanted)  # last: a study without it is incomplete and set up again
             return study
-    changed = [what for what in WORDS if found.get(what) != wanted.get(what)]
+    changed = [what for what in TITLES if found.get(what) != wanted.get(what)]
     if changed:
         what = changed[0]
         raise UserError(
-            f"study '{name}' exists with other values of {WORDS[what]}: {_difference(found, wanted, what)}; "
+            f"study '{name}' exists with other values of {TITLES[what]}: {_difference(found, wanted, what)}; "
             f"give this sweep a name of its own: sweep.study_name={name}_2"
         )
     return study

@@ -50,12 +50,12 @@ def write_report(study: optuna.Study, folder: Path) -> Path:
 
 
 def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: str) -> str:
-    """Overrides of a command line as an experiment's yaml.
+    """A command line's overrides as an experiment yaml, which `train.py experiment=` takes.
 
     Args:
-        overrides: in their order.
+        overrides: in the order of the command line.
         groups: keys that choose a file of conf/.
-        comment: its first lines.
+        comment: lines for the top of the file.
     """
     defaults: list[Any] = []
     values: Any = OmegaConf.create({})
@@ -83,13 +83,13 @@ def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: 
 def log_summary(
     study: optuna.Study, objective: Sequence[str], logger: Mapping[str, Any], folder: Path
 ) -> None:
-    """The sweep as a W&B run of its own, beside those of its trials: a table, and the best values.
+    """Log the sweep as a W&B run of its own, in the group of its trials: a table, and the best values.
 
     Args:
         study: the study.
-        objective: names of its values.
+        objective: the metrics that its values are.
         logger: the configuration of the trials' W&B logger.
-        folder: of the sweep.
+        folder: the sweep's folder.
     """
     import wandb
 
@@ -109,7 +109,7 @@ def log_summary(
         + [trial.params.get(key) for key in keys]
         for trial in trials
     ]
-    # As text: a column of W&B has one type, and a choice may have several.
+    # As text: a W&B column has one type, and a choice may have several.
     rows = [[None if cell is None else str(cell) for cell in row] for row in rows]
     run.log({"trials": wandb.Table(columns=["trial", "state", *objective, *keys], data=rows)})
     for trial in best_trials(study)[:1]:

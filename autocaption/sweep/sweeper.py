@@ -10,17 +10,18 @@ from optuna.trial import TrialState
 from autocaption.errors import UserError
 from autocaption.launch.process import Running
 from autocaption.sweep.claims import Claim, Claims
+from autocaption.sweep.internals import storage_of, trial_id
 from autocaption.sweep.reporter import Outcome, failure, outcome_so_far
 from autocaption.sweep.storage import FAILURES
 from autocaption.sweep.study import KILLS
 from autocaption.sweep.table import SweepTable
 
-TICK = 0.05  # seconds between two looks at the processes
+TICK = 0.05  # seconds between two polls of the processes
 REFRESH = 1.0  # seconds between two updates of the table
 
 
 class InterruptedSweepError(Exception):
-    """Ctrl-C, or a signal that asks the sweep to end."""
+    """Ctrl-C, or a signal that asks the sweep to stop."""
 
 
 @dataclass
@@ -30,17 +31,17 @@ class _Job:
 
 
 class Sweeper:
-    """Runs what is missing of a sweep: as soon as a slot is free, the next trial.
+    """Runs the missing trials of a sweep: the next one as soon as a slot is free.
 
     Args:
-        claims: where trials come from.
+        claims: gives trials.
         start: starts a claimed trial in a slot (0 to jobs - 1).
-        table: shows them.
-        objective: the figures of a run that are told.
+        table: shows the trials.
+        objective: the metrics that are a trial's values.
         jobs: trials at a time.
-        max_failures: in a row, until the sweep stops.
+        max_failures: failed trials in a row after which the sweep stops.
         retries: of a trial that is killed.
-        heartbeat: seconds between two signs of life.
+        heartbeat: seconds between two heartbeats.
     """
 
     def __init__(
@@ -61,19 +62,19 @@ class Sweeper:
         self._next_claim = self._next_beat = self._next_refresh = 0.0
 
     def run(self) -> None:
-        """Run until nothing is left to take.
+        """Run until no trial is missing.
 
         Raises:
             UserError: too many trials failed in a row.
-            InterruptedSweepError: a signal ended the sweep; its running trials can be resumed.
+            InterruptedSweepError: a signal stopped the sweep; its running trials can be resumed.
         """
         with self._catching_signals(), self.table.shown():
             try:
                 while not self._signals:
                     self._reap()
-                    if self._fill() and not self._jobs and not self.claims.unsettled():
+                    if self._fill() and not self._jobs and not self.claims.may_be_orphaned():
                         return
-                    self._show_life()
+                    self._send_heartbeats()
                     time.sleep(TICK)
                 raise InterruptedSweepError
             finally:
@@ -101,16 +102,16 @@ class Sweeper:
         return kills
 
     def _fill(self) -> bool:
-        """Start trials in the free slots; says whether, with slots free, there was nothing to take."""
+        """Start a trial if a slot is free; returns whether a slot is free and no trial is missing."""
         now = time.monotonic()
         free = [slot for slot in range(self.jobs) if slot not in self._jobs]
         if not free or now < self._next_claim:
             return False
         claim = self.claims.take()
         if claim is None:
-            self._next_claim = now + REFRESH  # another process may leave us something
+            self._next_claim = now + REFRESH  # another process may release one
             return True
-        if outcome := self._outcome(claim):  # it had ended when its sweeper was killed
+        if outcome := self._outcome(claim):  # it ended after its sweeper was killed
             self._finish(claim, outcome)
         else:
             self._start(claim, free[0])
@@ -135,27 +136,27 @@ class Sweeper:
             )
 
     def _outcome(self, claim: Claim) -> Outcome | None:
-        frozen = self.claims.study._storage.get_trial(claim.trial._trial_id)
+        frozen = storage_of(self.claims.study).get_trial(trial_id(claim.trial))
         return outcome_so_far(frozen, claim.folder, self.objective)
 
-    def _show_life(self) -> None:
+    def _send_heartbeats(self) -> None:
         now = time.monotonic()
         if now >= self._next_beat:
             for job in self._jobs.values():
-                self.claims.beat(job.claim)
+                self.claims.send_heartbeat(job.claim)
             self._next_beat = now + self.heartbeat
         if now >= self._next_refresh:
             self.table.update()
             self._next_refresh = now + REFRESH
 
     def _end_all(self) -> None:
-        """End the trials that run, and leave them to whoever comes next."""
+        """Interrupt the running trials and release them."""
         for job in self._jobs.values():
             job.running.interrupt()
         ended, killed = [], False
         while self._jobs:
             for slot, job in list(self._jobs.items()):
-                with contextlib.suppress(*FAILURES):  # the storage may be why we are here
+                with contextlib.suppress(*FAILURES):  # the storage may be what failed
                     if job.running.poll() is not None:
                         ended.append(self._jobs.pop(slot).claim)
             if self._signals > 1 and not killed:
@@ -163,12 +164,12 @@ class Sweeper:
                 for job in self._jobs.values():
                     job.running.kill()
             with contextlib.suppress(*FAILURES):
-                self._show_life()
+                self._send_heartbeats()
             time.sleep(TICK)
         for claim in ended:
             outcome = self._outcome(claim)
             if outcome is None:
-                self.claims.give_back(claim)
+                self.claims.release(claim)
             else:
                 self.claims.finish(claim, *outcome)
 

@@ -12,14 +12,14 @@ from autocaption.sweep.study import EPOCHS, ERROR, INTERRUPTED, best_trials
 
 
 class SweepTable:
-    """The sweep on the terminal: a live table, or a line whenever a trial changes its state.
+    """The sweep on the terminal: a live table, or a line for each change of a trial's state.
 
     Args:
         study: the study.
-        objective: names of its values.
+        objective: the metrics that its values are.
         total: trials of the sweep.
-        jobs: that run at a time.
-        console: where to write.
+        jobs: trials at a time.
+        console: where to print.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SweepTable:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Keep the table on the screen; it stays there, as it is, at the end."""
+        """Show the table, live; its last state stays on the screen."""
         if not self.console.is_terminal:
             yield
             return
@@ -46,7 +46,7 @@ class SweepTable:
             self.update()
 
     def update(self) -> None:
-        """Show the present state."""
+        """Show the current state."""
         trials = self.study.get_trials(deepcopy=False)
         if self._live is not None:
             self._live.update(self._table(trials), refresh=True)
@@ -58,7 +58,7 @@ class SweepTable:
             self._states[trial.number] = trial.state
 
     def remaining(self, trials: Sequence[FrozenTrial]) -> float | None:
-        """Seconds until the end, by the mean of the finished trials."""
+        """Estimated seconds left, from the mean duration of finished trials."""
         spent = [t.duration.total_seconds() for t in trials if t.state.is_finished() and t.duration]
         if not spent:
             return None
@@ -97,7 +97,7 @@ class SweepTable:
 
 
 def state_of(trial: FrozenTrial) -> str:
-    """A trial's state in a word."""
+    """A trial's state, in one word."""
     if trial.state is TrialState.WAITING and INTERRUPTED in trial.user_attrs:
         return "interrupted"
     return {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())

@@ -24,34 +24,34 @@ class Prepared:
     """A trial that is ready to start.
 
     Attributes:
-        words: the command line that would give it.
-        config: plain values, to hand over.
-        devices: that its trainer asks for.
+        overrides: the command line that would give the same run.
+        config: the resolved configuration, as plain values.
+        devices: what its trainer asks for.
     """
 
-    words: list[str]
+    overrides: list[str]
     config: dict[str, Any]
     devices: object
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Makes a configuration of a claim.
+    """Turns claimed trials into configurations.
 
     Attributes:
-        loader: Hydra's.
-        config: of the sweep's own command.
-        standing: the configuration without a search space, for `custom`.
+        loader: Hydra's configuration loader.
+        config: the configuration of the sweep's own command.
+        base: the configuration without the search space.
         space: the search space.
         groups: keys that choose a file of conf/.
-        custom: more of it, or None.
+        custom: adds to the search space, or None.
         sampler: takes a seed.
-        callback: the configuration of the callback that reports.
+        callback: the configuration of the callback that reports values.
     """
 
     loader: ConfigLoader
     config: DictConfig
-    standing: DictConfig
+    base: DictConfig
     space: Space
     groups: Collection[str]
     custom: CustomSpace | None
@@ -61,11 +61,9 @@ class Trials:
     def prepare(self, claim: Claim) -> Prepared:
         """Draw the trial's values and compose its configuration."""
         sweep, number = self.config.sweep, claim.number
-        values = draw(
-            claim.trial, self.space.distributions, self.custom, self.standing, self.sampler, sweep.seed
-        )
-        words = [*sweep.overrides, *self.space.fixed, *as_overrides(values)]
-        composed = self._composed(values, words)
+        values = draw(claim.trial, self.space.distributions, self.custom, self.base, self.sampler, sweep.seed)
+        overrides = [*sweep.overrides, *self.space.fixed, *as_overrides(values)]
+        composed = self._composed(values, overrides)
         uid = claim.trial.study.user_attrs[UID]
         claim.trial.set_user_attr(OVERRIDES, as_overrides(values))
         labels = {
@@ -76,12 +74,12 @@ class Trials:
         config = trial_config(
             composed, claim.folder.absolute(), last_checkpoint(claim.folder), self.callback, labels
         )
-        return Prepared(words, config, composed.trainer.devices)
+        return Prepared(overrides, config, composed.trainer.devices)
 
-    def _composed(self, values: Mapping[str, Any], words: list[str]) -> DictConfig:
+    def _composed(self, values: Mapping[str, Any], overrides: list[str]) -> DictConfig:
         if any(key in self.groups or not key[0].isalpha() for key in values):
-            return compose(self.loader, self.config, words)
-        composed = self.standing.copy()  # half a second faster than composing it again
+            return compose(self.loader, self.config, overrides)
+        composed = self.base.copy()  # half a second faster than composing it again
         for override in OverridesParser.create().parse_overrides(as_overrides(values)):
             OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
         return composed
@@ -109,10 +107,10 @@ def trial_config(
 
     Args:
         composed: from `compose`.
-        folder: of the run.
-        resume: the checkpoint to go on from.
-        callback: the configuration of the callback that reports to the sweep.
-        labels: settings of a W&B run: its id, name and group.
+        folder: the run folder.
+        resume: the checkpoint to resume from, or None.
+        callback: the configuration of the callback that reports values.
+        labels: id, name and group of the W&B run.
     """
     config = composed.copy()
     objective = callback["monitor"]
@@ -122,17 +120,17 @@ def trial_config(
         config.run_dir, config.resume = str(folder), resume and str(resume)
         config.optimized_metric = objective
         config.callbacks = {**(config.get("callbacks") or {}), "sweep": callback}
-        if "best" in config.callbacks:  # what is told is the figure of the checkpoint that is kept
+        if "best" in config.callbacks:  # the value of a trial is that of the checkpoint that is kept
             config.callbacks.best.monitor = objective
             config.callbacks.best.mode = callback["mode"]
         if "wandb" in (config.get("logger") or {}):
             config.logger.wandb = {**config.logger.wandb, **labels}
-    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # an error is shown now, once
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # report an error now, once
     return _without_calls(config, OmegaConf.to_container(config, resolve=False))
 
 
 def _without_calls(node: Any, plain: Any) -> Any:
-    """Resolve what calls a resolver; a plain ${key} stays, for who changes that key later."""
+    """Resolve what calls a resolver; a plain ${key} stays, so that it follows a later change of that key."""
     if isinstance(plain, dict):
         return {key: _without_calls(_child(node, key, part), part) for key, part in plain.items()}
     if isinstance(plain, list):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.sources.flickr8k import Flickr8k
@@ -98,6 +99,14 @@ def test_augmentation_depends_on_seed_epoch_and_image_only():
     assert all(torch.equal(first[name], again[name]) for name in first)
     for other in (views(datamodule(), 2), views(datamodule(seed=4), 1)):
         assert sum(torch.equal(first[name], other[name]) for name in first) < len(first) / 2
+
+
+def test_each_image_is_augmented_in_its_own_way():
+    source = Shapes(seed=0, size=20, train=12, val=1, test=1)
+    picture = Image.effect_noise((20, 20), 90).convert("RGB")
+    source.read = lambda image: picture  # the same for all
+    pictures = list(views(datamodule(source), 1).values())
+    assert not all(torch.equal(one, pictures[0]) for one in pictures)
 
 
 def test_order_depends_on_seed_and_epoch():

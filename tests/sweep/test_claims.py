@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from autocaption.errors import UserError
 from autocaption.sweep.claims import Claims
-from autocaption.sweep.heartbeat import Watch
+from autocaption.sweep.heartbeat import HeartbeatWatch
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
 
@@ -47,7 +47,7 @@ def die(claims, claim):
     """What the death of a sweeper leaves: a running trial, and no lock."""
     claim.lock.close()
     claims.owner["pid"] = 2**22 + 1  # no process has it
-    claims.beat(claim)
+    claims.send_heartbeat(claim)
 
 
 def test_a_total_that_is_shared(sweepers):
@@ -68,7 +68,7 @@ def test_a_trial_that_lives_is_left_alone_and_a_dead_one_is_taken_by_one(sweeper
     held = one.take()
     assert two.take() is None
     die(dead, lost)
-    assert two.unsettled()
+    assert two.may_be_orphaned()
     again = two.take()
     assert (again.number, again.attempt) == (lost.number, lost.attempt + 1)
     assert again.folder == lost.folder
@@ -78,14 +78,14 @@ def test_a_trial_that_lives_is_left_alone_and_a_dead_one_is_taken_by_one(sweeper
     two.finish(again, TrialState.COMPLETE, [0.5], "")
     one.finish(held, TrialState.PRUNED, None, "")
     assert [trial.state for trial in one.study.trials] == [TrialState.COMPLETE, TrialState.PRUNED]
-    assert not one.unsettled()
+    assert not one.may_be_orphaned()
 
 
 def test_a_trial_given_back_is_taken_first(sweepers):
     one, two = sweepers(), sweepers()
     first = one.take()
     params = {"lr": first.trial.suggest_float("lr", 0, 1)}
-    one.give_back(first)
+    one.release(first)
     again = two.take()
     assert again.number == first.number
     assert again.trial.params == params
@@ -98,11 +98,11 @@ def test_another_machine_s_trial_counts_as_dead_when_it_is_silent(sweepers, monk
     far, near = sweepers(total=1, folder="there"), sweepers(total=1, folder="here", grace=60)
     claim = far.take()
     assert near.take() is None
-    assert near.unsettled()  # nobody knows yet
+    assert near.may_be_orphaned()  # nobody knows yet
     now[0] = 59
-    far.beat(claim)
+    far.send_heartbeat(claim)
     assert near.take() is None
-    assert not near.unsettled()  # it was seen to live
+    assert not near.may_be_orphaned()  # it was seen to live
     now[0] = 118
     assert near.take() is None
     claim.lock.close()
@@ -125,7 +125,7 @@ def test_more_first_trials_than_the_total(sweepers):
     claim = claims.take()
     claims.finish(claim, TrialState.COMPLETE, [0.5], "")
     assert claims.take() is None
-    assert not claims.unsettled()
+    assert not claims.may_be_orphaned()
     assert sweepers(total=2).take().number == 1
 
 
@@ -151,11 +151,11 @@ def test_a_study_whose_beginning_was_interrupted_is_begun_again(url, monkeypatch
 def test_a_watch_goes_by_changes_alone(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("autocaption.sweep.heartbeat.time.monotonic", lambda: now[0])
-    watch = Watch(grace=10)
+    watch = HeartbeatWatch(grace=10)
     trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"beat": 1.0})
-    assert not watch.silent(trial)
+    assert not watch.is_silent(trial)
     now[0] = 11
-    assert watch.silent(trial)
+    assert watch.is_silent(trial)
     trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"beat": 2.0})
-    assert not watch.silent(trial)
-    assert watch.beats(trial)
+    assert not watch.is_silent(trial)
+    assert watch.is_beating(trial)

@@ -1,12 +1,18 @@
+"""What a sweep's configuration asks for, and the parameters of its first trials."""
+
 import io
 
 import pytest
-from omegaconf import OmegaConf
+from helpers import CONF
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from rich.console import Console
 
 from autocaption.errors import UserError
-from autocaption.sweep.plan import initial_trials, require_grid
+from autocaption.sweep.plan import initial_trials, read_plan, require_grid
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-2),
@@ -24,8 +30,8 @@ BASELINE = {"lr": 0.1, "layers": 2, "model/decoder": "lstm"}
 
 def first(changed=None, enqueue=(), grid=False):
     out = Console(file=io.StringIO(), width=500)
-    standing = OmegaConf.create({**STANDING, **(changed or {})})
-    return initial_trials(SPACE, standing, enqueue, grid, out), out.file.getvalue()
+    base = OmegaConf.create({**STANDING, **(changed or {})})
+    return initial_trials(SPACE, base, enqueue, grid, out), out.file.getvalue()
 
 
 def test_the_configuration_as_it_stands_comes_before_what_is_enqueued():
@@ -66,6 +72,55 @@ def test_what_is_enqueued_has_to_be_of_the_space(values, grid, why):
 
 
 def test_a_grid_needs_an_end():
-    with pytest.raises(UserError, match="lr has no end of values"):
+    with pytest.raises(UserError, match="lr is continuous"):
         require_grid(SPACE)
     require_grid({**SPACE, "lr": FloatDistribution(0.1, 0.5, step=0.1)})
+
+
+@pytest.fixture
+def plan(monkeypatch):
+    """A function from a command line's overrides to the plan, as the sweeper reads it."""
+    monkeypatch.setenv("AUTOCAPTION_DATA", "/data")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+
+        def read(*arguments):
+            own = [one for one in arguments if one.startswith("sweep")]
+            config = loader.load_configuration("train", ["sweep=default", *own], RunMode.MULTIRUN)
+            with open_dict(config):
+                config.hydra.job.config_name = "train"
+            return read_plan(loader, config, list(arguments))
+
+        yield read
+
+
+def test_a_plan_tells_groups_from_values_and_varied_from_fixed(plan):
+    found = plan("optimizer.lr=interval(0.1,0.2)", "model/decoder=lstm,attention", "search=greedy", "seed=4")
+    assert set(found.space.distributions) == {"optimizer.lr", "model/decoder"}
+    assert found.space.fixed == ["search=greedy", "seed=4"]
+    assert sorted(found.groups) == ["model/decoder", "search"]
+    assert (found.base.seed, found.base.search._target_.rpartition(".")[2]) == (4, "GreedySearch")
+    assert (found.objective, found.direction) == (["val/bleu4"], ["maximize"])
+
+
+def test_what_may_differ_between_commands_is_no_part_of_the_definition(plan):
+    one, two, other = (
+        plan("optimizer.lr=interval(0.1,0.2)", word).definition()
+        for word in ("logger=csv", "data.num_workers=3", "data.batch_size=3")
+    )
+    assert one == two != other
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("seed=1",), "nothing to search"),
+        (("optimizer.lrx=interval(0.1,0.2)",), r"no optimizer.lrx to search; \+optimizer.lrx"),
+        (("optimizer.lr=interval(0.1,0.2)", "sweep.n_trials=0"), "sweep.n_trials=0"),
+        (("optimizer.lr=interval(0.1,0.2)", "sweep.direction=up"), "sweep.direction=up"),
+        (("optimizer.lr=interval(0.1,0.2)", "sweep.custom_space=no.such"), "sweep.custom_space=no.such"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_trial(plan, words, error):
+    with pytest.raises(UserError, match=error):
+        plan(*words)

@@ -1,4 +1,4 @@
-"""Sweeps as a user runs them: processes, storage and pruner are the real ones, trials are quick."""
+"""Sweeps as a user runs them: processes, storage and pruner are real, trials are quick."""
 
 import json
 import os
@@ -12,7 +12,7 @@ COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
 FAIL, WAITING = TrialState.FAIL, TrialState.WAITING
 
 
-def told(study):
+def recorded(study):
     """What a study knows of its trials, but for times and owners."""
     return [
         (trial.number, trial.state, trial.values, trial.params, trial.intermediate_values)
@@ -23,11 +23,11 @@ def told(study):
 def test_the_same_command_runs_only_what_is_missing(sweeps):
     first = sweeps.run(*SEARCH, "data.batch_size=8", "sweep.n_trials=1")
     assert first.code == 0, first.err
-    before = told(sweeps.study())
+    before = recorded(sweeps.study())
     more = sweeps.run(*SEARCH, "data.batch_size=8", "sweep.n_trials=3", faults='{"2": "error"}')
     assert more.code == 0, more.err
     study = sweeps.study()
-    assert told(study)[:1] == before
+    assert recorded(study)[:1] == before
     assert [trial.state for trial in study.trials] == [COMPLETE, COMPLETE, FAIL]
     assert [sweeps.notes(n).count("start 0") for n in range(3)] == [1, 1, 1]
     # The first trial is the configuration as it stands; every value is the one of its parameters.
@@ -74,7 +74,7 @@ def test_a_disturbed_sweep_has_the_trials_of_an_undisturbed_one(sweeps, tmp_path
     again = sweeps.run(*words)
     assert again.code == 0, again.err
     study = sweeps.study()
-    assert told(study) == told(undisturbed)
+    assert recorded(study) == recorded(undisturbed)
     assert {trial.state for trial in study.trials} == {COMPLETE, PRUNED}
     # Interrupted trials went on from their checkpoint, in their folder.
     for number, epoch in ((0, 3), (1, 2), (3, 1)):
@@ -112,7 +112,8 @@ def test_ctrl_c_leaves_trials_to_go_on_with(sweeps):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert out.count("interrupted") == 3  # two trials, and the sweep
+    assert out.count("interrupted") == 2  # the trials
+    assert "Interrupted. Rerun the same command to resume." in out
     assert [trial.state for trial in sweeps.study().trials] == [WAITING, WAITING]
     assert sweeps.run(*words).code == 0
     assert [trial.state for trial in sweeps.study().trials] == [COMPLETE] * 2
@@ -129,7 +130,7 @@ def test_a_storage_that_fails_ends_the_trials_and_the_sweep_in_one_line(sweeps, 
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert len(err.strip().splitlines()) == 1, err
-    assert "the same command goes on" in err
+    assert "rerun the same command to resume" in err
     os.replace(tmp_path / "whole.db", file)
     again = sweeps.run(*words)
     assert again.code == 0, again.err

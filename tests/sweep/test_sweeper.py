@@ -1,4 +1,4 @@
-"""The loop of a sweep, with trials that end as soon as they begin."""
+"""The sweeper's loop, with trials that end as soon as they start."""
 
 import json
 
@@ -8,7 +8,6 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from autocaption.errors import UserError
-from autocaption.launch.devices import share
 from autocaption.sweep.claims import Claims
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
@@ -102,7 +101,7 @@ def test_failures_in_a_row_end_the_sweep_with_the_last_error(tmp_path):
     assert [trial.state for trial in run.study.trials] == [FAIL, FAIL, COMPLETE, FAIL, FAIL, FAIL]
 
 
-def test_a_result_that_was_not_told_is_told(tmp_path):
+def test_a_result_that_was_not_told_is_recorded(tmp_path):
     run = Scripted(tmp_path, [GOOD, GOOD])
     claim = run.sweeper.claims.take()
     run.start(claim, 0)
@@ -118,25 +117,3 @@ def test_several_objectives(tmp_path):
     run.sweeper.run()
     assert [trial.values for trial in run.study.trials] == [[0.25, 1.0], [0.25, 2.0]]
     assert [trial.number for trial in run.study.best_trials] == [1]
-
-
-@pytest.mark.parametrize(
-    ("slots", "devices", "gpus", "shares"),
-    [
-        (2, 1, ["0", "1"], ["0", "1"]),
-        (2, 2, ["4", "5", "6", "7"], ["4,5", "6,7"]),
-        (4, 1, ["0", "1"], ["0", "1", "0", "1"]),
-        (2, "auto", ["0", "1", "2", "3"], ["0,1", "2,3"]),
-        (1, 8, ["0", "1"], ["0,1"]),
-    ],
-)
-def test_gpus_are_handed_out(slots, devices, gpus, shares):
-    given = [share(slot, slots, devices, gpus, cores=8)["CUDA_VISIBLE_DEVICES"] for slot in range(slots)]
-    assert given == shares
-
-
-def test_without_gpus_only_the_cores_are_shared(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert share(0, 4, 1, [], cores=8) == {"OMP_NUM_THREADS": "2"}
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert share(0, 4, 1, [], cores=8) == {}
