@@ -9,6 +9,7 @@ from helpers.commands import TINY
 from helpers.configs import composed
 
 from autocaption import build, experiment
+from autocaption.runs import checkpoint
 
 
 def configured(folder, *words):
@@ -108,6 +109,18 @@ def test_train_perplexity_is_that_of_the_unsmoothed_loss(tmp_path):
     assert logged(tmp_path, "train/perplexity")[0] == pytest.approx(loss.nll.exp().item(), rel=1e-5)
     assert logged(tmp_path, "train/loss")[0] == pytest.approx(loss.objective.item(), rel=1e-5)
     assert abs(loss.objective - loss.nll) > 1e-3
+
+
+def test_metrics_of_an_epoch_are_those_of_its_weights_alone(tmp_path):
+    train(tmp_path, "optimizer.lr=0.05", "test=false")
+    saved = checkpoint.load(tmp_path / "checkpoints/last.ckpt")
+    data, captioner = build.from_checkpoint(configured(tmp_path), saved)
+    (again,) = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False).validate(
+        captioner, data
+    )
+    for name in ("val/loss", "val/bleu1"):
+        assert logged(tmp_path, name)[-1] == pytest.approx(again[name], rel=1e-5)
+    assert logged(tmp_path, "val/loss")[0] != pytest.approx(again["val/loss"], rel=1e-3)
 
 
 def test_every_validation_prints_a_line(tmp_path, capsys):

@@ -42,5 +42,5 @@ class TokenTable:
         length_BN = np.where(has_BN, self._starts[caption_BN + has_BN] - start_BN, 0)
         time_T = np.arange(length_BN.max(initial=0))
         real_BNT = time_T < length_BN[..., None]
-        place_BNT = np.where(real_BNT, start_BN[..., None] + time_T, 0)
-        return torch.from_numpy(np.where(real_BNT, self._flat[place_BNT], PAD).astype(np.int64))
+        position_BNT = np.where(real_BNT, start_BN[..., None] + time_T, 0)
+        return torch.from_numpy(np.where(real_BNT, self._flat[position_BNT], PAD).astype(np.int64))

@@ -1,4 +1,7 @@
-"""Legend: B images, N captions an image, T time, P places, D width, M real tokens, V vocabulary."""
+"""The LightningModule: wiring and logging, no arithmetic.
+
+Legend: B images, N captions an image, T time, P places, D width, M real tokens, V vocabulary.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +20,7 @@ from autocaption.models.optim import optimizer_of
 from autocaption.models.protocols import Captions, Decoder, Encoder
 from autocaption.models.scheduled_sampling import scheduled_inputs
 
-RECIPE, METRICS = "recipe", "metrics"  # our keys in a checkpoint
+RECIPE, METRICS = "recipe", "metrics"  # keys in a checkpoint
 
 
 class Predictions(NamedTuple):
@@ -37,14 +40,14 @@ class Captioner(pl.LightningModule):
         loss: (logits_MV, targets_M) to Loss.
         search: (decoder, memory_BPD) to Captions.
         tokenizer: token ids to captions.
-        metrics: of generated captions against references; cloned for val and test.
+        metrics: compare generated captions with references; cloned for val and test.
         optimizer: parameter groups to optimizer.
-        learning_rates: of parts of the model, as shares of the optimizer's (parameter_groups.py).
+        learning_rates: rates of parts of the model, as shares of the optimizer's (optim.py).
         schedule: (optimizer, total_steps) to a learning-rate schedule that is stepped every step.
-        scheduled_sampling: the share of input words that are the model's own at the end of training; it
-            climbs from 0 in a straight line.
-        recipe: plain values from which the model can be built again (configuration, vocabulary);
-            every checkpoint carries them.
+        scheduled_sampling: the share of input tokens sampled from the model at the end of training; it
+            rises linearly from 0.
+        recipe: plain values from which the model can be rebuilt (configuration, vocabulary); every
+            checkpoint holds them.
     """
 
     def __init__(
@@ -82,12 +85,12 @@ class Captioner(pl.LightningModule):
     def score(
         self, memory_BPD: Tensor, tokens_BNT: Tensor, sampled_share: float = 0.0
     ) -> tuple[Loss, Tensor]:
-        """The loss over real tokens, and how many they are.
+        """The loss over real tokens, and their number.
 
         Args:
-            memory_BPD: of the images.
+            memory_BPD: memory of the images.
             tokens_BNT: their captions.
-            sampled_share: of the input words, replaced by the model's own; 0 for teacher forcing.
+            sampled_share: the share of input tokens sampled from the model; 0 for teacher forcing.
         """
         targets_BNT = tokens_BNT[..., 1:]
         real_BNT = targets_BNT != PAD
@@ -114,11 +117,11 @@ class Captioner(pl.LightningModule):
         return loss.objective
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Predictions:  # type: ignore[override]
-        """Captions of the batch, counted by the metrics."""
+        """Generate captions and update the metrics."""
         return self._evaluate(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> Predictions:  # type: ignore[override]
-        """Captions of the batch, counted by the metrics."""
+        """Generate captions and update the metrics."""
         return self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, stage: str) -> Predictions:
@@ -131,15 +134,15 @@ class Captioner(pl.LightningModule):
         return Predictions(batch.ids, captions, batch.references)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the split's metrics."""
+        """Log the metrics of the split."""
         self._log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the split's metrics."""
+        """Log the metrics of the split."""
         self._log_metrics("test")
 
     def _log_metrics(self, stage: str) -> None:
-        # `compute` brings the counts of all ranks together, so these are the whole split's metrics.
+        # `compute` adds up all ranks, so these are metrics of the whole split.
         nll = self.nll[stage].compute() / self.tokens[stage].compute()
         metrics = {"loss": nll, "perplexity": nll.exp(), **self.metrics[stage].compute()}
         split = self.trainer.datamodule.split_of(stage)  # type: ignore[attr-defined]
@@ -148,7 +151,7 @@ class Captioner(pl.LightningModule):
             metric[stage].reset()
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over what is trainable, and its schedule per step."""
+        """The optimizer over the trainable parameters, and a schedule stepped every step."""
         steps = int(self.trainer.estimated_stepping_batches)
         try:
             optimizer = optimizer_of(self, self.optimizer, self.learning_rates)
@@ -160,7 +163,7 @@ class Captioner(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip as the Trainer is told to, with a fused optimizer too.
+        """Clip as the Trainer is configured, with a fused optimizer too.
 
         Lightning (2.6) refuses that under autocast, since a scaler's gradients must not be clipped before
         the optimizer unscales them; bf16 has no scaler.
@@ -173,7 +176,7 @@ class Captioner(pl.LightningModule):
             clip([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the recipe, so that a checkpoint is enough, alone, to caption an image, and its metrics."""
+        """Add the recipe, so that the checkpoint alone is enough to caption an image, and the metrics."""
         checkpoint[RECIPE] = self.recipe
         metrics = self.trainer.callback_metrics
         checkpoint[METRICS] = {name: float(value) for name, value in metrics.items() if "val/" in name}

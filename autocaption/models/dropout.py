@@ -4,24 +4,24 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Dropout (Srivastava et al. 2014) whose masks are cheap on a CPU, too.
+    """Dropout (Srivastava et al. 2014) with cheap masks on a CPU.
 
-    torch draws one random number an element there, which takes longer than the product that it
-    follows. Here eight elements share a draw of 64 bits, a byte each, so the share that is dropped
-    is rounded to 256ths; what is kept is scaled by the rounded share. Off the CPU it is torch's.
+    torch draws one random number for each element, which on a CPU takes longer than the product before it.
+    Here eight elements share a draw of 64 bits, a byte each, so the probability is rounded to 256ths, and
+    so is the scale of what is kept. On other devices this is torch's dropout.
 
     Args:
-        p: the share of the elements set to zero in training, 0 <= p < 1.
+        p: the probability of zeroing an element in training, 0 <= p < 1.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise ValueError(f"dropout={p}: take a share from 0 to below 1")
+            raise ValueError(f"dropout={p}: take a probability from 0 to below 1")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape."""
+        """Drop elements; the shape stays."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":
@@ -32,5 +32,5 @@ class Dropout(nn.Module):
         return x * (kept * (256 / (256 - dropped))).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """The share, for print(model)."""
+        """The probability, for print(model)."""
         return f"p={self.p}"

@@ -1,4 +1,4 @@
-"""Several models as one, in the protocols of encoder and decoder.
+"""An ensemble of models behind the protocols of encoder and decoder.
 
 Legend: B images, N captions an image, T time, P places, D width, V vocabulary, M real tokens,
 R rows of a search.
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from autocaption.data.tokenizer import PAD
 from autocaption.models.protocols import Decoded, Decoder, Encoder, State
 
-Memories = tuple[Tensor, ...]  # one of each encoder
+Memories = tuple[Tensor, ...]  # one from each encoder
 
 
 class EnsembleEncoder(nn.Module):
-    """The memories of several encoders that look at the same pictures.
+    """Several encoders of the same pictures.
 
     Args:
-        encoders: of one `image_size`.
+        encoders: encoders with the same `image_size`.
     """
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
@@ -30,18 +30,18 @@ class EnsembleEncoder(nn.Module):
         self.image_size, self.out_dim = encoders[0].image_size, encoders[0].out_dim
 
     def forward(self, images_BCHW: Tensor) -> Memories:
-        """A memory_BPD of each, in their order."""
+        """The memory_BPD of each encoder."""
         return tuple(encoder(images_BCHW) for encoder in self.encoders)
 
 
 class EnsembleDecoder(nn.Module):
-    """The mean of several decoders' probabilities, word by word.
+    """Averages the probabilities of several decoders, word by word.
 
-    Hidden states are of widths of their own, so `forward` goes all the way to log-probabilities, for
-    real tokens only, and there is nothing left for `head` to do.
+    Their hidden states differ in width, so `forward` already returns log-probabilities, for real tokens
+    only, and `head` is the identity.
 
     Args:
-        decoders: of one vocabulary.
+        decoders: decoders with the same vocabulary.
     """
 
     def __init__(self, decoders: Sequence[Decoder]) -> None:
@@ -49,7 +49,7 @@ class EnsembleDecoder(nn.Module):
         self.decoders: Any = nn.ModuleList(cast(Sequence[nn.Module], decoders))
 
     def forward(self, memory: Tensor | Memories, tokens_BNT: Tensor) -> Decoded:
-        """Log-probabilities after each input token, in the place of hidden states."""
+        """Log-probabilities after each input token, instead of hidden states."""
         real_BNT = tokens_BNT != PAD
         pairs = zip(self.decoders, self._memories(memory), strict=True)
         logp_MV = mean_log_probability(
@@ -60,7 +60,7 @@ class EnsembleDecoder(nn.Module):
         return Decoded(logp_BNTV)
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities, which are logits too, as they are."""
+        """The identity: log-probabilities are logits, too."""
         return hidden
 
     def init_state(self, memory: Tensor | Memories) -> State:
@@ -80,7 +80,7 @@ class EnsembleDecoder(nn.Module):
         return mean_log_probability(logits), State(rows, images)
 
     def _memories(self, memory: Any) -> Sequence[Tensor]:
-        """One a member; a single memory is everybody's."""
+        """A memory for each member; a single memory is shared by all."""
         return [memory] * len(self.decoders) if torch.is_tensor(memory) else memory
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Loss(NamedTuple):
-    """What is minimised, and what perplexity is the exponential of; means over real tokens."""
+    """The objective to minimise, and the negative log-likelihood (nll); means over real tokens."""
 
     objective: Tensor
     nll: Tensor

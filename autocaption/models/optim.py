@@ -13,19 +13,19 @@ from autocaption.errors import UserError
 def optimizer_of(
     module: nn.Module, make: Callable[[list[dict]], Optimizer], learning_rates: Mapping[str, float]
 ) -> Optimizer:
-    """An optimizer over what is trainable, in groups with their own learning rate and weight decay.
+    """An optimizer over the trainable parameters, in groups with their own learning rate and weight decay.
 
     Weight decay is for matrices (embeddings and convolutions among them): biases, the scales of
     norms and other vectors keep their size (Loshchilov & Hutter 2019; Goyal et al. 2017, section 5.3).
 
     Args:
-        module: whose parameters are trained.
+        module: the module to train.
         make: parameter groups to optimizer.
-        learning_rates: of parts of the module, by the start of their parameters' names
-            (`encoder`, `encoder.stages.7`), as shares of the optimizer's rate; the longest name counts.
+        learning_rates: rates of parts of the module, by prefix of the parameters' names (`encoder`,
+            `encoder.stages.7`), as shares of the optimizer's rate; the longest prefix counts.
 
     Raises:
-        UserError: a name is no part of the module.
+        UserError: a prefix names no part of the module.
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     every = [name for name, _ in module.named_parameters()]
@@ -58,8 +58,8 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float, final: 
 
     Args:
         optimizer: holds the peak learning rates.
-        total_steps: of the whole run.
-        warmup: the share of the steps in which the rate climbs.
+        total_steps: steps of the whole run.
+        warmup: the share of the steps in which the rate rises.
         final: the last rate, as a share of the peak.
     """
     warmup_steps = max(1, round(warmup * total_steps))

@@ -27,12 +27,11 @@ class Encoder(Protocol):
 
 
 class Decoded(NamedTuple):
-    """What a decoder makes of a batch in training.
+    """A decoder's output in training.
 
     Attributes:
-        hidden_BNTD: after each input token (the first is <bos>); undefined at <pad>.
-        penalty: in nats a real token, what the decoder adds to the objective for its own sake
-            (never to the nll); 0 for nothing.
+        hidden_BNTD: the hidden state after each input token (the first is <bos>); undefined at <pad>.
+        penalty: a regularisation term added to the objective but not to the nll, in nats a real token.
     """
 
     hidden_BNTD: Tensor
@@ -40,11 +39,11 @@ class Decoded(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where a search stands: pytrees of tensors that search reorders without knowing them.
+    """The state of a search: pytrees of tensors that search can reorder without knowing their meaning.
 
     Attributes:
-        rows: the R rows' own, row first.
-        images: what all rows of an image share, image first; it is never copied to its rows. Row r
+        rows: tensors of the R rows, row first.
+        images: tensors that all rows of an image share, image first; never copied to the rows. Row r
             belongs to image r // (R / B).
     """
 
@@ -63,7 +62,7 @@ class Decoder(Protocol):
         ...
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits (..., V) of hidden (..., D): apart, so that it is done for real tokens only."""
+        """Logits (..., V) of hidden (..., D); separate, so that it is computed for real tokens only."""
         ...
 
     def init_state(self, memory_BPD: Tensor) -> State:
@@ -77,11 +76,11 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Captions:
-    """What a search found.
+    """Captions that a search found, best first.
 
     Attributes:
         tokens_BKT: int64, without <bos>, with <eos> where the caption ended, then <pad>.
-        scores_BK: by what the captions are ordered; -inf where there are fewer than K.
+        scores_BK: scores that the captions are ordered by; -inf where there are fewer than K.
     """
 
     tokens_BKT: Tensor
@@ -90,10 +89,10 @@ class Captions:
 
 @runtime_checkable
 class Attentive(Protocol):
-    """A decoder that can show where it looks."""
+    """A decoder that can return its attention weights."""
 
     def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
-        """weights_BTP of the places for the word after each token of one caption an image.
+        """weights_BTP over the places, for the word after each token; one caption an image.
 
         The first token is <bos>. The weights of a token sum to 1; at <pad> they are 0.
         """

@@ -7,28 +7,28 @@ import torch
 
 from autocaption.models.protocols import Captions, Decoder, State
 from autocaption.search.constraints import Constraints
-from autocaption.search.hypotheses import Beams
+from autocaption.search.hypotheses import BeamHypotheses
 from autocaption.search.state import batch_of, begin, narrow, reorder
 
-WORTH = 0.7  # images are dropped when no more than this share of them goes on
+COMPACT_BELOW = 0.7  # share of unfinished images at which finished ones are dropped from the batch
 
 
 class BeamSearch:
     """Beam search, batched over images and beams.
 
-    Each image has K live beams, which grow by a word a step, and a pool of the K best finished
-    captions. A caption's score is the sum of its tokens' log-probabilities (<eos> included) over
-    length ** length_penalty. A caption that reaches `max_length` words counts as finished. The
-    search of an image ends when no live beam can enter its pool any more, so that the early stop
-    changes no result; images whose search has ended leave the batch.
+    Each image has K live beams, which grow by a word a step, and a pool of its K best finished captions. A
+    caption's score is the sum of its tokens' log-probabilities (<eos> included) divided by length **
+    length_penalty. A caption of `max_length` words counts as finished. An image's search ends when no
+    live beam can enter its pool any more, so stopping early never changes the result; finished images
+    leave the batch.
 
     Args:
-        beam_size: K, and the captions returned an image.
-        length_penalty: 0 for the plain sum, 1 for the mean.
-        max_length: words of a caption at most.
+        beam_size: K, also the number of captions returned for each image.
+        length_penalty: exponent of the length that scores are divided by: 0 for the sum, 1 for the mean.
+        max_length: most words of a caption.
         allow_unk: whether <unk> may be generated.
-        min_length: words of a caption at least.
-        no_repeat_ngram: n for which no n words come twice in a caption; 0 for no such rule.
+        min_length: fewest words of a caption.
+        no_repeat_ngram: n such that no n-gram occurs twice in a caption; 0 for no limit.
     """
 
     def __init__(
@@ -48,18 +48,18 @@ class BeamSearch:
         """The K best captions of each image, best first."""
         (B, device), K, T = batch_of(memory_BPD), self.beam_size, self.max_length
         logits_RV, state = begin(decoder, memory_BPD, K)
-        beams = Beams(B, K, T, self.length_penalty, device)
-        result, images_B = beams.pool, torch.arange(B, device=device)  # the images still searched
+        beams = BeamHypotheses(B, K, T, self.length_penalty, device)
+        result, images_B = beams.pool, torch.arange(B, device=device)  # images not finished yet
         for time in range(T):
-            said_RT = beams.live_BKT[..., :time].flatten(0, 1)
-            logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), said_RT)
+            generated_RT = beams.live_BKT[..., :time].flatten(0, 1)
+            logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), generated_RT)
             tokens_BK, beams_BK = beams.grow(logp_RV.unflatten(0, (-1, K)), time)
             going_B = beams.can_improve(time + 1)
             going = int(going_B.sum())
             if not going or time == T - 1:
                 break
             rows_BK = torch.arange(len(images_B), device=device).unsqueeze(1) * K + beams_BK
-            if going > WORTH * len(images_B):
+            if going > COMPACT_BELOW * len(images_B):
                 state = reorder(state, rows_BK.flatten())
             else:
                 result = _written(result, beams.pool, images_B)

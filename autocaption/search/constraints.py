@@ -8,11 +8,11 @@ from autocaption.errors import UserError
 
 
 class Constraints:
-    """What a caption may not say next; a search sets these log-probabilities to -inf.
+    """Constraints on the next token, applied as -inf.
 
     Args:
-        min_length: words before <eos> may come.
-        no_repeat_ngram: n for which no n words may come twice in a caption; 0 for no such rule.
+        min_length: fewest words of a caption.
+        no_repeat_ngram: n such that no n-gram may occur twice in a caption; 0 for no limit.
         allow_unk: whether <unk> may be generated.
 
     Raises:
@@ -26,20 +26,20 @@ class Constraints:
         self.min_length, self.no_repeat_ngram = min_length, no_repeat_ngram
         self.never = [PAD, BOS] if allow_unk else [PAD, BOS, UNK]
 
-    def apply(self, logp_RV: Tensor, said_RT: Tensor) -> Tensor:
-        """Forbid in place, given the words said so far.
+    def apply(self, logp_RV: Tensor, generated_RT: Tensor) -> Tensor:
+        """Set the log-probabilities of forbidden tokens to -inf, in place, given the tokens so far.
 
-        Where all words are forbidden, <eos> is what is left, whatever its probability; it never is
-        before `min_length`, so such a row ends with no continuation (-inf everywhere).
+        Where every word is forbidden, <eos> remains, whatever its probability; before `min_length` not
+        even that, so the row has no continuation (-inf everywhere).
         """
         logp_RV[:, self.never] = -torch.inf
-        if said_RT.shape[1] < self.min_length:
+        if generated_RT.shape[1] < self.min_length:
             logp_RV[:, EOS] = -torch.inf
         n = self.no_repeat_ngram
-        if n and said_RT.shape[1] >= n:
-            ngrams_RSN = said_RT.unfold(1, n, 1)  # every n-gram of the past
-            last_RS = said_RT[:, said_RT.shape[1] - n + 1 :].unsqueeze(1)
+        if n and generated_RT.shape[1] >= n:
+            ngrams_RSN = generated_RT.unfold(1, n, 1)  # every n-gram so far
+            last_RS = generated_RT[:, generated_RT.shape[1] - n + 1 :].unsqueeze(1)
             again_RS = (ngrams_RSN[..., :-1] == last_RS).all(-1)
-            forbidden_RS = ngrams_RSN[..., -1].where(again_RS, PAD)  # <pad> is forbidden anyway
+            forbidden_RS = ngrams_RSN[..., -1].where(again_RS, PAD)  # <pad> is always forbidden
             logp_RV.scatter_(1, forbidden_RS, -torch.inf)
         return logp_RV

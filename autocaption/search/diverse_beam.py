@@ -9,29 +9,29 @@ import torch
 from autocaption.errors import UserError
 from autocaption.models.protocols import Captions, Decoder
 from autocaption.search.constraints import Constraints
-from autocaption.search.hypotheses import Beams, best
+from autocaption.search.hypotheses import BeamHypotheses, best
 from autocaption.search.state import batch_of, begin, reorder
 
 
 class DiverseBeamSearch:
-    """Groups of beams that avoid each other's words (Vijayakumar et al. 2018, Hamming diversity).
+    """Beam search in groups that avoid each other's words (Vijayakumar et al. 2018, Hamming diversity).
 
-    At each time the groups choose one after the other, and a word loses `diversity` for each beam of
-    an earlier group that has chosen it at this time (algorithm 1). The loss counts for the choice
-    only: scores stay those of BeamSearch, so captions of all groups can be compared.
+    At each time step the groups choose in turn, and a word is penalised by `diversity` for each beam of
+    an earlier group that chose it at this step (algorithm 1). The penalty affects the choice only: scores
+    are those of BeamSearch, so that captions of all groups can be compared.
 
     Args:
-        beam_size: K, and the captions returned an image.
-        groups: a divisor of K; 1 for plain beam search.
+        beam_size: K, also the number of captions returned for each image.
+        groups: number of groups, a divisor of K; 1 for plain beam search.
         diversity: lambda, in nats.
-        length_penalty: 0 for the plain sum, 1 for the mean.
-        max_length: words of a caption at most.
+        length_penalty: exponent of the length that scores are divided by: 0 for the sum, 1 for the mean.
+        max_length: most words of a caption.
         allow_unk: whether <unk> may be generated.
-        min_length: words of a caption at least.
-        no_repeat_ngram: n for which no n words come twice in a caption; 0 for no such rule.
+        min_length: fewest words of a caption.
+        no_repeat_ngram: n such that no n-gram occurs twice in a caption; 0 for no limit.
 
     Raises:
-        UserError: the groups can't be of one size.
+        UserError: K is not a multiple of `groups`.
     """
 
     def __init__(
@@ -46,30 +46,30 @@ class DiverseBeamSearch:
         no_repeat_ngram: int = 0,
     ) -> None:
         if groups < 1 or beam_size % groups:
-            raise UserError(f"search.beam_size={beam_size} can't be shared out to search.groups={groups}")
+            raise UserError(f"search.beam_size={beam_size} is not a multiple of search.groups={groups}")
         self.beam_size, self.groups, self.diversity = beam_size, groups, diversity
         self.length_penalty, self.max_length = length_penalty, max_length
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
-        """The K captions of all groups, the best first; groups may say the same."""
+        """The K captions of all groups, best first; groups may find the same caption."""
         (B, device), K, T = batch_of(memory_BPD), self.beam_size, self.max_length
         logits_RV, state = begin(decoder, memory_BPD, K)
         size = K // self.groups
-        groups = [Beams(B, size, T, self.length_penalty, device) for _ in range(self.groups)]
+        groups = [BeamHypotheses(B, size, T, self.length_penalty, device) for _ in range(self.groups)]
         rows_B1 = torch.arange(B, device=device).unsqueeze(1) * K
         for time in range(T):
-            said_BKT = torch.cat([group.live_BKT for group in groups], 1)[..., :time]
-            logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), said_BKT.flatten(0, 1))
-            prize_BV = logp_RV.new_zeros(B, logp_RV.shape[1])
+            generated_BKT = torch.cat([group.live_BKT for group in groups], 1)[..., :time]
+            logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), generated_BKT.flatten(0, 1))
+            penalty_BV = logp_RV.new_zeros(B, logp_RV.shape[1])
             tokens, rows = [], []
             for number, (group, logp_BKV) in enumerate(
                 zip(groups, logp_RV.view(B, K, -1).split(size, 1), strict=True)
             ):
-                chosen_BK, beams_BK = group.grow(logp_BKV, time, prize_BV)
+                chosen_BK, beams_BK = group.grow(logp_BKV, time, penalty_BV)
                 loss_BK = torch.full_like(group.scores_BK, -self.diversity)
-                prize_BV.scatter_add_(1, chosen_BK, loss_BK.masked_fill(group.scores_BK.isinf(), 0))
+                penalty_BV.scatter_add_(1, chosen_BK, loss_BK.masked_fill(group.scores_BK.isinf(), 0))
                 tokens.append(chosen_BK)
                 rows.append(rows_B1 + number * size + beams_BK)
             if time == T - 1 or not any(group.can_improve(time + 1).any() for group in groups):

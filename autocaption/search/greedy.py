@@ -12,13 +12,13 @@ from autocaption.search.state import batch_of
 
 
 class GreedySearch:
-    """The likeliest word at every step.
+    """The most likely word at every step.
 
     Args:
-        max_length: words of a caption at most.
+        max_length: most words of a caption.
         allow_unk: whether <unk> may be generated.
-        min_length: words of a caption at least.
-        no_repeat_ngram: n for which no n words come twice in a caption; 0 for no such rule.
+        min_length: fewest words of a caption.
+        no_repeat_ngram: n such that no n-gram occurs twice in a caption; 0 for no limit.
     """
 
     def __init__(
@@ -34,15 +34,15 @@ class GreedySearch:
         tokens_B = torch.full((B,), BOS, device=device)
         done_B = torch.zeros(B, dtype=torch.bool, device=device)
         scores_B = torch.zeros(B, device=device)
-        said_BT = torch.zeros(B, self.max_length, dtype=torch.long, device=device)  # zero is <pad>
+        generated_BT = torch.zeros(B, self.max_length, dtype=torch.long, device=device)  # zero is <pad>
         for time in range(self.max_length):
             logits_BV, state = decoder.step(tokens_B, state)
-            logp_BV = self.constraints.apply(logits_BV.float().log_softmax(-1), said_BT[:, :time])
+            logp_BV = self.constraints.apply(logits_BV.float().log_softmax(-1), generated_BT[:, :time])
             best_B, tokens_B = logp_BV.max(-1)
             scores_B += best_B.masked_fill(done_B, 0)
-            tokens_B = tokens_B.masked_fill(done_B | best_B.isinf(), PAD)  # -inf: nothing can be said
-            said_BT[:, time] = tokens_B
+            tokens_B = tokens_B.masked_fill(done_B | best_B.isinf(), PAD)  # -inf: no word is allowed
+            generated_BT[:, time] = tokens_B
             done_B |= (tokens_B == EOS) | best_B.isinf()
             if done_B.all():
                 break
-        return Captions(said_BT.unsqueeze(1), scores_B.unsqueeze(1))
+        return Captions(generated_BT.unsqueeze(1), scores_B.unsqueeze(1))

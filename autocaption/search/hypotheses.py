@@ -1,4 +1,7 @@
-"""Legend: B images, K beams, C candidates, T time, V vocabulary."""
+"""Live beams and finished captions of a beam search.
+
+Legend: B images, K beams, C candidates, T time, V vocabulary.
+"""
 
 import torch
 from torch import Tensor
@@ -6,17 +9,17 @@ from torch import Tensor
 from autocaption.data.tokenizer import EOS
 from autocaption.models.protocols import Captions
 
-BLOCK = 32  # of candidates that are looked through by their largest first
+BLOCK = 32  # candidates in a block; only blocks with a large maximum are searched
 
 
-class Beams:
+class BeamHypotheses:
     """The K live beams of each image, and a pool of its K best finished captions.
 
-    A beam of score -inf is none.
+    Score -inf marks an empty beam.
 
     Attributes:
-        live_BKT: the words of the beams, then zeros (<pad>); scores_BK their summed log-probabilities.
-        pool: the finished captions by their scores over length ** length_penalty, best first.
+        live_BKT: the words of the beams, then zeros (<pad>); scores_BK: their summed log-probabilities.
+        pool: the finished captions, best first, by score / length ** length_penalty.
     """
 
     def __init__(
@@ -25,27 +28,29 @@ class Beams:
         self.K, self.T, self.length_penalty = beams, max_length, length_penalty
         self.live_BKT = torch.zeros(images, beams, max_length, dtype=torch.long, device=device)
         self.scores_BK = torch.full((images, beams), -torch.inf, device=device)
-        self.scores_BK[:, 0] = 0  # all beams are alike before the first word
+        self.scores_BK[:, 0] = 0  # before the first word all beams are equal
         self.pool = Captions(self.live_BKT.clone(), torch.full_like(self.scores_BK, -torch.inf))
 
-    def grow(self, logp_BKV: Tensor, time: int, prize_BV: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Each image's best continuations by a word: (tokens_BK, and beams_BK that they continue).
+    def grow(self, logp_BKV: Tensor, time: int, penalty_BV: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Extend each image's beams by a word: (tokens_BK, beams_BK that they continue).
 
         Args:
-            logp_BKV: of the next word; it is overwritten.
-            time: words of the live beams.
-            prize_BV: added for the choice at this step, not to the scores; finite.
+            logp_BKV: log-probabilities of the next word; overwritten.
+            time: number of words of the live beams.
+            penalty_BV: finite, added for the choice at this step but not to the scores.
         """
         B, K, V = logp_BKV.shape
-        true_BC = logp_BKV.add_(self.scores_BK.unsqueeze(-1)).flatten(1)  # no second copy of so much
+        true_BC = logp_BKV.add_(self.scores_BK.unsqueeze(-1)).flatten(
+            1
+        )  # in place: this is the largest tensor
         ranked_BC = true_BC
-        if prize_BV is not None:
-            ranked_BC = (true_BC.view(B, K, V) + prize_BV.unsqueeze(1)).flatten(1)
-        # At most K of the candidates end, one a beam, so 2 K always leave K to go on with. An
-        # ending counts if it is among the best K: so a beam of one is greedy search.
-        ranks_BC, places_BC = top(ranked_BC, min(2 * K, K * V))
-        beams_BC, tokens_BC = places_BC // V, places_BC % V
-        scores_BC = true_BC.gather(1, places_BC)
+        if penalty_BV is not None:
+            ranked_BC = (true_BC.view(B, K, V) + penalty_BV.unsqueeze(1)).flatten(1)
+        # At most K candidates end, one a beam, so 2 K always leave K that continue. An ending counts if
+        # it is among the best K, so that K = 1 is greedy search.
+        ranks_BC, indices_BC = top(ranked_BC, min(2 * K, K * V))
+        beams_BC, tokens_BC = indices_BC // V, indices_BC % V
+        scores_BC = true_BC.gather(1, indices_BC)
         captions_BCT = take(self.live_BKT, beams_BC)
         captions_BCT[:, :, time] = tokens_BC
         ended_BC = tokens_BC == EOS
@@ -57,19 +62,19 @@ class Beams:
         return tokens_BC.gather(1, order_BK), beams_BC.gather(1, order_BK)
 
     def finish(self) -> None:
-        """Captions of T words count as finished."""
+        """Move the live beams, which have T words, to the pool."""
         self._keep(Captions(self.live_BKT, self.scores_BK / self._length(self.T)))
 
     def can_improve(self, words: int) -> Tensor:
-        """Whether a live beam of each image could still beat the worst of its pool (bool, B).
+        """Whether a live beam of each image can still beat the worst caption of its pool (bool, B).
 
-        Log-probabilities only fall, so the sum now over the most favourable length is a bound.
+        Summed log-probabilities only fall, so the current sum over the most favourable length is a bound.
         """
         favourable = max(self._length(words + 1), self._length(self.T))
         return self.scores_BK.amax(1) / favourable > self.pool.scores_BK.amin(1)
 
     def narrow(self, images_B: Tensor) -> None:
-        """These images alone."""
+        """Keep these images only."""
         self.live_BKT, self.scores_BK = self.live_BKT[images_B], self.scores_BK[images_B]
         self.pool = Captions(self.pool.tokens_BKT[images_B], self.pool.scores_BK[images_B])
 
@@ -81,27 +86,27 @@ class Beams:
 
 
 def best(a: Captions, b: Captions, k: int) -> Captions:
-    """The k best captions of both, image by image."""
+    """The k best captions of both, for each image."""
     scores_BK, order_BK = torch.cat([a.scores_BK, b.scores_BK], 1).topk(k)
     return Captions(take(torch.cat([a.tokens_BKT, b.tokens_BKT], 1), order_BK), scores_BK)
 
 
 def take(captions_BCT: Tensor, order_BK: Tensor) -> Tensor:
-    """The captions at these places of each image."""
+    """The captions of each image in this order."""
     index = order_BK.unsqueeze(-1).expand(-1, -1, captions_BCT.shape[-1])
     return captions_BCT.gather(1, index)
 
 
 def top(scores_BC: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`topk`, with one pass over all scores: the k best are in the blocks whose largest are the k best."""
+    """`topk` with a single pass over all scores: the k best lie in the k blocks with the largest maxima."""
     B, C = scores_BC.shape
     blocks = C // BLOCK
     if blocks <= k:
         return scores_BC.topk(k)
     whole = scores_BC[:, : blocks * BLOCK].view(B, blocks, BLOCK)
     block_Bk = whole.amax(2).topk(k).indices
-    place_BC = (block_Bk.unsqueeze(2) * BLOCK + torch.arange(BLOCK, device=scores_BC.device)).flatten(1)
+    index_BC = (block_Bk.unsqueeze(2) * BLOCK + torch.arange(BLOCK, device=scores_BC.device)).flatten(1)
     rest_C = torch.arange(blocks * BLOCK, C, device=scores_BC.device)
-    place_BC = torch.cat([place_BC, rest_C.expand(B, -1)], 1)
-    found_Bk, at_Bk = scores_BC.gather(1, place_BC).topk(k)
-    return found_Bk, place_BC.gather(1, at_Bk)
+    index_BC = torch.cat([index_BC, rest_C.expand(B, -1)], 1)
+    found_Bk, at_Bk = scores_BC.gather(1, index_BC).topk(k)
+    return found_Bk, index_BC.gather(1, at_Bk)

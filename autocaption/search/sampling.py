@@ -16,19 +16,19 @@ from autocaption.search.state import batch_of, begin
 
 
 class Sampling:
-    """Captions drawn word by word, from (seed, image): the batch that an image is in changes nothing.
+    """Captions drawn word by word from (seed, image), whatever batch the image is in.
 
     Args:
-        samples: K, drawn and returned an image, the likeliest first.
-        seed: of the draws.
-        temperature: divides the logits: below 1 for surer words, above for stranger ones.
-        top_k: only the k likeliest words may be drawn; 0 for all.
-        top_p: only the likeliest words that together reach this probability (nucleus sampling,
-            Holtzman et al. 2020); 1 for all. It counts after temperature and `top_k`.
-        max_length: words of a caption at most.
+        samples: K, captions drawn for each image, returned most likely first.
+        seed: seed of the draws.
+        temperature: divides the logits: below 1 favours likely words, above 1 unlikely ones.
+        top_k: only the k most likely words may be drawn; 0 for all.
+        top_p: only the most likely words that together reach this probability (nucleus sampling,
+            Holtzman et al. 2020); 1 for all. Applied after temperature and `top_k`.
+        max_length: most words of a caption.
         allow_unk: whether <unk> may be generated.
-        min_length: words of a caption at least.
-        no_repeat_ngram: n for which no n words come twice in a caption; 0 for no such rule.
+        min_length: fewest words of a caption.
+        no_repeat_ngram: n such that no n-gram occurs twice in a caption; 0 for no limit.
 
     Raises:
         UserError: a value out of its range.
@@ -60,32 +60,32 @@ class Sampling:
         """K captions an image; a score is the sum of the tokens' log-probabilities at temperature 1.
 
         Args:
-            decoder: says what may come next.
-            memory_BPD: of the images.
-            ids: of the images, to draw from; their places in the batch where there are none.
+            decoder: predicts the next word.
+            memory_BPD: memory of the images.
+            ids: image ids, from which draws are seeded; None for positions in the batch.
         """
         (B, device), K, T = batch_of(memory_BPD), self.samples, self.max_length
-        draws_RT = self._draws(ids or [str(place) for place in range(B)]).to(device)
+        draws_RT = self._draws(ids or [str(position) for position in range(B)]).to(device)
         logits_RV, state = begin(decoder, memory_BPD, K)
         done_R = torch.zeros(B * K, dtype=torch.bool, device=device)
         scores_R = torch.zeros(B * K, device=device)
-        said_RT = torch.zeros(B * K, T, dtype=torch.long, device=device)  # zero is <pad>
+        generated_RT = torch.zeros(B * K, T, dtype=torch.long, device=device)  # zero is <pad>
         for time in range(T):
-            logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), said_RT[:, :time])
+            logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), generated_RT[:, :time])
             tokens_R = self._draw(logp_RV, draws_RT[:, time])
             logp_R = logp_RV.gather(1, tokens_R.unsqueeze(1)).squeeze(1)
             scores_R += logp_R.masked_fill(done_R, 0)
-            tokens_R = tokens_R.masked_fill(done_R | logp_R.isinf(), PAD)  # -inf: nothing can be said
-            said_RT[:, time] = tokens_R
+            tokens_R = tokens_R.masked_fill(done_R | logp_R.isinf(), PAD)  # -inf: no word is allowed
+            generated_RT[:, time] = tokens_R
             done_R |= (tokens_R == EOS) | logp_R.isinf()
             if time == T - 1 or done_R.all():
                 break
             logits_RV, state = decoder.step(tokens_R, state)
         scores_BK, order_BK = scores_R.view(B, K).sort(dim=1, descending=True, stable=True)
-        return Captions(take(said_RT.view(B, K, T), order_BK), scores_BK)
+        return Captions(take(generated_RT.view(B, K, T), order_BK), scores_BK)
 
     def _draws(self, ids: Sequence[str]) -> Tensor:
-        """Uniform numbers (R, T), an image's own."""
+        """Uniform numbers (R, T), seeded by image."""
         return torch.cat(
             [
                 torch.rand(
@@ -98,14 +98,14 @@ class Sampling:
         )
 
     def _draw(self, logp_RV: Tensor, draws_R: Tensor) -> Tensor:
-        """The word at which the cumulated probabilities, the largest first, pass the draw."""
+        """The word at which the cumulative probability, most likely word first, passes the draw."""
         words = min(self.top_k or logp_RV.shape[1], logp_RV.shape[1])
         top_RV, words_RV = (logp_RV / self.temperature).topk(words)
-        probabilities_RV = top_RV.softmax(-1).nan_to_num(0.0)  # NaN where nothing can be said
+        probabilities_RV = top_RV.softmax(-1).nan_to_num(0.0)  # NaN where no word is allowed
         before_RV = probabilities_RV.cumsum(-1) - probabilities_RV
         probabilities_RV = probabilities_RV.masked_fill(before_RV >= self.top_p, 0)
         cumulated_RV = probabilities_RV.cumsum(-1)
         passed_R = draws_R.unsqueeze(1) * cumulated_RV[:, -1:]
-        place_R1 = torch.searchsorted(cumulated_RV, passed_R, right=True)
-        last_R1 = (probabilities_RV > 0).sum(-1, keepdim=True).sub(1).clamp_min(0)  # against rounding
-        return words_RV.gather(1, place_R1.minimum(last_R1)).squeeze(1)
+        index_R1 = torch.searchsorted(cumulated_RV, passed_R, right=True)
+        last_R1 = (probabilities_RV > 0).sum(-1, keepdim=True).sub(1).clamp_min(0)  # guards against rounding
+        return words_RV.gather(1, index_R1.minimum(last_R1)).squeeze(1)

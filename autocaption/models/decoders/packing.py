@@ -32,8 +32,8 @@ class ImageMajor:
         counts_B = self.real_BNT.sum((1, 2))
         self.S = max(int(counts_B.max()), 1)
         starts_B = counts_B.cumsum(0) - counts_B
-        place_M = torch.arange(len(image_M), device=image_M.device) - starts_B[image_M]
-        self.slots_M = image_M * self.S + place_M
+        slot_M = torch.arange(len(image_M), device=image_M.device) - starts_B[image_M]
+        self.slots_M = image_M * self.S + slot_M
         caption_BS = torch.full((self.B, self.S), -1, device=image_M.device)
         caption_BS.view(-1)[self.slots_M] = caption_M
         self.mask_BSS = (caption_BS.unsqueeze(2) == caption_BS.unsqueeze(1)).tril()

@@ -1,5 +1,5 @@
 """Legend: B images, N captions an image, T time, P places, D width, V vocabulary, M real tokens,
-R = B x K rows of a search, S what the rows of an image have said.
+R = B x K rows of a search, S tokens that the rows of an image have generated.
 """
 
 import math
@@ -22,7 +22,7 @@ class TransformerDecoder(nn.Module):
 
     Each place of the projected memory gets a learnt embedding; optional encoder layers let the
     places see each other. Words share their embeddings with the vocabulary projection (Press & Wolf
-    2017), and their times are told by sinusoids (Vaswani et al. 2017, section 3.5), which set
+    2017), and their positions are encoded by sinusoids (Vaswani et al. 2017, section 3.5), which set
     captions no limit. Norms stand before the blocks and once behind the last (Xiong et al. 2020).
     Matrices start by Glorot & Bengio (2010), embeddings from N(0, 1 / D).
 
@@ -34,7 +34,7 @@ class TransformerDecoder(nn.Module):
         layers: of the decoder.
         memory_layers: encoder layers over the memory; 0 for none.
         max_places: P at most.
-        dropout: of embedded words, and of what each block adds (Vaswani et al. 2017, section 5.4).
+        dropout: of embedded words and of what each block adds (Vaswani et al. 2017, section 5.4).
         memory_dropout: of the memory before its projection.
         word_dropout: the share of input words replaced by <unk> in training (Bowman et al. 2016).
     """
@@ -75,7 +75,7 @@ class TransformerDecoder(nn.Module):
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
         """The hidden state after each input token; zero at <pad>."""
         packing = ImageMajor(tokens_BNT)
-        x_MD = self._embed(self._forget_words(packing.tokens_M), packing.time_M)
+        x_MD = self._embed(self._drop_words(packing.tokens_M), packing.time_M)
         for layer, memory in zip(self.layers, self._memory(memory_BPD), strict=True):
             x_MD = layer(x_MD, packing, memory)
         return Decoded(packing.unpack(self.norm(x_MD)))
@@ -85,31 +85,31 @@ class TransformerDecoder(nn.Module):
         return F.linear(hidden, self.embed.weight, self.bias)
 
     def init_state(self, memory_BPD: Tensor) -> State:
-        """Nothing said yet, and every layer's keys and values of the memory.
+        """An empty cache, and every layer's keys and values of the memory.
 
-        What the rows of an image say is kept once an image, in the order in which it was said, and a
-        row keeps the places of its own words there. So search reorders a few numbers, not the caches.
+        Generated tokens are cached once an image, in the order of generation, and each row keeps the
+        positions of its own tokens in that cache. So search reorders a few indices, not the caches.
         """
         memory = self._memory(memory_BPD)
         past = [tuple(part[:, :, :0] for part in keys_values) for keys_values in memory]
-        nothing_R0 = torch.zeros(len(memory_BPD), 0, dtype=torch.long, device=memory_BPD.device)
-        return State(nothing_R0, (past, memory))
+        empty_R0 = torch.zeros(len(memory_BPD), 0, dtype=torch.long, device=memory_BPD.device)
+        return State(empty_R0, (past, memory))
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word, and the state with these tokens."""
-        said_RT, (past, memory) = state
+        own_RT, (past, memory) = state
         B, _, before, _ = past[0][0].shape
         K = len(tokens_R) // B
-        places_R = before + torch.arange(K, device=tokens_R.device).repeat(B)
-        x_RD = self._embed(tokens_R, tokens_R.new_tensor([said_RT.shape[1]]))
-        said_RT = torch.cat([said_RT, places_R.unsqueeze(1)], 1)
+        positions_R = before + torch.arange(K, device=tokens_R.device).repeat(B)
+        x_RD = self._embed(tokens_R, tokens_R.new_tensor([own_RT.shape[1]]))
+        own_RT = torch.cat([own_RT, positions_R.unsqueeze(1)], 1)
         mask_RS = torch.zeros(B * K, before + K, dtype=torch.bool, device=tokens_R.device)
-        mask_BKS = mask_RS.scatter_(1, said_RT, True).view(B, K, -1)
-        x_BKD, said = x_RD.view(B, K, -1), []
-        for layer, own, looked_at in zip(self.layers, past, memory, strict=True):
-            x_BKD, own = layer.step(x_BKD, own, mask_BKS, looked_at)
-            said.append(own)
-        return self.head(self.norm(x_BKD).flatten(0, 1)), State(said_RT, (said, memory))
+        mask_BKS = mask_RS.scatter_(1, own_RT, True).view(B, K, -1)
+        x_BKD, caches = x_RD.view(B, K, -1), []
+        for layer, cache, keys_values in zip(self.layers, past, memory, strict=True):
+            x_BKD, cache = layer.step(x_BKD, cache, mask_BKS, keys_values)
+            caches.append(cache)
+        return self.head(self.norm(x_BKD).flatten(0, 1)), State(own_RT, (caches, memory))
 
     def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
         """weights_BTP of the last layer, the mean of its heads'."""
@@ -135,7 +135,7 @@ class TransformerDecoder(nn.Module):
         x_MD = self.embed(tokens_M) * math.sqrt(self.embed.embedding_dim)
         return self.dropout(x_MD + sinusoids(time_M, x_MD.shape[-1]).to(x_MD.dtype))
 
-    def _forget_words(self, tokens_M: Tensor) -> Tensor:
+    def _drop_words(self, tokens_M: Tensor) -> Tensor:
         if not self.training or self.word_dropout == 0:
             return tokens_M
         dropped_M = torch.rand(tokens_M.shape, device=tokens_M.device) < self.word_dropout
@@ -143,7 +143,7 @@ class TransformerDecoder(nn.Module):
 
 
 def sinusoids(time_M: Tensor, width: int) -> Tensor:
-    """Embeddings of times (M, D): sines, then cosines, of wavelengths from 2 pi to 20,000 pi."""
+    """Encodings (M, D) of positions: sines, then cosines, of wavelengths from 2 pi to 20,000 pi."""
     rates_D = torch.exp(torch.arange(width // 2, device=time_M.device) * (-2 * math.log(10_000) / width))
     angles_MD = time_M.unsqueeze(-1) * rates_D
     return torch.cat([angles_MD.sin(), angles_MD.cos()], -1)

@@ -1,5 +1,7 @@
-"""Legend: B images, S slots of an image (packing.py; in a search, all that its rows have said), M real
-tokens, K rows of an image in a search, P places, D width, H heads, E = D / H.
+"""Pre-norm transformer layers.
+
+Legend: B images, S slots of an image (packing.py; in a search, all tokens that its rows have generated), M
+real tokens, K rows of an image in a search, P places, D width, H heads, E = D / H.
 """
 
 import torch
@@ -17,7 +19,7 @@ class FeedForward(nn.Module):
 
     Args:
         width: D.
-        dropout: within, and of what is added to x.
+        dropout: applied within and to what is added to x.
     """
 
     def __init__(self, width: int, dropout: float) -> None:
@@ -37,7 +39,7 @@ class MemoryLayer(nn.Module):
     Args:
         width: D.
         heads: H.
-        dropout: of what each block adds.
+        dropout: applied to what each block adds.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -60,7 +62,7 @@ class TransformerLayer(nn.Module):
     Args:
         width: D.
         heads: H.
-        dropout: of what each block adds.
+        dropout: applied to what each block adds.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -73,20 +75,20 @@ class TransformerLayer(nn.Module):
         self.dropout, self.feed_forward = Dropout(dropout), FeedForward(width, dropout)
 
     def keys_values(self, memory_BPD: Tensor) -> KeysValues:
-        """What the tokens of an image look up in its memory; projected once for all of them."""
+        """Keys and values of the memory, projected once for all tokens of an image."""
         keys_BHPE, values_BHPE = split(self.memory_keys_values(memory_BPD), 2, self.heads)
         return keys_BHPE, values_BHPE
 
     def forward(self, x_MD: Tensor, packing: ImageMajor, memory: KeysValues) -> Tensor:
         """The tokens of whole captions at once: x_MD to x_MD."""
-        x_MD = self._look_back(x_MD, packing)
+        x_MD = self._self_attend(x_MD, packing)
         seen_BHSE = F.scaled_dot_product_attention(self._queries(x_MD, packing), *memory)
         x_MD = x_MD + self.dropout(self.cross_out(packing.gather(merge(seen_BHSE))))
         return self.feed_forward(x_MD)
 
     def weights(self, x_MD: Tensor, packing: ImageMajor, memory: KeysValues) -> Tensor:
         """weights_MP of the places, the mean of the heads'."""
-        q_BHSE = self._queries(self._look_back(x_MD, packing), packing)
+        q_BHSE = self._queries(self._self_attend(x_MD, packing), packing)
         scores_BHSP = q_BHSE @ memory[0].transpose(-1, -2) * q_BHSE.shape[-1] ** -0.5
         return packing.gather(scores_BHSP.softmax(-1).mean(1))
 
@@ -96,10 +98,10 @@ class TransformerLayer(nn.Module):
         """One token a row: x_BKD to x_BKD, and the past with the tokens' keys and values.
 
         Args:
-            x_BKD: the rows of each image.
-            past: what all rows of an image have ever said, S - K of it.
-            mask_BKS: True for what belongs to a row, its token included (the K last are the tokens).
-            memory: of the images.
+            x_BKD: the new token of each row.
+            past: keys and values of all tokens that an image's rows have generated, S - K of them.
+            mask_BKS: True for a row's own tokens; the last K slots are the new tokens.
+            memory: keys and values of the images' memory.
         """
         q_BHKE, *new = split(self.qkv(self.self_norm(x_BKD)), 3, self.heads)
         keys_BHSE, values_BHSE = (torch.cat(pair, 2) for pair in zip(past, new, strict=True))
@@ -111,7 +113,7 @@ class TransformerLayer(nn.Module):
         x_BKD = x_BKD + self.dropout(self.cross_out(merge(seen_BHKE)))
         return self.feed_forward(x_BKD), (keys_BHSE, values_BHSE)
 
-    def _look_back(self, x_MD: Tensor, packing: ImageMajor) -> Tensor:
+    def _self_attend(self, x_MD: Tensor, packing: ImageMajor) -> Tensor:
         q_BHSE, k_BHSE, v_BHSE = split(packing.spread(self.qkv(self.self_norm(x_MD))), 3, self.heads)
         mask = packing.mask_BSS.unsqueeze(1)
         seen_BHSE = F.scaled_dot_product_attention(q_BHSE, k_BHSE, v_BHSE, attn_mask=mask)
