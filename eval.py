@@ -6,7 +6,7 @@ from autocaption.cli import command
 
 
 def main(config: DictConfig) -> float | None:
-    """Score a checkpoint on a split; returns the figure named by `optimized_metric`."""
+    """Score a checkpoint on a split; returns the metric named by `optimized_metric`."""
     from autocaption import experiment
 
     return experiment.evaluate(config)

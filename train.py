@@ -6,7 +6,7 @@ from autocaption.cli import command
 
 
 def main(config: DictConfig) -> float | None:
-    """Run one experiment; returns the figure named by `optimized_metric`."""
+    """Run one experiment; returns the metric named by `optimized_metric`."""
     from autocaption import experiment
 
     return experiment.train(config)

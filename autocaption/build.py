@@ -24,7 +24,7 @@ from autocaption.runs.provenance import without_secrets
 
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
-    """Data and a new model, with pretrained encoder weights where the configuration asks for them."""
+    """Data and a new model, with pretrained encoder weights if the configuration asks for them."""
     source = instantiate(config.data.source)
     tokenizer = instantiate(config.tokenizer).fit(
         caption for image in source.split("train") for caption in image.captions
@@ -34,9 +34,9 @@ def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
 
 
 def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[CaptionDataModule, Captioner]:
-    """Data and the model of a checkpoint, with its vocabulary and weights.
+    """Data, and the model of a checkpoint with its vocabulary and weights.
 
-    `config` is the checkpoint's, perhaps with changes (`with_overrides`).
+    `config` is the checkpoint's, possibly changed (`with_overrides`).
     """
     captioner = model_of(config, checkpoint)
     source = instantiate(config.data.source)
@@ -48,17 +48,17 @@ def model_of(config: DictConfig, checkpoint: dict[str, Any]) -> Captioner:
     """The model of a checkpoint, without data.
 
     Raises:
-        UserError: the configuration has been changed to a model that its weights don't fit.
+        UserError: the weights don't fit the configured model.
     """
     tokenizer = instantiate(config.tokenizer, vocabulary=checkpoint[RECIPE]["vocabulary"])
-    # The checkpoint holds the encoder's weights, so its pretrained ones are not needed.
+    # The checkpoint holds the encoder's weights, so pretrained ones are not needed.
     unweighted = {"pretrained": False, "weights": None} if "pretrained" in config.model.encoder else {}
     captioner = _captioner(config, instantiate(config.model.encoder, **unweighted), tokenizer)
     try:
         captioner.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
-        raise UserError(f"the checkpoint's weights are of another model than configured: {reason}") from None
+        raise UserError(f"the checkpoint's weights don't fit the configured model: {reason}") from None
     return captioner
 
 
@@ -68,11 +68,11 @@ def from_checkpoints(
     """Data and an ensemble of the models of several checkpoints, each built as it was trained.
 
     Args:
-        config: of data, search and metrics.
-        checkpoints: by their paths.
+        config: the configuration of data, search and metrics.
+        checkpoints: the checkpoints by path.
 
     Raises:
-        UserError: their vocabularies, or the pictures that they take, are not the same.
+        UserError: their vocabularies, picture sizes or crops differ.
     """
     configs = [config_of(saved) for saved in checkpoints.values()]
     members = [model_of(*pair) for pair in zip(configs, checkpoints.values(), strict=True)]
@@ -106,7 +106,7 @@ def _same_encoder(one: Any, other: Any) -> bool:
 
 
 def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform]:
-    """The model of a checkpoint, ready to caption, and the transform that its pictures need."""
+    """The model of a checkpoint, ready to caption, and the transform for its pictures."""
     config = config_of(checkpoint)
     captioner = model_of(config, checkpoint).eval()
     return captioner, CenterCrop(captioner.encoder.image_size, config.data.crop)
@@ -118,7 +118,7 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
 
 
 def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
-    """The Trainer with the loggers and callbacks of the configuration, for a model that it may compile."""
+    """The Trainer with the configured loggers and callbacks; compiles the model if configured."""
     loggers = [instantiate(part) for part in (config.get("logger") or {}).values()]
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
@@ -190,7 +190,7 @@ def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer, decoder: 
     if decoder is None:
         sizes = {"vocab_size": len(tokenizer.vocabulary), "memory_dim": encoder.out_dim}
         decoder = instantiate(model.decoder, **sizes)
-    # Interpolations stay as they are, so that a change of data.root reaches all that hangs on it.
+    # Interpolations stay unresolved, so that a change of data.root reaches all that refers to it.
     kept = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("run_dir", "resume")])
     recipe = {
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),

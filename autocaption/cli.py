@@ -1,4 +1,4 @@
-"""What train.py and eval.py have in common; imports nothing but Hydra until a task runs."""
+"""What train.py and eval.py have in common; imports only Hydra until a task runs."""
 
 import functools
 import os
@@ -23,13 +23,13 @@ DEBUG = "AUTOCAPTION_DEBUG"
 
 
 def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
-    """Run a task under Hydra's command line; a user's mistake is one line on stderr and exit code 1.
+    """Run a task under Hydra's command line; a user's mistake gives one line on stderr and exit code 1.
 
     Lightning starts the other ranks of a multi-device run with the command line of this one. Such a rank
     loads the configuration that rank 0 resolved, since composing it again could give another one. A
     launched process, such as a trial of a sweep, gets its configuration through a pipe.
     """
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # leave its exceptions to us
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report its exceptions
     _quieten()
     rank, launched = "LOCAL_RANK" in os.environ and RANK_CONFIG in os.environ, LAUNCHED in os.environ
     if rank or launched:
@@ -40,7 +40,7 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         return
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     folder = str(Path(sys.argv[0]).resolve().parent / "conf")
-    # Around the task as well, before Hydra adds words of its own to what it raises.
+    # Around the task as well, before Hydra adds to its exceptions.
     job = functools.wraps(task)(lambda config: _one_line_errors(lambda: task(_complete(config))))
     _one_line_errors(hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job))
 
@@ -66,11 +66,11 @@ def _complete(config: DictConfig) -> DictConfig:
 
 
 def _explain(error: BaseException) -> str | None:
-    """One line for a user's mistake, None for anything else."""
+    """The one line for a user's mistake; None for any other error."""
     cause: BaseException | None = error
-    while cause is not None:  # Hydra wraps what a constructor raises
+    while cause is not None:  # Hydra wraps exceptions of constructors
         if isinstance(cause, UserError):
-            # A DataLoader's worker passes it on as the last line of its traceback.
+            # A DataLoader's worker passes it on as the last line of a traceback.
             return str(cause).rstrip().splitlines()[-1].removeprefix("autocaption.errors.UserError: ")
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, InstantiationException):
@@ -92,7 +92,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _quieten() -> None:
-    """Silence remarks that tell a user nothing to do."""
+    """Silence warnings that ask nothing of the user."""
     for message in (
         ".*does not have many workers.*",
         ".*sync_dist=True.*",

@@ -18,17 +18,17 @@ MODEL_KEYS = ("data", "tokenizer", "model", "search", "metrics")
 def with_overrides(
     base: DictConfig, composed: DictConfig, overrides: Sequence[str], keys: Sequence[str] | None = None
 ) -> DictConfig:
-    """A checkpoint's configuration with what the command line changes.
+    """A checkpoint's configuration with the changes of the command line.
 
-    A change is copied from the composed configuration: `search=beam` as the whole of `search`,
-    `data.root=DIR` as that value. A choice that reaches over the whole configuration
-    (`experiment=...`) makes the composed configuration count as it stands.
+    Changes are copied from the composed configuration: `search=beam` replaces all of `search`,
+    `data.root=DIR` that value. A choice that affects the whole configuration (`experiment=...`) replaces
+    all of it.
 
     Args:
-        base: the checkpoint's.
+        base: the checkpoint's configuration.
         composed: what Hydra composed from the command line.
-        overrides: of the command line.
-        keys: the top-level keys that `base` decides; None for all of its.
+        overrides: the command line's overrides.
+        keys: the top-level keys to take from `base`; None for all of them.
     """
     changes: Any = OverridesParser.create().parse_overrides(list(overrides))
     if any(change.key_or_group in ("experiment", "debug") for change in changes):
@@ -42,7 +42,7 @@ def with_overrides(
 
 
 def _copy(source: dict, target: dict, path: list[str], delete: bool) -> None:
-    """Bring the value at a path of nested dicts and lists from one to the other, or delete it there."""
+    """Copy the value at a path of nested dicts and lists, or delete it in the target."""
     from_node: Any = source
     to_node: Any = target
     for name in path[:-1]:

@@ -38,12 +38,12 @@ def train(config: DictConfig) -> float | None:
     if config.resume is not None:
         path = checkpoint_to_resume(config.runs, config.resume)
         saved = checkpoint.load(path)
-        if HydraConfig.initialized():  # a rank got its parent's configuration, changes included
+        if HydraConfig.initialized():  # ranks and launched processes get their final configuration
             config = with_overrides(build.config_of(saved), config, _overrides())
         config.resume = str(path)
     folder = _start(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    if saved is None and config.init_from is not None:  # weights and vocabulary, and nothing else of it
+    if saved is None and config.init_from is not None:  # its weights and vocabulary only
         saved = checkpoint.load(config.init_from)
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
     if is_first_rank():
@@ -54,7 +54,7 @@ def train(config: DictConfig) -> float | None:
     metrics = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_metrics_of(trainer, "val")}
     keeper = trainer.checkpoint_callback
     best = getattr(keeper, "best_model_path", "")
-    if best:  # the metrics of the epoch whose weights are kept, not of the last
+    if best:  # metrics of the best epoch, whose weights are kept
         metrics |= checkpoint.load(best)[METRICS]
     if config.test and not _pruned(trainer):
         if best:
@@ -92,7 +92,7 @@ def evaluate(config: DictConfig) -> float | None:
 
 
 def _start(config: DictConfig) -> Path:
-    """The run folder, with what is known before the run: configuration and provenance."""
+    """The run folder, with the configuration and provenance written to it."""
     require_values(config)
     if config.run_dir is None:
         config.run_dir = HydraConfig.get().runtime.output_dir
@@ -110,7 +110,7 @@ def _finish(config: DictConfig, folder: Path, trainer: pl.Trainer, metrics: dict
         if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:
             import wandb
 
-            wandb.finish()  # or the next run of a multirun would be logged into this one
+            wandb.finish()  # or the next job of a multirun would log to this run
     if trainer.is_global_zero:
         write_json(folder / "metrics.json", metrics)
         _print(metrics, folder, best)
@@ -118,7 +118,7 @@ def _finish(config: DictConfig, folder: Path, trainer: pl.Trainer, metrics: dict
 
 
 def _pruned(trainer: pl.Trainer) -> bool:
-    """Whether a sweep ended the run early."""
+    """Whether a sweep pruned the run."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return any(getattr(callback, "pruned", False) for callback in callbacks)
 

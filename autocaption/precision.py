@@ -1,3 +1,5 @@
+"""The choice of a precision."""
+
 import torch
 
 

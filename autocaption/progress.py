@@ -1,3 +1,5 @@
+"""Progress bars."""
+
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -18,14 +20,14 @@ class _Rate(ProgressColumn):
 def track(
     items: Iterable[T], what: str, total: int, size: Callable[[T], int] = lambda item: 1, done: int = 0
 ) -> Iterator[T]:
-    """Pass items on, with a progress bar (count, rate, time left) where there is a terminal.
+    """Iterate with a progress bar (count, rate, time left) on a terminal.
 
     Args:
-        items: are counted when the next one is asked for.
-        what: is done with them.
-        total: of their sizes, those done before included.
-        size: what an item counts for.
-        done: before the first item.
+        items: the items; each is counted when the next one is requested.
+        what: the description, such as "Encoding".
+        total: the total size, that of earlier items included.
+        size: the size of an item.
+        done: the size of earlier items.
     """
     console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeLeft())

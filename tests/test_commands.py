@@ -18,10 +18,10 @@ def trained(tmp_path_factory):
     return only_run(folder), done
 
 
-def test_a_run_leaves_everything_in_its_folder(trained):
+def test_run_writes_everything_to_its_folder(trained):
     folder, done = trained
-    figures = read(folder / "metrics.json")
-    assert {f"{split}/bleu{n}" for split in ("val", "test") for n in (1, 2, 3, 4)} <= set(figures)
+    metrics = read(folder / "metrics.json")
+    assert {f"{split}/bleu{n}" for split in ("val", "test") for n in (1, 2, 3, 4)} <= set(metrics)
     captions = read(folder / "captions.json")
     assert len(captions) == 9
     assert all(set(entry) == {"image_id", "caption"} for entry in captions)
@@ -50,13 +50,13 @@ def test_checkpoints_hold_plain_values_only(trained):
         assert saved["recipe"]["vocabulary"][:4] == ["<pad>", "<bos>", "<eos>", "<unk>"]
 
 
-def test_eval_of_the_best_checkpoint_gives_the_run_s_test_figures(trained, tmp_path):
+def test_eval_of_the_best_checkpoint_gives_the_run_s_test_metrics(trained, tmp_path):
     folder, _ = trained
     done = run("eval.py", f"checkpoint={folder}/checkpoints/best.ckpt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    again, figures = read(only_run(tmp_path) / "metrics.json"), read(folder / "metrics.json")
+    again, metrics = read(only_run(tmp_path) / "metrics.json"), read(folder / "metrics.json")
     for name in ("test/bleu1", "test/bleu4", "test/loss"):
-        assert again[name] == pytest.approx(figures[name], abs=1e-6)
+        assert again[name] == pytest.approx(metrics[name], abs=1e-6)
     assert read(only_run(tmp_path) / "captions.json") == read(folder / "captions.json")
 
 
@@ -65,8 +65,8 @@ def test_eval_of_an_ensemble(trained, tmp_path):
     best, last = (f"{folder}/checkpoints/{name}.ckpt" for name in ("best", "last"))
     done = run("eval.py", f"checkpoint=[{best},{last}]", "search=greedy", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    figures = read(only_run(tmp_path) / "metrics.json")
-    assert {"test/bleu4", "test/loss"} <= set(figures)
+    metrics = read(only_run(tmp_path) / "metrics.json")
+    assert {"test/bleu4", "test/loss"} <= set(metrics)
     assert len(read(only_run(tmp_path) / "captions.json")) == 9
 
 
@@ -104,7 +104,7 @@ def test_two_devices_score_as_one(trained, tmp_path):
     assert one == pytest.approx(two, rel=1e-6)
 
 
-def test_resume_last_goes_on_in_the_same_folder(trained, tmp_path):
+def test_resume_last_continues_in_the_same_folder(trained, tmp_path):
     first = run("train.py", *TINY, "logger=csv", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     folder = only_run(tmp_path)
@@ -139,8 +139,8 @@ def test_ranks_train_one_configuration_and_validate_the_average_that_they_save(t
     best = f"checkpoint={folder}/checkpoints/best.ckpt"
     again = run("eval.py", best, "data.split=val", "trainer=ddp_sim", cwd=tmp_path / "again")
     assert again.returncode == 0, again.stderr
-    figures = read(only_run(tmp_path / "again") / "metrics.json")
-    assert figures["val/loss"] == pytest.approx(read(folder / "metrics.json")["val/loss"], rel=1e-4)
+    metrics = read(only_run(tmp_path / "again") / "metrics.json")
+    assert metrics["val/loss"] == pytest.approx(read(folder / "metrics.json")["val/loss"], rel=1e-4)
 
 
 def test_multirun_makes_a_folder_for_each(tmp_path):
@@ -190,7 +190,7 @@ def test_show_the_configuration_without_torch(tmp_path):
         assert "show_and_tell" in done.stdout or "hidden_dim: 512" in done.stdout
 
 
-def test_caption_a_picture_with_nothing_but_the_checkpoint(trained, tmp_path):
+def test_captions_a_picture_with_the_checkpoint_alone(trained, tmp_path):
     Image.new("RGB", (90, 70), "blue").save(tmp_path / "blue.png")
     done = subprocess.run(
         [sys.executable, "-m", "autocaption", trained[0] / "checkpoints/best.ckpt", "blue.png"],

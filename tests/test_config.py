@@ -32,17 +32,17 @@ def test_a_choice_replaces_its_group_whole(base, choice):
     assert plain(OmegaConf.masked_copy(merged, others)) == plain(OmegaConf.masked_copy(base, others))
 
 
-def test_nothing_changed_is_the_checkpoint_s(base):
+def test_no_override_keeps_the_checkpoint_s_configuration(base):
     assert changed(base) == plain(base)
 
 
-def test_a_group_and_a_value_of_it(base):
+def test_group_and_value_overrides_combine(base):
     search = changed(base, "search=beam", "search.beam_size=9")["search"]
     assert search["_target_"] == "autocaption.search.beam.BeamSearch"
     assert (search["beam_size"], search["max_length"]) == (9, 20)
 
 
-def test_a_value_leaves_its_neighbours(base):
+def test_value_override_keeps_its_neighbours(base):
     after = changed(base, "search.max_length=11", "optimizer.lr=0.1", "seed=4")
     assert after["search"] == {**plain(base)["search"], "max_length": 11}
     assert after["optimizer"] == {**plain(base)["optimizer"], "lr": 0.1}
@@ -50,14 +50,14 @@ def test_a_value_leaves_its_neighbours(base):
     assert after["model"] == plain(base)["model"]
 
 
-def test_a_choice_within_a_group_leaves_the_rest_of_it(base):
+def test_nested_choice_keeps_the_rest_of_its_group(base):
     after = changed(base, "model/encoder=convnet", "model.encoder.width=5")["model"]
     assert after["encoder"]["width"] == 5
     assert "pretrained" not in after["encoder"]
     assert after["decoder"] == plain(base)["model"]["decoder"]
 
 
-def test_another_root_reaches_all_that_hangs_on_it(base):
+def test_data_root_reaches_everything_that_refers_to_it(base):
     config = with_overrides(base, composed("data.root=/new"), ["data.root=/new"])
     assert config.data.root == config.data.source.root == "/new"
     assert config.data.augment_crop == 0.875  # of the checkpoint's data set, not of the default one
@@ -72,7 +72,7 @@ def test_added_and_deleted_keys(base):
     assert "logger" not in after
 
 
-def test_what_the_checkpoint_lacks_is_taken_as_composed(base):
+def test_missing_keys_are_taken_from_the_composed_configuration(base):
     older, words = (
         OmegaConf.masked_copy(base, ["seed", "model"]),
         ("+extra.deep.key=1", "logger.wandb.project=p"),
@@ -82,11 +82,11 @@ def test_what_the_checkpoint_lacks_is_taken_as_composed(base):
 
 
 @pytest.mark.parametrize("words", [["experiment=shapes"], ["debug=fast", "seed=8"]])
-def test_a_choice_over_everything_takes_the_command_line_as_it_stands(base, words):
+def test_experiment_or_debug_takes_the_command_line_alone(base, words):
     assert changed(base, *words) == plain(composed(*words))
 
 
-def test_only_what_defines_the_model_is_the_checkpoint_s(base):
+def test_eval_takes_only_the_model_from_the_checkpoint(base):
     words = ("checkpoint=/x.ckpt", "data.split=val")
     after = changed(base, *words, keys=MODEL_KEYS, name="eval")
     expected = plain(composed(*words, name="eval"))
@@ -102,7 +102,7 @@ def test_a_value_in_a_list(base):
     assert after["metrics"]["metrics"][0]["n_gram"] == 2
 
 
-def test_neither_configuration_is_changed(base):
+def test_inputs_are_not_modified(base):
     new, words = composed("search=beam", "seed=7"), ["search=beam", "seed=7"]
     before = plain(base), plain(new)
     merged = with_overrides(base, new, words)

@@ -19,7 +19,7 @@ def test_a_file_is_written_and_replaced(tmp_path):
         assert names(tmp_path) == ["a.txt"]
 
 
-def test_nothing_has_the_name_while_it_is_written(tmp_path):
+def test_partial_file_never_has_the_final_name(tmp_path):
     file = tmp_path / "a.txt"
     seen = []
 
@@ -65,7 +65,7 @@ def test_a_writer_that_writes_nothing(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_json_comes_back(tmp_path):
+def test_json_round_trip(tmp_path):
     value = {"b": [1, 2.5, None], "a": {"caption": "ein Hund läuft 🐕"}}
     write_json(tmp_path / "a.json", value)
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def test_json_comes_back(tmp_path):
     assert text.endswith("}\n")
 
 
-def test_what_is_no_json_leaves_the_old_file(tmp_path):
+def test_value_that_is_no_json_leaves_the_old_file(tmp_path):
     write_json(tmp_path / "a.json", 1)
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"bad": object()})

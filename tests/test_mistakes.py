@@ -22,7 +22,7 @@ def test_a_mistake_is_one_line(word, named, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 broken zip"])
-def test_a_checkpoint_from_something_else_is_one_line(content, tmp_path):
+def test_file_that_is_no_checkpoint_is_one_line(content, tmp_path):
     (tmp_path / "other.ckpt").write_bytes(content)
     done = run("eval.py", "checkpoint=other.ckpt", cwd=tmp_path)
     assert done.returncode == 1
@@ -48,7 +48,7 @@ def test_a_broken_image_stops_the_run_before_the_first_step(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_traceback_only_when_asked_for(tmp_path):
+def test_traceback_only_with_the_debug_variable(tmp_path):
     done = run("train.py", "resume=nowhere.ckpt", cwd=tmp_path, AUTOCAPTION_DEBUG="1")
     assert done.returncode == 1
     assert "Traceback" in done.stderr

@@ -1,3 +1,5 @@
+"""The precision that `auto` chooses."""
+
 import pytest
 import torch
 

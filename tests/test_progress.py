@@ -1,3 +1,5 @@
+"""Progress bars."""
+
 import io
 import sys
 
@@ -9,12 +11,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_items_pass_and_nothing_is_said_without_a_terminal(capsys):
+def test_items_pass_silently_without_a_terminal(capsys):
     assert list(track("abc", "Reading", 3)) == ["a", "b", "c"]
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_terminal_sees_count_and_total(monkeypatch):
+def test_terminal_shows_count_and_total(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     assert list(track(["aa", "bbb"], "Reading", 9, len, done=4)) == ["aa", "bbb"]

@@ -30,7 +30,7 @@ class PredictionCallback(pl.Callback):
     def collect(self, order: Sequence[str]) -> list[tuple[str, str, tuple[str, ...]]]:
         """(id, caption, references) of every image of every rank, in this order of ids; once an epoch.
 
-        A collective: every rank calls it, and every rank gets all.
+        A collective: every rank calls it and gets all of them.
         """
         mine = [triple for predictions in self._predictions for triple in zip(*predictions, strict=True)]
         self._predictions = []
@@ -45,11 +45,11 @@ class PredictionCallback(pl.Callback):
 class CaptionWriter(PredictionCallback):
     """Writes generated captions to disk after a test, and logs a W&B table after every validation.
 
-    A test leaves `captions.json` (COCO result format) and `samples.png` in the folder.
+    A test writes `captions.json` (COCO result format) and `samples.png` to the folder.
 
     Args:
         folder: the run folder.
-        samples: pictures shown, spread evenly over the split.
+        samples: number of pictures shown, spread evenly over the split.
     """
 
     def __init__(self, folder: str, samples: int) -> None:

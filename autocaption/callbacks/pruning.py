@@ -1,3 +1,5 @@
+"""Pruning of trials."""
+
 import math
 from typing import Any, Protocol
 

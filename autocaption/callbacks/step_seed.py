@@ -1,3 +1,5 @@
+"""Seeds of training steps."""
+
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,16 +11,16 @@ from autocaption.randomness import seed_of
 class StepSeed(pl.Callback):
     """Draws each step's dropout from (seed, epoch, batch, rank).
 
-    So a resumed training goes on as if it had not been interrupted: a generator that was seeded once,
-    at the start of the process, would begin again.
+    So a resumed training equals an uninterrupted one: a generator seeded once, at the start of the
+    process, would start again.
 
     Args:
-        seed: of the run.
+        seed: the run's seed.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Seed the generators of every device."""
+        """Seed the generators of all devices."""
         torch.manual_seed(seed_of("step", self.seed, trainer.current_epoch, batch_idx, trainer.global_rank))

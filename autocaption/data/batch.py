@@ -1,4 +1,7 @@
-"""Legend: B images, N captions an image, T time, P places, D width; C channels, H height, W width."""
+"""A batch.
+
+Legend: B images, N captions an image, T time, P places, D width; C channels, H height, W width.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,11 +16,11 @@ class Batch:
     """Images with all their captions, image-major: an image is encoded once for its N captions.
 
     Attributes:
-        ids: of the B images.
-        references: the normalised captions of each image, whole; empty in training.
-        tokens_BNT: int64, <bos> words <eos>, padded with <pad>; a caption that is all <pad> is none.
-        images_BCHW: uint8 RGB (the encoder normalises them); None where features are given.
-        features_BPD: the frozen encoder's outputs; None where images are given.
+        ids: ids of the B images.
+        references: the normalised captions of each image, uncut; empty in training.
+        tokens_BNT: int64, <bos> words <eos>, padded with <pad>; all <pad> where an image has fewer captions.
+        images_BCHW: uint8 RGB, normalised by the encoder; None where there are features.
+        features_BPD: outputs of the frozen encoder; None where there are images.
     """
 
     ids: tuple[str, ...]
@@ -30,11 +33,11 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on a device; copies from pinned memory don't block."""
+        """Move the batch; copies from pinned memory don't block."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory (called by the DataLoader)."""
+        """Copy the batch to page-locked memory; called by the DataLoader."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":

@@ -1,3 +1,5 @@
+"""The LightningDataModule."""
+
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -31,15 +33,15 @@ class CaptionDataModule(pl.LightningDataModule):
 
     Args:
         source: the data set.
-        tokenizer: with its vocabulary.
-        training_transform: picture and seed to uint8 (3, H, W); likewise `evaluation_transform`.
-        batch_size: images a step and device; each brings all its captions.
-        num_workers: processes that read and transform pictures; 0 for none.
-        seed: of order and augmentation.
-        split: what `test_dataloader` reads.
-        check_images: whether `prepare` decodes every picture.
-        features: where a frozen encoder's outputs are kept; None to read pictures.
-        feature_views: augmented views kept of a training picture; 0 for the fixed one alone.
+        tokenizer: encodes captions.
+        training_transform: (picture, seed) to uint8 (3, H, W); likewise `evaluation_transform`.
+        batch_size: images a step and device; each comes with all its captions.
+        num_workers: processes that read and transform pictures; 0 for the main process.
+        seed: seed of order and augmentation.
+        split: the split that `test_dataloader` reads.
+        check_images: whether `preload` decodes every picture.
+        features: stores a frozen encoder's outputs; None to read pictures.
+        feature_views: augmented views stored of each training picture; 0 for the centre crop alone.
         captions_per_image: the first captions of each image that training uses; None for all.
     """
 
@@ -68,14 +70,14 @@ class CaptionDataModule(pl.LightningDataModule):
         self._datasets: dict[str, CaptionDataset] = {}
 
     def split_of(self, stage: str) -> str:
-        """The split that a stage of the Trainer (train, val, test) reads."""
+        """The split that a stage (train, val, test) reads."""
         return self.test_split if stage == "test" else stage
 
     def preload(self, *splits: str) -> None:
-        """Read every picture of these splits before the first step: to encode it, or to check it.
+        """Encode, or check, every picture of these splits before the first step.
 
         Raises:
-            UserError: a broken picture is found now, and not in epoch 9.
+            UserError: a picture is broken.
         """
         for split in splits:
             if self.features is not None:
@@ -86,7 +88,7 @@ class CaptionDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Shuffled by (seed, epoch); every rank gets equally many images.
 
-        In order under `trainer.overfit_batches`, which means the same batches every epoch.
+        In order under `trainer.overfit_batches`, which takes the same batches every epoch.
         """
         dataset = self._dataset("train", training=True)
         if getattr(self.trainer, "overfit_batches", 0):
@@ -132,7 +134,7 @@ class CaptionDataModule(pl.LightningDataModule):
         return FeatureInputs(self.features.get(self.source, images, transform, max(1, views)), self.seed)
 
     def _loader(self, dataset: CaptionDataset, sampler: Sampler) -> DataLoader:
-        workers = 0 if self.features else self.num_workers  # nothing to do but to copy from the map
+        workers = 0 if self.features else self.num_workers  # reading a memory map needs no process of its own
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

@@ -1,3 +1,5 @@
+"""The order in which images are read."""
+
 from collections.abc import Iterator
 from typing import Any
 
@@ -6,16 +8,15 @@ from torch.utils.data import Sampler, SequentialSampler
 
 from autocaption.randomness import seed_of
 
-Key = tuple[int, int]  # (epoch, position in the split)
+Key = tuple[int, int]  # (epoch, index in the split)
 
 
 class TrainingSampler(Sampler[Key]):
-    """A permutation drawn from (seed, epoch), dealt out to the ranks in turn.
+    """A permutation drawn from (seed, epoch), dealt to the ranks in turn.
 
-    It yields the epoch with each position, so that a worker can draw an image's augmentation from
-    (seed, epoch, image) without a state of its own. Every rank gets equally many images, as
-    gradient averaging needs: the first of the permutation come again at its end where the images
-    can't be divided.
+    It yields the epoch with each index, so that a worker can draw an image's augmentation from (seed,
+    epoch, index) without a state of its own. Every rank gets equally many images, as averaging gradients
+    needs: where they can't be divided, the first of the permutation are repeated at its end.
     """
 
     def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1) -> None:
@@ -39,16 +40,16 @@ class TrainingSampler(Sampler[Key]):
 class InOrder(SequentialSampler):
     """Every image once, in order, over all ranks together.
 
-    torch's DistributedSampler repeats images to fill up the last batch, which changes every metric.
-    A SequentialSampler, since Lightning's `overfit_batches` would replace any other.
+    torch's DistributedSampler repeats images to fill the last batch, which changes metrics. It is a
+    SequentialSampler, since Lightning's `overfit_batches` replaces any other.
     """
 
     def __init__(self, size: int, rank: int = 0, world: int = 1) -> None:
-        self.positions = range(rank, size, world)
-        super().__init__(self.positions)
+        self.indices = range(rank, size, world)
+        super().__init__(self.indices)
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self.indices)
 
     def __iter__(self) -> Iterator[Any]:
-        return ((0, position) for position in self.positions)
+        return ((0, index) for index in self.indices)

@@ -1,4 +1,7 @@
-"""Legend: B images, N captions an image, T time."""
+"""The encoded captions of a split.
+
+Legend: B images, N captions an image, T time.
+"""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -11,10 +14,10 @@ from autocaption.data.tokenizer import PAD, Tokenizer
 
 
 class TokenTable:
-    """The token ids of a split's captions, encoded once: one flat array with offsets.
+    """Token ids of a split's captions, encoded once, as one flat array with offsets.
 
-    A million captions take some 50 MB, shared with forked workers, and a batch is gathered without
-    a loop over captions.
+    A million captions take about 50 MB, which forked workers share, and a batch is gathered without a
+    loop over captions.
     """
 
     def __init__(self, captions: Iterable[Sequence[str]], tokenizer: Tokenizer) -> None:

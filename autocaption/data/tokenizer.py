@@ -15,14 +15,16 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation + "’‘“”–—…
 def words(caption: str) -> list[str]:
     """Lower case, split at white space, punctuation deleted ("T-shirt's" is "tshirts").
 
-    The rule behind the tokens of Karpathy & Fei-Fei (2015), which most published figures use.
+    The rule behind the tokens of Karpathy & Fei-Fei (2015), which most published results use.
     """
     return caption.lower().translate(_PUNCTUATION).split()
 
 
 def original(caption: str) -> list[str]:
-    """The rule of the project that autocaption grew from: `words`, less one-letter words ("a") and
-    words with digits. Only for comparison with its figures: it makes BLEU incomparable to others.
+    """`words` without one-letter words ("a") and words with digits.
+
+    The rule of the project that autocaption grew from, to compare with its results only: BLEU under this
+    rule cannot be compared with any other.
     """
     return [word for word in words(caption) if len(word) > 1 and word.isalpha()]
 
@@ -30,14 +32,14 @@ def original(caption: str) -> list[str]:
 class Tokenizer:
     """Captions to token ids and back.
 
-    The vocabulary comes from the training captions alone, the most frequent word first and words
-    of one frequency in alphabetical order, so that it is the same whenever it is built.
+    The vocabulary comes from the training captions alone, in order of frequency, then alphabetically, so
+    that it is always the same.
 
     Args:
         rule: splits a caption into words: `words`, `original`, or any `str -> list[str]`.
-        min_count: rarer words of the training captions become <unk>.
-        max_length: words kept of a training caption; references are never cut.
-        vocabulary: the words of ids 0, 1, ..., as `vocabulary` of another tokenizer; None to `fit`.
+        min_count: words that are rarer in the training captions become <unk>.
+        max_length: most words of an encoded caption; references are never cut.
+        vocabulary: the words of ids 0, 1, ...; None before `fit`.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Tokenizer:
         """A tokenizer with the vocabulary of these captions.
 
         Raises:
-            UserError: no word occurs often enough.
+            UserError: no word occurs `min_count` times.
         """
         counts: Counter[str] = Counter()
         for caption in captions:
@@ -69,7 +71,7 @@ class Tokenizer:
         return Tokenizer(self.rule, self.min_count, self.max_length, vocabulary)
 
     def normalize(self, caption: str) -> str:
-        """The caption's words, whole, with one space between them: what metrics compare."""
+        """The caption's words separated by single spaces: what metrics compare."""
         return " ".join(self.rule(caption))
 
     def encode(self, caption: str) -> list[int]:
@@ -78,7 +80,7 @@ class Tokenizer:
         return [BOS, *(ids.get(word, UNK) for word in self.rule(caption)[: self.max_length]), EOS]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The words up to the first <eos>, without the special tokens but <unk>."""
+        """The words before the first <eos>, without <pad> and <bos>."""
         words = []
         for i in ids:
             if i == EOS:

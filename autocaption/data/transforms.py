@@ -1,3 +1,5 @@
+"""From pictures to the tensors that an encoder takes."""
+
 import random
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,28 +10,28 @@ from torchvision.transforms import v2
 
 
 class Transform(Protocol):
-    """Picture to uint8 (3, size, size), in any thread. Its `repr` is its identity: it names all it does."""
+    """Picture to uint8 (3, size, size), in any thread; identified by its `repr`, which holds all settings."""
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
-        """The transformed picture; whatever is left to chance is drawn from the seed."""
+        """The transformed picture; random choices are drawn from the seed."""
         ...
 
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """The centre of a picture, `crop` of its shorter side wide; nothing is left to chance."""
+    """The centre of a picture, `crop` of its shorter side wide."""
 
     size: int
     crop: float
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
-        """The picture's centre; the seed makes no difference."""
+        """The picture's centre; the seed is ignored."""
         return v2.functional.center_crop(_resized(picture, self.size, self.crop), [self.size, self.size])
 
 
 @dataclass(frozen=True)
 class RandomCropFlip:
-    """Like `CenterCrop`, with the crop's place and a left-right flip drawn from the seed."""
+    """A crop of the same size at a random position, flipped left to right half of the time."""
 
     size: int
     crop: float

@@ -29,30 +29,29 @@ from autocaption.randomness import seed_of
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # part of every key; raise it when the same inputs would give other features
+FORMAT = 1  # part of every key; raise it when the same inputs give different features
 ARRAY, DONE = "features.npy", "done.json"
-SAVE_EVERY = 512  # pictures: what a killed process loses at most
+SAVE_EVERY = 512  # pictures; at most this many are lost in a crash
 
 
 class FeatureCache:
-    """Features on disk, in a folder named after all that they depend on.
+    """Features on disk, in a folder named after everything that they depend on.
 
-    The name is a digest of the encoder's structure, its weights, the transform, and the content of
-    every image, so that a change of any of them is another folder and never a stale hit. While
-    features are computed the folder is called `NAME.partial`; a killed process leaves it, and the
-    next one goes on from there. A lock beside it makes a second process wait instead of computing
-    the same.
+    The name is a digest of the encoder's structure and weights, the transform, and the content of every
+    image, so that a change of any of them gives another folder and never a stale hit. While features are
+    computed the folder is called `NAME.partial`; after a crash the next process continues there. A lock
+    beside it makes a second process wait instead of computing the same.
 
     Args:
-        folder: where caches lie.
-        encoder: frozen.
+        folder: the folder of all caches.
+        encoder: a frozen encoder.
         batch_size: images a forward pass.
-        num_workers: threads that read and transform pictures meanwhile.
-        device: of the forward passes.
-        dtype: on disk.
+        num_workers: threads that read and transform pictures.
+        device: device of the forward passes.
+        dtype: data type on disk.
 
     Raises:
-        UserError: the encoder is trained, so that its outputs change.
+        UserError: the encoder is trained, so its outputs change.
     """
 
     def __init__(
@@ -75,16 +74,16 @@ class FeatureCache:
     def get(
         self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int
     ) -> np.memmap:
-        """Features (images, views, P, D), memory-mapped; computed where they are not there yet.
+        """Features (images, views, P, D), memory-mapped; computed unless they exist.
 
         Args:
             source: reads the pictures.
-            images: of one split.
-            transform: of the pictures; view k of an image is drawn from (k, its id).
-            views: an image.
+            images: the images of one split.
+            transform: transform of the pictures; view k of an image is drawn from (k, its id).
+            views: views of each image.
 
         Raises:
-            UserError: a broken picture, or a disk without room.
+            UserError: a picture is broken, or the disk is full.
         """
         key = self._key(source, images, transform, views)
         final = self.folder / key
@@ -111,7 +110,7 @@ class FeatureCache:
 
     @torch.inference_mode()
     def _compute(self, partial: Path, views: "_Views") -> None:
-        """Fill a folder, from where an earlier process left off."""
+        """Fill a folder, starting where an earlier process stopped."""
         example_BCHW = self._moved(views[0].unsqueeze(0))
         encoder = folded(self.encoder.to(self.device).eval(), example_BCHW)
         example_PD = self._encode(encoder, example_BCHW)[0]
@@ -125,16 +124,16 @@ class FeatureCache:
             rows[done : done + len(features_BPD)] = features_BPD.cpu().numpy()
             done += len(features_BPD)
             if done - saved >= SAVE_EVERY or done == len(views):
-                array.flush()  # the note of what is done must never be ahead of it
+                array.flush()  # before the count: it must never be ahead of the data
                 write_json(partial / DONE, {"rows": done})
                 saved = done
                 release_pages(array)
 
     def _batches(self, views: "_Views", start: int) -> Iterator[Tensor]:
-        """images_BCHW of the views from `start`, read by threads while the batch before is encoded.
+        """images_BCHW of the views from `start`, read by threads while the previous batch is encoded.
 
-        Threads and not a DataLoader's processes: decoding leaves Python's lock, and processes cost
-        a start and a copy, a tenth of the encoder's time on two cores.
+        Threads rather than a DataLoader's processes: decoding releases the GIL, and starting and copying
+        between processes takes a tenth of the encoder's time on two cores.
         """
         with ThreadPoolExecutor(max(1, self.num_workers)) as pool:
             ahead: deque[list[Future[Tensor]]] = deque()
@@ -157,7 +156,7 @@ class FeatureCache:
         if not (partial / DONE).exists():
             try:
                 array = np.lib.format.open_memmap(partial / ARRAY, "w+", self.dtype, shape)
-                # A hole in the file would kill the process at a write to a full disk.
+                # Allocate now: writing to a hole in the file on a full disk would kill the process.
                 with open(partial / ARRAY, "r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial / ARRAY))
                 write_json(partial / DONE, {"rows": 0})
@@ -194,7 +193,7 @@ def _stacked(pictures: list[Future[Tensor]]) -> Tensor:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Hold a lock that the kernel gives back however its holder ends."""
+    """Hold a file lock, which the kernel releases however its holder ends."""
     with open(file, "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,7 @@
-"""Legend: B images; C channels, H height, W width."""
+"""Folding BatchNorms into convolutions.
+
+Legend: B images; C channels, H height, W width.
+"""
 
 import copy
 from typing import Any
@@ -10,20 +13,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 @torch.inference_mode()
 def folded(encoder: nn.Module, images_BCHW: Tensor) -> nn.Module:
-    """A copy of an encoder whose convolutions do the work of the BatchNorms behind them.
+    """A copy of an encoder with each BatchNorm folded into the convolution before it.
 
-    In evaluation mode BatchNorm is a factor and a term for each channel. As part of the convolution's
-    weights they cost nothing; on their own they are a pass over the feature maps, a quarter of an
-    EfficientNet's time on a CPU. Which norm stands behind which convolution is seen while the encoder
-    encodes an example, so that its code need not be known.
+    In evaluation mode BatchNorm scales and shifts each channel. Within the convolution's weights this
+    costs nothing; on its own it is a pass over the feature maps, a quarter of an EfficientNet's time on a
+    CPU. Which norm follows which convolution is traced while the encoder encodes an example, so this works
+    for any encoder.
 
     Args:
-        encoder: in evaluation mode; it stays as it is.
+        encoder: an encoder in evaluation mode; it is not changed.
         images_BCHW: an example.
 
     Returns:
-        The copy, or the encoder itself where there is nothing to fold or a copy would not give the
-        same (a convolution whose output goes elsewhere, too).
+        The copy, or the encoder itself where there is nothing to fold or folding would change the output
+        (a convolution whose output is used elsewhere, too).
     """
     pairs = _pairs(encoder, images_BCHW)
     if not pairs:
@@ -34,7 +37,7 @@ def folded(encoder: nn.Module, images_BCHW: Tensor) -> nn.Module:
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        # timm's norms bring an activation.
+        # timm's norms include an activation.
         copied.set_submodule(norm_name, getattr(norm, "act", nn.Identity()))
     wanted, given = encoder(images_BCHW), copied(images_BCHW)
     same = torch.allclose(given, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item())
@@ -42,8 +45,8 @@ def folded(encoder: nn.Module, images_BCHW: Tensor) -> nn.Module:
 
 
 def _pairs(encoder: nn.Module, images_BCHW: Tensor) -> dict[str, str]:
-    """The name of each convolution whose output a BatchNorm takes, with that of the norm."""
-    convs: dict[int, tuple[str, Tensor]] = {}  # by its output, held so that its id stays its own
+    """{name of a convolution: name of the BatchNorm that takes its output}."""
+    convs: dict[int, tuple[str, Tensor]] = {}  # by id of the output, kept alive so that its id stays unique
     pairs: dict[str, str] = {}
 
     def watch(name: str, module: Any) -> Any:

@@ -1,3 +1,5 @@
+"""Weights & Biases as a logger."""
+
 import logging
 import netrc
 import os
@@ -17,12 +19,12 @@ log = logging.getLogger(__name__)
 def wandb_logger(folder: str, project: str, **settings: Any) -> WandbLogger:
     """Weights & Biases: online where a key is configured, offline otherwise.
 
-    The W&B run takes its id, where none is given, from the run folder's name, so that a resumed run
-    goes on in the same W&B run.
+    Unless an id is given, the W&B run takes it from the run folder's name, so that a resumed run continues
+    the same W&B run.
 
     Args:
-        folder: of the run; W&B's files lie under it.
-        project: of W&B.
+        folder: the run folder, where W&B's files lie.
+        project: W&B's project.
         settings: passed on to WandbLogger, such as id, name, entity, group, tags.
     """
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
@@ -33,15 +35,15 @@ def wandb_logger(folder: str, project: str, **settings: Any) -> WandbLogger:
     if command_line() != sys.argv:
         import wandb
 
-        # W&B keeps the command line with its other metadata of the run; there is a secret in it.
+        # W&B stores the command line among its metadata, and there is a secret in it.
         settings["settings"] = wandb.Settings(x_disable_meta=True)
     logger = WandbLogger(save_dir=folder, project=project, resume="allow", mode=mode, **settings)
-    logger._wandb_init.pop("anonymous", None)  # Lightning always sets it, and wandb warns of it
+    _without_anonymous(logger)
     return logger
 
 
 def has_key() -> bool:
-    """Whether a W&B API key is at hand, in the environment or (by `wandb login`) in a netrc file."""
+    """Whether there is a W&B API key, in the environment or (by `wandb login`) in a netrc file."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
@@ -49,3 +51,8 @@ def has_key() -> bool:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def _without_anonymous(logger: WandbLogger) -> None:
+    """Drop a setting that Lightning (2.6) always passes and that wandb (0.31.0) warns of."""
+    logger._wandb_init.pop("anonymous", None)

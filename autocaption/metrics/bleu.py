@@ -1,3 +1,5 @@
+"""Corpus BLEU."""
+
 from collections.abc import Sequence
 
 import torch
@@ -6,21 +8,21 @@ from torchmetrics.text import BLEUScore
 
 
 class Bleu(BLEUScore):
-    """Corpus BLEU-1..n (Papineni et al. 2002), the figures of the COCO caption evaluation.
+    """Corpus BLEU-1..n (Papineni et al. 2002), as the COCO caption evaluation computes it.
 
-    torchmetrics counts the n-grams, once for all n; here are the three things it leaves to its user:
-    the cumulative figures for every n from one count, references in ascending length (of two
-    equally near it takes the first, COCO the shorter), and a refusal of shapes that it would
-    score wrong without a word.
+    torchmetrics counts the n-grams, once for all n. This class adds what it leaves to its user: the
+    cumulative scores for every n from one count, references sorted by length (of two equally near ones
+    torchmetrics takes the first, COCO the shorter), and errors for inputs that it would silently score
+    wrong.
 
-    Both sides must have been through one tokenizer: words are whatever white space separates.
+    Captions and references must have been through the same tokenizer: words are separated by spaces.
     """
 
     def update(self, preds: Sequence[str], target: Sequence[Sequence[str]]) -> None:
-        """Count captions against their references.
+        """Count the n-grams of captions and their references.
 
         Args:
-            preds: one caption an image.
+            preds: one caption for each image.
             target: the references of each image, at least one.
 
         Raises:

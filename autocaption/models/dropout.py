@@ -1,3 +1,5 @@
+"""Dropout."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,4 +1,7 @@
-"""Legend: M real tokens, V vocabulary."""
+"""Losses.
+
+Legend: M real tokens, V vocabulary.
+"""
 
 from typing import NamedTuple
 

@@ -1,3 +1,5 @@
+"""A sheet of pictures with their captions."""
+
 import textwrap
 from collections.abc import Sequence
 
@@ -12,7 +14,7 @@ def sheet(
     references: Sequence[Sequence[str]],
     columns: int = 4,
 ) -> Image.Image:
-    """One picture of many: each with its generated caption in black and two references in grey."""
+    """A sheet of pictures, each with its generated caption in black and two references in grey."""
     text_height = 9 * LINE
     width, height = TILE + MARGIN, TILE + text_height + MARGIN
     rows = -(-len(pictures) // columns)

@@ -1,4 +1,4 @@
-"""Where runs lie. Free of torch, since Hydra asks for the folder before anything else is loaded."""
+"""Where runs lie. Needs no torch, since Hydra asks for the folder before anything else is loaded."""
 
 import functools
 import secrets
@@ -12,14 +12,18 @@ LAST = "checkpoints/last.ckpt"
 
 
 @functools.cache
-def fresh() -> str:
-    """A name for this process's new run: time, and chance for those that start in the same second."""
+def new_run_name() -> str:
+    """A name for this process's new run: the time, and random digits."""
     return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
 
 
 def run_folder(runs: str, resume: str | None) -> str:
     """The folder of the run: a new one under `runs`, or that of the checkpoint to resume from."""
-    return str(Path(runs) / fresh()) if resume is None else str(checkpoint_to_resume(runs, resume).parents[1])
+    return (
+        str(Path(runs) / new_run_name())
+        if resume is None
+        else str(checkpoint_to_resume(runs, resume).parents[1])
+    )
 
 
 def checkpoint_to_resume(runs: str, resume: str) -> Path:

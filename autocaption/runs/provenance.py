@@ -1,3 +1,5 @@
+"""How a run was started, and with what code."""
+
 import json
 import platform
 import re
@@ -26,12 +28,12 @@ PACKAGES = (
 )
 _SECRET = re.compile(r"(^|[_.-])(api_?key|password|passwd|secret|token|credentials?)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
-_NAMED = re.compile(r"([\w.-]+)\s*:(?!//)\s*[^,}\]]+")  # key: value within an argument's dict
+_NAMED = re.compile(r"([\w.-]+)\s*:(?!//)\s*[^,}\]]+")  # key: value in a dict on the command line
 HIDDEN = "<hidden>"
 
 
 def provenance() -> dict[str, Any]:
-    """How this process was started and with what code: command line, git commit, versions."""
+    """Command line, git commit and package versions of this process."""
     return {
         "command": shlex.join([Path(sys.executable).name, *command_line()]),
         "folder": str(Path.cwd()),
@@ -43,13 +45,13 @@ def provenance() -> dict[str, Any]:
 
 
 def record_start(file: Path) -> None:
-    """Add this process's provenance to a JSON list; a resumed run has several entries."""
+    """Append this process's provenance to a JSON list; a resumed run has several entries."""
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     write_json(file, [*earlier, provenance()])
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """The commit of the work tree that holds the folder, and whether files were changed since."""
+    """The commit of the work tree that holds the folder, and whether files have changed since."""
 
     def git(*words: str) -> str | None:
         try:
@@ -62,12 +64,13 @@ def git_state(folder: Path) -> dict[str, Any]:
 
 
 def without_secrets(value: Any, key: str = "") -> Any:
-    """A copy of nested plain values in which keys, passwords and tokens are hidden.
+    """A copy of nested plain values without secrets.
 
-    Hidden are values whose key ends in such a word, and the password within any URL.
+    Hidden are values whose key ends in a word such as `api_key`, `password` or `token`, and passwords in
+    URLs.
     """
     if isinstance(value, dict):
-        inherited = key if _SECRET.search(key) else ""  # all within a secret is secret
+        inherited = key if _SECRET.search(key) else ""  # everything within a secret is secret
         return {name: without_secrets(part, inherited or str(name)) for name, part in value.items()}
     if isinstance(value, list):
         return [without_secrets(part, key) for part in value]

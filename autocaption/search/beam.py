@@ -1,4 +1,7 @@
-"""Legend: B images, K beams, T time, P places, D width, V vocabulary, R = B x K rows."""
+"""Beam search.
+
+Legend: B images, K beams, T time, P places, D width, V vocabulary, R = B x K rows.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,7 @@
-"""Legend: B images, K beams or samples an image, R = B x K rows, T time, V vocabulary."""
+"""Constraints on generated tokens.
+
+Legend: B images, K beams or samples an image, R = B x K rows, T time, V vocabulary.
+"""
 
 import torch
 from torch import Tensor

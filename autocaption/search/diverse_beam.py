@@ -1,4 +1,7 @@
-"""Legend: B images, K beams in all, T time, P places, D width, V vocabulary, R = B x K rows."""
+"""Diverse beam search.
+
+Legend: B images, K beams in all, T time, P places, D width, V vocabulary, R = B x K rows.
+"""
 
 from collections.abc import Sequence
 from functools import reduce

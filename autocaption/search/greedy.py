@@ -1,4 +1,7 @@
-"""Legend: B images, K captions an image, T time, P places, D width, V vocabulary."""
+"""Greedy search.
+
+Legend: B images, K captions an image, T time, P places, D width, V vocabulary.
+"""
 
 from collections.abc import Sequence
 from typing import Any

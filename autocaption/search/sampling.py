@@ -1,4 +1,7 @@
-"""Legend: B images, K samples an image, T time, P places, D width, V vocabulary, R = B x K rows."""
+"""Sampling.
+
+Legend: B images, K samples an image, T time, P places, D width, V vocabulary, R = B x K rows.
+"""
 
 from collections.abc import Sequence
 from typing import Any

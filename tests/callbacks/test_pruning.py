@@ -1,3 +1,5 @@
+"""The pruning callback: reports each validation, stops all ranks, refuses NaN."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +10,7 @@ from autocaption.launch.parent import REPORTS, ParentReporter
 
 
 class Below:
-    """Prunes what is below a half, and remembers what it was reported."""
+    """Prunes what is below a half, and keeps the reports."""
 
     def __init__(self):
         self.reported = []
@@ -18,9 +20,9 @@ class Below:
         return value < 0.5
 
 
-def validated(metrics, epoch=0, first=True, verdict=None, sanity_checking=False):
-    """A trainer at the end of a validation; `verdict` is what rank 0 broadcasts to another rank."""
-    strategy = SimpleNamespace(broadcast=lambda mine: mine if verdict is None else verdict)
+def validated(metrics, epoch=0, first=True, broadcast=None, sanity_checking=False):
+    """A trainer at the end of a validation; `broadcast` is what rank 0 broadcasts to another rank."""
+    strategy = SimpleNamespace(broadcast=lambda mine: mine if broadcast is None else broadcast)
     return SimpleNamespace(
         sanity_checking=sanity_checking,
         current_epoch=epoch,
@@ -32,7 +34,7 @@ def validated(metrics, epoch=0, first=True, verdict=None, sanity_checking=False)
     )
 
 
-def test_a_figure_is_reported_and_the_verdict_followed():
+def test_reports_the_metric_and_stops_when_pruned():
     reporter = Below()
     callback = Pruning("val/bleu4", "max", reporter)
     good, bad = validated({"val/bleu4": 0.75}), validated({"val/bleu4": 0.25}, epoch=1)
@@ -44,16 +46,16 @@ def test_a_figure_is_reported_and_the_verdict_followed():
     assert reporter.reported == [(1, 0.75, False), (2, 0.25, True)]
 
 
-def test_other_ranks_report_nothing_and_do_as_the_first():
+def test_other_ranks_report_nothing_and_stop_with_rank_0():
     reporter = Below()
     callback = Pruning("val/bleu4", "max", reporter)
-    trainer = validated({"val/bleu4": 0.75}, first=False, verdict=True)
+    trainer = validated({"val/bleu4": 0.75}, first=False, broadcast=True)
     callback.on_validation_end(trainer, None)
     assert trainer.should_stop
     assert reporter.reported == []
 
 
-def test_a_sanity_check_is_no_validation():
+def test_reports_nothing_in_a_sanity_check():
     reporter = Below()
     Pruning("val/bleu4", "max", reporter).on_validation_end(validated({}, sanity_checking=True), None)
     assert reporter.reported == []
@@ -67,13 +69,13 @@ def test_a_sanity_check_is_no_validation():
         ({"val/bleu1": 0.5}, "no metric val/bleu4 to report; there are val/bleu1"),
     ],
 )
-def test_no_number_ends_the_trial_with_an_error(metrics, text):
+def test_missing_metric_or_nan_raises(metrics, text):
     reporter = Below()
     with pytest.raises(UserError, match=text):
         Pruning("val/bleu4", "max", reporter).on_validation_end(validated(metrics), None)
     assert reporter.reported == []
 
 
-def test_outside_of_a_sweep_a_trial_may_go_on(monkeypatch):
+def test_never_prunes_outside_of_a_sweep(monkeypatch):
     monkeypatch.delenv(REPORTS, raising=False)
     assert ParentReporter().report(1, 0.0, False) is False

@@ -1,4 +1,7 @@
-"""Legend: B images, N captions an image, T time; C channels, H height, W width."""
+"""Batches of the DataModule: order, augmentation, splits, ranks, checks.
+
+Legend: B images, N captions an image, T time; C channels, H height, W width.
+"""
 
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Stored features are read without filling memory."""
+
 import subprocess
 import sys
 

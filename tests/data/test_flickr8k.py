@@ -1,3 +1,5 @@
+"""Flickr8k's files: captions, splits, and every way in which they can be wrong."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +23,7 @@ def error_of(call, *words):
     return message
 
 
-def test_splits_come_in_the_order_of_their_files(flickr8k):
+def test_splits_keep_the_order_of_their_files(flickr8k):
     source = Flickr8k(str(flickr8k))
     found = {split: [image.id for image in source.split(split)] for split in ("train", "val", "test")}
     assert found == {"train": ["t1", "t0", "t2"], "val": ["v0", "v1"], "test": ["e0"]}
@@ -138,7 +140,7 @@ def test_no_image_at_all(flickr8k, content):
     error_of(lambda: source.read(image), image.path)
 
 
-def test_an_image_that_went_away(flickr8k):
+def test_image_deleted_after_listing(flickr8k):
     source, image = replace_image(flickr8k, b"")
     image.path.unlink()
     error_of(lambda: source.read(image), f"not found: {image.path}")
@@ -155,7 +157,7 @@ def test_an_image_that_went_away(flickr8k):
         ("P", "PNG", 3, (10, 200, 30)),
     ],
 )
-def test_every_mode_comes_as_rgb(flickr8k, tmp_path, mode, kind, colour, expected):
+def test_every_image_mode_is_read_as_rgb(flickr8k, tmp_path, mode, kind, colour, expected):
     picture = Image.new(mode, (16, 12), colour)
     if mode == "P":
         picture.putpalette([0, 0, 0] * 3 + [10, 200, 30])

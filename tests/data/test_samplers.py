@@ -1,3 +1,5 @@
+"""The order of images over epochs, seeds and ranks."""
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""Generated scenes: pictures and captions agree, splits are disjoint and fixed."""
+
 import random
 import re
 from itertools import pairwise
@@ -65,7 +67,7 @@ def test_splits_do_not_overlap():
     assert {image.path for image in images} == {None}
 
 
-def test_a_number_is_a_scene_of_its_own():
+def test_scene_numbers_are_unique():
     numbers = random.Random(0).sample(range(SCENES), 5000)
     assert len({Scene.numbered(number) for number in numbers}) == 5000
 
@@ -79,7 +81,7 @@ def test_two_instances_are_the_same():
     assert one.read(image).tobytes() == other.read(image).tobytes()
 
 
-def test_another_seed_is_another_data_set():
+def test_seeds_give_different_data_sets():
     ids = {image.id for image in all_images(shapes())}
     others = {image.id for image in all_images(shapes(seed=1))}
     assert len(ids & others) < 10
@@ -104,7 +106,7 @@ def test_every_caption_is_true():
     assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou]", everything)
 
 
-def test_the_oracle_of_truth_finds_lies():
+def test_caption_oracle_detects_false_captions():
     images = list(shapes().split("train"))
     swapped = [
         is_true(caption, scene_of(other)) for image, other in pairwise(images) for caption in image.captions
@@ -159,12 +161,12 @@ def test_a_split_is_a_sequence():
 
 
 @pytest.mark.parametrize("counts", [{"train": 0}, {"val": 0}, {"test": -1}, {"train": SCENES - 49}])
-def test_impossible_sizes(counts):
+def test_impossible_split_sizes_are_refused(counts):
     with pytest.raises(UserError, match=rf"^data\.source: .*{SCENES} scenes in all$"):
         shapes(**counts)
 
 
-def test_all_scenes_can_be_had():
+def test_every_scene_can_be_used():
     assert len(shapes(train=SCENES - 50).split("train")) == SCENES - 50
 
 

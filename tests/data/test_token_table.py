@@ -1,4 +1,7 @@
-"""Legend: B images, N captions an image, T time."""
+"""Gathering token ids equals padding them caption by caption.
+
+Legend: B images, N captions an image, T time.
+"""
 
 import pytest
 import torch
@@ -48,6 +51,6 @@ def test_a_split_without_captions():
     assert TokenTable([[], []], TOKENIZER).gather([1, 0]).shape == (2, 1, 0)
 
 
-def test_an_image_that_is_not_there():
+def test_missing_image_is_named():
     with pytest.raises(IndexError):
         TokenTable([["a"]], TOKENIZER).gather([1])

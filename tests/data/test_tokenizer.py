@@ -1,3 +1,5 @@
+"""Vocabulary, encoding and decoding."""
+
 from collections import Counter
 
 import pytest

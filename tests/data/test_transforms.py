@@ -32,13 +32,13 @@ def test_evaluation_takes_the_centre():
     assert torch.equal(CenterCrop(10, 0.5)(wide, 0), pixels(wide.crop((15, 5, 25, 15))))
 
 
-def test_evaluation_leaves_nothing_to_chance():
+def test_evaluation_crop_is_deterministic():
     picture = noise(50, 31)
     views = [CenterCrop(24, 0.8)(picture, seed) for seed in range(4)]
     assert all(torch.equal(view, views[0]) for view in views)
 
 
-def test_training_takes_true_windows_flipped_or_not():
+def test_training_crops_are_windows_of_the_picture_flipped_or_not():
     picture = noise(12, 10)
     windows = {}
     for x in range(5):
@@ -68,7 +68,7 @@ def test_training_leaves_the_global_generator_alone():
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_repr_names_all_that_matters():
+def test_repr_holds_all_settings():
     kinds, sizes, crops = (CenterCrop, RandomCropFlip), (8, 9), (0.5, 1)
     variants = [kind(size, crop) for kind in kinds for size in sizes for crop in crops]
     assert len({repr(variant) for variant in variants}) == len(variants)

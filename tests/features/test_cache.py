@@ -1,4 +1,7 @@
-"""Legend: B images, P places, D width, K views; C channels, H height, W width."""
+"""The feature cache: content, keys, crashes, two processes, full disks.
+
+Legend: B images, P places, D width, K views; C channels, H height, W width.
+"""
 
 import errno
 import os
@@ -37,7 +40,7 @@ def test_features_are_the_encoder_s_outputs(tmp_path):
     )
 
 
-def test_what_is_there_is_not_computed_again(tmp_path):
+def test_existing_features_are_not_recomputed(tmp_path):
     source, images = scenes()
     first, second = Encoder(), Encoder()
     made_BKPD = cache(tmp_path, first).get(source, images, CENTRE, views=1)
@@ -47,7 +50,7 @@ def test_what_is_there_is_not_computed_again(tmp_path):
     assert second.seen == 0
 
 
-def test_a_change_of_anything_makes_other_features(tmp_path, flickr8k):
+def test_any_change_gives_other_features(tmp_path, flickr8k):
     def get(encoder=None, transform=CENTRE, views=1, **changes):
         source = Flickr8k(str(flickr8k))
         cache(tmp_path / "features", encoder, **changes).get(source, source.split("train"), transform, views)
@@ -66,7 +69,7 @@ def test_a_change_of_anything_makes_other_features(tmp_path, flickr8k):
     assert get() == 8
 
 
-def test_batch_size_and_readers_make_no_difference(tmp_path):
+def test_batch_size_and_threads_change_nothing(tmp_path):
     source, images = scenes()
     one = cache(tmp_path / "a", batch_size=4, dtype="float32").get(source, images, CENTRE, 1)
     other = cache(tmp_path / "b", batch_size=11, num_workers=0, dtype="float32").get(
@@ -122,7 +125,7 @@ def whole(tmp_path):
     return cache(tmp_path / "whole", batch_size=40).get(source, images, CENTRE, 1)
 
 
-def test_killed_in_the_middle_it_goes_on(tmp_path):
+def test_continues_after_a_kill(tmp_path):
     assert start(tmp_path, 900).wait() == -signal.SIGKILL
     assert made(tmp_path / "features") == []
     (tmp_path / "read.txt").unlink()

@@ -1,4 +1,7 @@
-"""Legend: B images, P places, D width."""
+"""Training on stored features equals training on pictures.
+
+Legend: B images, P places, D width.
+"""
 
 import pytest
 import pytorch_lightning as pl

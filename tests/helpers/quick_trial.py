@@ -1,7 +1,7 @@
 """A trial without training: the real command, sweeper, storage and pruner around a known function.
 
-Its figure climbs over the epochs to a height that hangs on the swept values only, so that a test knows
-what every trial must come to. It keeps a checkpoint, and it writes down what it did.
+Its value rises over the epochs to a height that depends on the swept parameters only, so that a test knows
+the result of every trial. It saves a checkpoint, and it writes down what it does.
 """
 
 import fcntl

@@ -1,3 +1,5 @@
+"""Corpus BLEU against sacrebleu and known scores."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +60,7 @@ def test_long_captions(corpus):
     assert_oracle(*corpus)
 
 
-def test_a_known_figure():
+def test_known_score():
     preds = ["the the the the the the the"]  # the example of Papineni et al. (2002): 2/7
     target = [["the cat is on the mat", "there is a cat on the mat"]]
     assert bleu((preds, target)) == pytest.approx({"bleu1": 2 / 7, "bleu2": 0, "bleu3": 0, "bleu4": 0})
@@ -84,7 +86,7 @@ def test_the_nearest_reference_counts_not_the_shortest():
 
 
 @pytest.mark.parametrize("preds", [["", ""], ["", "a b c d"], ["a", "b"]])
-def test_empty_and_tiny_captions(preds):
+def test_empty_and_short_captions(preds):
     assert_oracle(preds, [["a b c d", "a"], ["a b c d", "b"]])
 
 
@@ -101,13 +103,13 @@ def test_other_orders(n_gram):
 
 
 @given(corpora(), corpora())
-def test_two_updates_are_one(one, other):
+def test_updates_add_up(one, other):
     together = (one[0] + other[0], one[1] + other[1])
     assert bleu(one, other) == bleu(together)
 
 
 @given(corpora(), corpora())
-def test_two_devices_are_one(one, other):
+def test_two_devices_give_the_metrics_of_one(one, other):
     theirs = Bleu()
     theirs.update(*other)
 
@@ -146,7 +148,7 @@ def test_update_leaves_its_arguments_alone():
         (["a", "b"], [["a"], []]),
     ],
 )
-def test_shapes_that_make_no_sense(preds, target):
+def test_mismatched_inputs_are_refused(preds, target):
     metric = Bleu()
     with pytest.raises(ValueError, match="references"):
         metric.update(preds, target)

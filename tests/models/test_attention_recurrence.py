@@ -1,4 +1,7 @@
-"""Legend: as in attend_lstm.py."""
+"""The hand-written recurrence of Show, Attend and Tell: its gradient.
+
+Legend: as in attention_recurrence.py.
+"""
 
 import torch
 
@@ -21,7 +24,7 @@ def run(gates_MG, keys_BPA, values_BPC, h_BD, c_BD, *weights):
     return attend(gates_MG, (keys_BPA, values_BPC), (h_BD, c_BD), Weights(*weights), packing)
 
 
-def test_every_gradient_is_the_difference_quotient():
+def test_gradients_pass_gradcheck():
     assert torch.autograd.gradcheck(run, inputs())
 
 

@@ -1,4 +1,7 @@
-"""Legend: B images, N captions an image, T time, P places, D width; C channels, H height, W width."""
+"""The LightningModule: its score, its captions and its checkpoints.
+
+Legend: B images, N captions an image, T time, P places, D width; C channels, H height, W width.
+"""
 
 import dataclasses
 from itertools import pairwise
@@ -105,7 +108,7 @@ def test_features_stand_for_images(built, batch):
     assert torch.equal(captioner.memory(dataclasses.replace(batch, features_BPD=memory_BPD)), memory_BPD)
 
 
-def test_a_caption_is_the_best_of_the_search(built, batch):
+def test_caption_is_the_best_one_found(built, batch):
     _, captioner = built
     memory_BPD = captioner.memory(batch)
     said = captioner.caption(memory_BPD)

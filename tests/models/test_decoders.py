@@ -159,7 +159,7 @@ def test_dropout_acts_in_training_only(make, memory_BPD, tokens_BNT):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_model_of_it_trains_is_saved_and_captions_the_same(file, tmp_path):
+def test_model_trains_saves_loads_and_captions_the_same(file, tmp_path):
     tiny = ("data.source.train=8", "data.source.val=4", "data.source.size=32", "data.batch_size=4")
     model = ("model.encoder.image_size=32", "model.encoder.width=2", "model.encoder.out_dim=8")
     small = [f"model.decoder.{key}={value}" for key, value in SMALL.items() if key in OmegaConf.load(file)]

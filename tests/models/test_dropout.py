@@ -1,3 +1,5 @@
+"""Dropout: probability, scale, independence, seed."""
+
 import pytest
 import torch
 
@@ -6,7 +8,7 @@ from autocaption.models.dropout import Dropout
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_share_is_dropped_and_the_mean_kept(p, dtype):
+def test_drops_with_probability_p_and_keeps_the_mean(p, dtype):
     torch.manual_seed(0)
     x = torch.ones(400, 501, dtype=dtype, requires_grad=True)
     y = Dropout(p)(x)
@@ -20,7 +22,7 @@ def test_the_share_is_dropped_and_the_mean_kept(p, dtype):
     assert torch.equal(x.grad == 0, y == 0)
 
 
-def test_neighbours_are_dropped_apart():
+def test_neighbours_are_dropped_independently():
     torch.manual_seed(0)
     dropped = (Dropout(0.5)(torch.ones(100_000)) == 0).float()
     for distance in (1, 2, 7, 8, 16):
@@ -28,7 +30,7 @@ def test_neighbours_are_dropped_apart():
         assert both.mean() == pytest.approx(0.25, abs=0.01)
 
 
-def test_the_seed_decides():
+def test_masks_depend_on_the_seed_only():
     def draw():
         torch.manual_seed(3)
         return Dropout(0.5)(torch.ones(99))
@@ -36,13 +38,13 @@ def test_the_seed_decides():
     assert torch.equal(draw(), draw())
 
 
-def test_nothing_is_dropped_in_evaluation_or_of_a_share_of_zero():
+def test_identity_in_evaluation_and_for_p_0():
     x = torch.randn(5, 7)
     assert torch.equal(Dropout(0.5).eval()(x), x)
     assert torch.equal(Dropout(0.0)(x), x)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.0])
-def test_a_share_out_of_range(p):
+def test_probability_out_of_range_is_refused(p):
     with pytest.raises(ValueError, match="dropout"):
         Dropout(p)

@@ -156,7 +156,7 @@ def test_a_missing_file_is_named(encoder, tmp_path):
 
 
 @pytest.mark.parametrize("encoder", PUBLISHED)
-def test_without_a_network_the_way_out_is_named(encoder, monkeypatch):
+def test_failed_download_names_the_alternative(encoder, monkeypatch):
     def offline(make, asked):
         def made(*words, **options):
             if options.get(asked):
@@ -182,7 +182,7 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
-def test_a_file_of_something_else_is_refused(content, tmp_path):
+def test_file_that_is_no_state_dict_is_refused(content, tmp_path):
     (tmp_path / "notes.txt").write_bytes(content)
     assert "notes.txt" in refusal("efficientnet_lite0", tmp_path / "notes.txt")
 
@@ -217,7 +217,7 @@ def lived_in(encoder):
 
 @pytest.mark.parametrize("encoder", CONFIGS)
 @torch.no_grad()
-def test_folded_it_gives_the_same_without_a_norm(encoder, images_BCHW):
+def test_folded_encoder_gives_the_same_without_norms(encoder, images_BCHW):
     whole = lived_in(build(encoder))
     before = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
     found = folded(whole, images_BCHW[:1])
@@ -241,7 +241,7 @@ class Shortcut(nn.Module):
 
 
 @torch.no_grad()
-def test_what_folding_would_change_stays_as_it_is(images_BCHW):
+def test_encoder_that_folding_would_change_is_kept(images_BCHW):
     encoder = lived_in(Shortcut())
     assert folded(encoder, images_BCHW) is encoder
 

@@ -1,4 +1,7 @@
-"""Legend: M real tokens, V vocabulary."""
+"""Cross-entropy with and without label smoothing.
+
+Legend: M real tokens, V vocabulary.
+"""
 
 import math
 
@@ -33,7 +36,7 @@ def test_closed_form(logits_MV, targets_M, smoothing):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_knowing_nothing_costs_the_log_of_the_vocabulary(targets_M, smoothing):
+def test_uniform_logits_cost_log_vocabulary_size(targets_M, smoothing):
     loss = CrossEntropy(smoothing)(torch.zeros(M, V), targets_M)
     assert loss.objective.item() == pytest.approx(math.log(V))
     assert loss.nll.exp().item() == pytest.approx(V)

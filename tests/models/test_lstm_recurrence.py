@@ -1,4 +1,7 @@
-"""Legend: M packed tokens, E width of the input, D width, R rows, L layers, T time."""
+"""The hand-written packed LSTM against torch's.
+
+Legend: M packed tokens, E width of the input, D width, R rows, L layers, T time.
+"""
 
 import pytest
 import torch

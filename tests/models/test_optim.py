@@ -1,3 +1,5 @@
+"""Parameter groups and the learning-rate schedule."""
+
 import math
 
 import pytest
@@ -54,7 +56,7 @@ def test_without_gradients_only_matrices_shrink(model):
         torch.testing.assert_close(p.detach(), before[name] * (0.95 if shrunk else 1.0))
 
 
-def test_a_part_that_is_not_there(model):
+def test_missing_file_is_named(model):
     with pytest.raises(UserError, match=r"learning_rates\.encode "):
         optimizer_of(model, adamw, {"encode": 0.1})
 
@@ -89,7 +91,7 @@ def test_known_points():
     assert found[100:] == pytest.approx([PEAK * 0.1] * 30)
 
 
-def test_climbs_evenly_then_only_falls():
+def test_rises_linearly_then_falls():
     found = rates(50, warmup=0.1, final=0.0)
     assert found[:5] == pytest.approx([PEAK * k / 5 for k in range(1, 6)])
     assert found[5:] == sorted(found[5:], reverse=True)
@@ -108,7 +110,7 @@ def test_cosine_equals_torch():
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.0), (1, 1.0), (3, 0.0), (4, 1.0)])
-def test_the_smallest_runs_have_a_rate(steps, warmup):
+def test_shortest_runs_have_a_positive_rate(steps, warmup):
     found = rates(steps, warmup, final=0.01, taken=steps + 2)
     assert all(0.01 * PEAK <= rate <= PEAK * (1 + 1e-9) for rate in found)
     assert max(found) == pytest.approx(PEAK)

@@ -1,3 +1,5 @@
+"""Run folders, and what resume= means."""
+
 import os
 import re
 import subprocess
@@ -19,7 +21,7 @@ def make_run(folder, age, name="last"):
     return checkpoint
 
 
-def test_a_process_has_one_fresh_folder():
+def test_a_process_has_one_new_run_folder():
     folder = Path(run_folder("runs", None))
     assert str(folder) == run_folder("runs", None)
     assert folder.parent == Path("runs")
@@ -27,8 +29,9 @@ def test_a_process_has_one_fresh_folder():
     assert not folder.exists()
 
 
-def test_two_processes_have_two_and_need_no_torch():
-    code = "import sys; from autocaption.runs.folder import fresh; print(fresh(), 'torch' in sys.modules)"
+def test_processes_get_different_names_without_torch():
+    code = "import sys; from autocaption.runs import folder; "
+    code += "print(folder.new_run_name(), 'torch' in sys.modules)"
     made = [subprocess.check_output([sys.executable, "-c", code], text=True).split() for _ in range(2)]
     assert made[0][0] != made[1][0]
     assert [words[1] for words in made] == ["False", "False"]
@@ -57,7 +60,7 @@ def test_relative_and_home_paths_become_absolute(tmp_path, monkeypatch):
         assert run_folder("runs", resume) == str(tmp_path / "runs" / "a")
 
 
-def test_last_is_the_newest_written_at_any_depth(tmp_path):
+def test_last_is_the_newest_checkpoint_at_any_depth(tmp_path):
     make_run(tmp_path / "2030-01-01", age=50)
     newest = make_run(tmp_path / "multirun" / "2020-01-01" / "3", age=10)
     make_run(tmp_path / "2029-01-01", age=20)
@@ -73,7 +76,7 @@ def test_nothing_to_resume(tmp_path, runs):
 
 
 @pytest.mark.parametrize("call", [run_folder, checkpoint_to_resume])
-def test_a_checkpoint_that_is_not_there(tmp_path, call):
+def test_missing_checkpoint_is_named(tmp_path, call):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=f"checkpoint not found: resume={tmp_path}/x.ckpt"):
         call(str(tmp_path), str(tmp_path / "x.ckpt"))

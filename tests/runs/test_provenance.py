@@ -1,3 +1,5 @@
+"""Provenance, and that secrets are hidden."""
+
 import json
 import platform
 import subprocess
@@ -52,15 +54,15 @@ def test_secrets_are_hidden_at_any_depth(key, secret):
 
 @pytest.mark.parametrize("key", OPEN_KEYS)
 @pytest.mark.parametrize("value", ["words", 7, {"rule": "words", "min_count": 3}, [1, 2]])
-def test_what_only_sounds_secret_stays(key, value):
+def test_values_that_only_sound_secret_stay(key, value):
     assert without_secrets({key: value, "n": {key: value}}) == {key: value, "n": {key: value}}
 
 
-def test_no_secret_is_told_from_a_secret():
+def test_missing_secret_is_not_hidden():
     assert without_secrets({"api_key": None}) == {"api_key": None}
 
 
-def test_all_within_a_secret_is_hidden():
+def test_everything_within_a_secret_is_hidden():
     assert "hunter2" not in json.dumps(without_secrets({"credentials": {"user": "me", "login": "hunter2"}}))
 
 

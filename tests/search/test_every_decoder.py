@@ -70,7 +70,7 @@ def everything(decoder, memory_PD, max_length, penalty=0.0, min_length=0, ngram=
     return found
 
 
-def told(captions, image):
+def as_tuples(captions, image):
     assert not captions.scores_BK.isnan().any()
     rows = zip(captions.tokens_BKT[image].tolist(), captions.scores_BK[image].tolist(), strict=True)
     return [
@@ -92,25 +92,25 @@ def test_a_wide_beam_equals_brute_force(name, seed, penalty, min_length, ngram):
     captions = BeamSearch(100, penalty, 4, **rules)(decoder, memory_BPD)
     for image, memory_PD in enumerate(memory_BPD):
         truth = everything(decoder, memory_PD, 4, penalty, min_length, ngram)
-        found = told(captions, image)
+        found = as_tuples(captions, image)
         assert len(found) == min(100, len(truth))
         assert [s for _, s in found] == pytest.approx(sorted(truth.values(), reverse=True)[:100], abs=1e-4)
         assert [s for _, s in found] == pytest.approx([truth[t] for t, _ in found], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_beam_one_is_greedy_and_a_batch_its_images(name):
+def test_beam_1_is_greedy_and_batches_change_nothing(name):
     for seed in range(4):
         decoder, memory_BPD = make(name, seed), memories(seed, 9)
         rules = {"min_length": 2, "no_repeat_ngram": 2}
         for search in (GreedySearch(7, **rules), BeamSearch(1, 0.0, 7, **rules), BeamSearch(3, 0.5, 7)):
             captions = search(decoder, memory_BPD)
             for image in range(9):
-                alone = told(search(decoder, memory_BPD[image : image + 1]), 0)
-                assert [t for t, _ in told(captions, image)] == [t for t, _ in alone]
+                alone = as_tuples(search(decoder, memory_BPD[image : image + 1]), 0)
+                assert [t for t, _ in as_tuples(captions, image)] == [t for t, _ in alone]
         one, greedy = BeamSearch(1, 0.0, 7, **rules), GreedySearch(7, **rules)
         found, expected = one(decoder, memory_BPD), greedy(decoder, memory_BPD)
-        assert [told(found, i)[0][0] for i in range(9)] == [told(expected, i)[0][0] for i in range(9)]
+        assert [as_tuples(found, i)[0][0] for i in range(9)] == [as_tuples(expected, i)[0][0] for i in range(9)]
 
 
 @torch.no_grad()
@@ -135,12 +135,12 @@ def sampled(decoder, memory_BPD, samples, ids=None, seed=0, temperature=1.0, top
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_samples_come_as_often_as_they_are_likely(name):
+def test_sample_frequencies_match_probabilities(name):
     decoder, memory_BPD = make(name, 1), memories(1, 1)
     with torch.no_grad():
         logits = decoder.head(decoder(memory_BPD, torch.tensor([[[BOS]]])).hidden_BNTD)[0, 0, 0]
     shares = logits[[EOS, *WORDS]].double().softmax(-1).tolist()
-    found = told(sampled(decoder, memory_BPD, 4000), 0)
+    found = as_tuples(sampled(decoder, memory_BPD, 4000), 0)
     first = [sum(tokens[0] == word for tokens, _ in found) / len(found) for word in (EOS, *WORDS)]
     assert first == pytest.approx(shares, abs=0.03)
     truth = everything(decoder, memory_BPD[0], 2)
@@ -161,12 +161,12 @@ def test_a_sample_depends_on_seed_and_image_alone():
 
 
 @pytest.mark.parametrize("narrow", [{"top_k": 1}, {"temperature": 1e-3}, {"top_p": 1e-6}], ids=str)
-def test_the_narrowest_sampling_is_greedy(narrow):
+def test_top_k_1_is_greedy(narrow):
     decoder, memory_BPD = make("transformer", 7), memories(7, 6)
     greedy = GreedySearch(2)(decoder, memory_BPD)
     found = sampled(decoder, memory_BPD, 4, **narrow)
     for image in range(6):
-        assert {tokens for tokens, _ in told(found, image)} == {told(greedy, image)[0][0]}
+        assert {tokens for tokens, _ in as_tuples(found, image)} == {as_tuples(greedy, image)[0][0]}
 
 
 @pytest.mark.parametrize("top", [{"top_k": 3}, {"top_p": 0.6}], ids=str)
@@ -182,7 +182,7 @@ def test_nothing_outside_the_top_is_drawn(top):
             break
         kept.append(word)
         mass += shares[word]
-    found = {tokens[0] for tokens, _ in told(sampled(decoder, memory_BPD, 2000, **top), 0)}
+    found = {tokens[0] for tokens, _ in as_tuples(sampled(decoder, memory_BPD, 2000, **top), 0)}
     assert found == set(kept)
     assert 1 <= len(kept) < len(allowed)
 
@@ -198,9 +198,9 @@ def test_diverse_beams():
         apart = DiverseBeamSearch(4, 4, 50.0, 0.5, 5, min_length=1)(decoder, memory_BPD)
         for image in range(3):
             truth = everything(decoder, memory_BPD[image], 5, 0.5)
-            assert len({tokens for tokens, _ in told(alike, image)}) == 1
-            words = [tokens[0] for tokens, _ in told(apart, image)]
+            assert len({tokens for tokens, _ in as_tuples(alike, image)}) == 1
+            words = [tokens[0] for tokens, _ in as_tuples(apart, image)]
             assert len(words) == 4
             assert len(set(words)) == len(WORDS)  # as many as there are
-            for tokens, score in told(apart, image):
+            for tokens, score in as_tuples(apart, image):
                 assert score == pytest.approx(truth[tokens], abs=1e-4)

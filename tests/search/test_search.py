@@ -91,7 +91,7 @@ def greedy_caption(decoder, memory_PD, max_length, words=WORDS):
     return tokens, total
 
 
-def told(captions, image=0):
+def as_tuples(captions, image=0):
     """[(tokens, score)] of an image, best first, without those that are none; checks their form."""
     found = []
     assert not captions.scores_BK.isnan().any()
@@ -126,7 +126,7 @@ def test_a_wide_beam_equals_brute_force(seed, penalty, sharpness, beam_size, max
     captions = BeamSearch(beam_size, penalty, max_length)(decoder, memory_BPD)
     for image, memory_PD in enumerate(memory_BPD):
         truth = all_captions(decoder, memory_PD, max_length, penalty)
-        assert_best_of(told(captions, image), truth, beam_size)
+        assert_best_of(as_tuples(captions, image), truth, beam_size)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -134,14 +134,14 @@ def test_a_wide_beam_equals_brute_force_with_a_network(penalty):
     decoder, memory_BPD = Network(0), memories(0, 2)
     captions = BeamSearch(15, penalty, 3)(decoder, memory_BPD)
     for image, memory_PD in enumerate(memory_BPD):
-        assert_best_of(told(captions, image), all_captions(decoder, memory_PD, 3, penalty), 15)
+        assert_best_of(as_tuples(captions, image), all_captions(decoder, memory_PD, 3, penalty), 15)
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), penalty=st.sampled_from(PENALTIES), beam_size=st.integers(1, 4))
-def test_a_narrow_beam_tells_true_scores_and_no_better_than_brute_force(seed, penalty, beam_size):
+def test_narrow_beam_scores_are_exact_and_at_most_brute_force(seed, penalty, beam_size):
     decoder, memory_BPD = Markov(seed), memories(seed, 1)
-    found = told(BeamSearch(beam_size, penalty, 4)(decoder, memory_BPD))
+    found = as_tuples(BeamSearch(beam_size, penalty, 4)(decoder, memory_BPD))
     truth = all_captions(decoder, memory_BPD[0], 4, penalty)
     assert len(found) == beam_size
     assert [score for _, score in found] == pytest.approx([truth[t] for t, _ in found], abs=1e-4)
@@ -153,7 +153,7 @@ def test_greedy_takes_the_likeliest_word(seed, max_length):
     decoder, memory_BPD = Markov(seed), memories(seed, 3)
     captions = GreedySearch(max_length)(decoder, memory_BPD)
     for image, memory_PD in enumerate(memory_BPD):
-        ((tokens, score),) = told(captions, image)
+        ((tokens, score),) = as_tuples(captions, image)
         expected, total = greedy_caption(decoder, memory_PD, max_length)
         assert (tokens, score) == (expected, pytest.approx(total, abs=1e-4))
 
@@ -165,32 +165,32 @@ def test_a_beam_of_one_is_greedy(make):
         one = BeamSearch(1, 0.0, 6)(decoder, memory_BPD)
         greedy = GreedySearch(6)(decoder, memory_BPD)
         for image in range(4):
-            ((tokens, score),), ((expected, total),) = told(one, image), told(greedy, image)
+            ((tokens, score),), ((expected, total),) = as_tuples(one, image), as_tuples(greedy, image)
             assert (tokens, score) == (expected, pytest.approx(total, abs=1e-4))
 
 
 @pytest.mark.parametrize("search", [GreedySearch(6), BeamSearch(3, 0.0, 6), BeamSearch(2, 2.0, 9)])
 @pytest.mark.parametrize("make", [Markov, Network])
-def test_a_batch_is_its_images_one_by_one(make, search):
+def test_a_batch_gives_what_single_images_give(make, search):
     for seed in range(8):
         decoder, memory_BPD = make(seed), memories(seed, 4)
         memory_BPD[2, :, 0] = -40  # never ends, and so keeps the others' search going
         captions = search(decoder, memory_BPD)
         for image in range(4):
-            alone = told(search(decoder, memory_BPD[image : image + 1]))
-            together = told(captions, image)
+            alone = as_tuples(search(decoder, memory_BPD[image : image + 1]))
+            together = as_tuples(captions, image)
             assert [tokens for tokens, _ in together] == [tokens for tokens, _ in alone]
             assert [s for _, s in together] == pytest.approx([s for _, s in alone], abs=1e-4)
 
 
 @pytest.mark.parametrize("beam_size", [1, 2])
-def test_the_search_goes_on_while_a_long_caption_can_overtake(beam_size):
+def test_search_continues_while_a_longer_caption_can_win(beam_size):
     decoder, word = Markov(0, UNK + 2), UNK + 1
     decoder.table_VVV[...] = -50
     decoder.table_VVV[BOS, BOS, [EOS, word]] = torch.tensor([0.8, 0.2]).log()
     decoder.table_VVV[:, word, word] = 0  # after the first word, all others are certain
     captions = BeamSearch(beam_size, 1.0, 9)(decoder, torch.zeros(1, 1, D))
-    tokens, score = told(captions)[0]
+    tokens, score = as_tuples(captions)[0]
     assert tokens == (word,) * 9
     assert score == pytest.approx(math.log(0.2) / 9, abs=1e-4)  # <eos> at once has log(0.8)
 
@@ -199,7 +199,7 @@ def test_the_search_goes_on_while_a_long_caption_can_overtake(beam_size):
 @pytest.mark.parametrize("beam_size", [1, 3, 9])
 @pytest.mark.parametrize("eos", [math.inf, 50.0, -50.0, -math.inf])
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_extremes(size, beam_size, eos, penalty):
+def test_extreme_crops(size, beam_size, eos, penalty):
     decoder, memory_BPD = Markov(1, size), memories(1, 2)
     if eos == math.inf:  # certain: all else is impossible
         decoder.table_VVV[..., torch.arange(size) != EOS] = -math.inf
@@ -211,10 +211,10 @@ def test_extremes(size, beam_size, eos, penalty):
     for image, memory_PD in enumerate(memory_BPD):
         truth = all_captions(decoder, memory_PD, 4, penalty, words)
         truth = {tokens: score for tokens, score in truth.items() if score > -math.inf}
-        found = told(beam, image)
+        found = as_tuples(beam, image)
         best = found[0][0]
         assert best == (EOS,) if eos > 0 else (EOS not in best and len(best) == 4)
-        assert told(greedy, image)[0][0] == greedy_caption(decoder, memory_PD, 4, words)[0]
+        assert as_tuples(greedy, image)[0][0] == greedy_caption(decoder, memory_PD, 4, words)[0]
         assert len(found) == min(beam_size, len(truth))
         assert [score for _, score in found] == pytest.approx([truth[t] for t, _ in found], abs=1e-3)
 
@@ -225,13 +225,13 @@ def test_unk_only_where_allowed(make):
     decoder.table_VVV[..., [PAD, BOS, UNK]] += 20
     for allow, present in ((False, set()), (True, {UNK})):
         captions = make(4, allow)(decoder, memory_BPD)
-        tokens = {token for image in range(5) for words, _ in told(captions, image) for token in words}
+        tokens = {token for image in range(5) for words, _ in as_tuples(captions, image) for token in words}
         assert tokens & {PAD, BOS, UNK} == present
 
 
 def test_a_wide_beam_equals_brute_force_with_unk():
     decoder, memory_BPD = Markov(4), memories(4, 1)
-    found = told(BeamSearch(25, 1.0, 3, allow_unk=True)(decoder, memory_BPD))
+    found = as_tuples(BeamSearch(25, 1.0, 3, allow_unk=True)(decoder, memory_BPD))
     truth = all_captions(decoder, memory_BPD[0], 3, 1.0, words=(UNK, *WORDS))
     assert_best_of(found, truth, 25)
     assert any(UNK in tokens for tokens, _ in found)

@@ -68,8 +68,8 @@ def check(study, sweeps):
         assert list(trial.intermediate_values) == list(range(1, len(trial.intermediate_values) + 1))
         if trial.state is TrialState.COMPLETE:
             assert len(trial.intermediate_values) == 4
-            figures = json.loads((sweeps.trial(trial.number) / "metrics.json").read_text())
-            assert trial.value == figures["val/loss"] == min(trial.intermediate_values.values())
+            metrics = json.loads((sweeps.trial(trial.number) / "metrics.json").read_text())
+            assert trial.value == metrics["val/loss"] == min(trial.intermediate_values.values())
 
 
 WORDS = [

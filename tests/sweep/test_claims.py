@@ -1,3 +1,5 @@
+"""Who owns which trial: several sweepers, crashes, other machines."""
+
 import contextlib
 import functools
 
@@ -43,14 +45,14 @@ def sweepers(url, tmp_path):
     return Sweepers(url, tmp_path)
 
 
-def die(claims, claim):
-    """What the death of a sweeper leaves: a running trial, and no lock."""
+def crash(claims, claim):
+    """What a crashed sweeper leaves: a running trial, and no lock."""
     claim.lock.close()
     claims.owner["pid"] = 2**22 + 1  # no process has it
     claims.send_heartbeat(claim)
 
 
-def test_a_total_that_is_shared(sweepers):
+def test_sweepers_share_the_total(sweepers):
     one, two = sweepers(), sweepers()
     taken = [one.take(), two.take(), one.take(), two.take()]
     assert taken.pop() is None
@@ -62,18 +64,18 @@ def test_a_total_that_is_shared(sweepers):
     assert sweepers(total=4).take().number == 3
 
 
-def test_a_trial_that_lives_is_left_alone_and_a_dead_one_is_taken_by_one(sweepers):
-    dead, one, two = sweepers(total=2), sweepers(total=2), sweepers(total=2)
-    lost = dead.take()
+def test_running_trial_is_left_alone_and_orphan_is_claimed_once(sweepers):
+    crashed, one, two = sweepers(total=2), sweepers(total=2), sweepers(total=2)
+    lost = crashed.take()
     held = one.take()
     assert two.take() is None
-    die(dead, lost)
+    crash(crashed, lost)
     assert two.may_be_orphaned()
     again = two.take()
     assert (again.number, again.attempt) == (lost.number, lost.attempt + 1)
     assert again.folder == lost.folder
     assert one.take() is None
-    dead.finish(lost, TrialState.COMPLETE, [9.0], "")  # from beyond: not its trial any more
+    crashed.finish(lost, TrialState.COMPLETE, [9.0], "")  # too late: another process owns it
     assert two.study.trials[lost.number].state is TrialState.RUNNING
     two.finish(again, TrialState.COMPLETE, [0.5], "")
     one.finish(held, TrialState.PRUNED, None, "")
@@ -81,7 +83,7 @@ def test_a_trial_that_lives_is_left_alone_and_a_dead_one_is_taken_by_one(sweeper
     assert not one.may_be_orphaned()
 
 
-def test_a_trial_given_back_is_taken_first(sweepers):
+def test_released_trial_is_claimed_first(sweepers):
     one, two = sweepers(), sweepers()
     first = one.take()
     params = {"lr": first.trial.suggest_float("lr", 0, 1)}
@@ -92,7 +94,7 @@ def test_a_trial_given_back_is_taken_first(sweepers):
     assert again.trial.suggest_float("lr", 0, 1) == params["lr"]
 
 
-def test_another_machine_s_trial_counts_as_dead_when_it_is_silent(sweepers, monkeypatch):
+def test_silent_trial_of_another_machine_is_claimed(sweepers, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("autocaption.sweep.heartbeat.time.monotonic", lambda: now[0])
     far, near = sweepers(total=1, folder="there"), sweepers(total=1, folder="here", grace=60)
@@ -111,7 +113,7 @@ def test_another_machine_s_trial_counts_as_dead_when_it_is_silent(sweepers, monk
     assert (taken.number, taken.attempt) == (0, 2)
 
 
-def test_first_trials_come_first_and_once(sweepers):
+def test_initial_trials_come_first_and_once(sweepers):
     first = [{"lr": 0.25}, {"lr": 0.75}]
     one, two = sweepers(first=first), sweepers(first=first)
     taken = [claims.take() for claims in (one, two, one)]  # kept, or their locks would go
@@ -120,7 +122,7 @@ def test_first_trials_come_first_and_once(sweepers):
     assert one.take() is None
 
 
-def test_more_first_trials_than_the_total(sweepers):
+def test_more_initial_trials_than_the_total(sweepers):
     claims = sweepers(total=1, first=[{"lr": 0.25}, {"lr": 0.75}])
     claim = claims.take()
     claims.finish(claim, TrialState.COMPLETE, [0.5], "")
@@ -137,7 +139,7 @@ def test_another_definition_is_refused(url, what):
         open_study(open_storage(url), "study", other, [], [])
 
 
-def test_a_study_whose_beginning_was_interrupted_is_begun_again(url, monkeypatch):
+def test_study_with_interrupted_setup_is_set_up_again(url, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
@@ -148,7 +150,7 @@ def test_a_study_whose_beginning_was_interrupted_is_begun_again(url, monkeypatch
     assert len(study.trials) == 1
 
 
-def test_a_watch_goes_by_changes_alone(monkeypatch):
+def test_heartbeat_watch_sees_changes_only(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("autocaption.sweep.heartbeat.time.monotonic", lambda: now[0])
     watch = HeartbeatWatch(grace=10)

@@ -1,3 +1,5 @@
+"""The report's importances."""
+
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
@@ -12,7 +14,7 @@ def height(high, low):
 
 
 @pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])
-def test_important_is_what_makes_a_value_good(directions):
+def test_importances_are_those_for_good_values(directions):
     study = optuna.create_study(directions=directions)
     unit = FloatDistribution(0, 1)
     for i in range(15):

@@ -1,3 +1,5 @@
+"""Samplers and pruners; parameters depend on seed, trial and key only."""
+
 import functools
 import warnings
 
@@ -49,7 +51,7 @@ def run(name, seed, space, trials=14, torn=()):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_trials_hang_on_seed_and_number_alone(name):
+def test_parameters_depend_on_seed_and_number_only(name):
     space = {**FINITE, "more": IntDistribution(0, 9)} if name == "grid" else SPACE
     trials = 8 if name == "gp" else 14  # it fits a model for each
     whole = run(name, 3, space, trials)

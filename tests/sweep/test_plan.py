@@ -34,7 +34,7 @@ def first(changed=None, enqueue=(), grid=False):
     return initial_trials(SPACE, base, enqueue, grid, out), out.file.getvalue()
 
 
-def test_the_configuration_as_it_stands_comes_before_what_is_enqueued():
+def test_baseline_comes_before_enqueued_trials():
     assert first(enqueue=[{"layers": 3}]) == ([BASELINE, {"layers": 3}], "")
     assert initial_trials(SPACE, None, [{"layers": 3}], False, Console()) == [{"layers": 3}]
 
@@ -51,7 +51,7 @@ def test_the_configuration_as_it_stands_comes_before_what_is_enqueued():
         ({}, True, "lr=0.1 is not on the grid"),
     ],
 )
-def test_what_stands_outside_of_the_space_is_left_out_and_said(changed, grid, why):
+def test_baseline_outside_of_the_space_is_skipped_with_a_message(changed, grid, why):
     found, said = first(changed, [{"layers": 3}], grid)
     assert found == [{"layers": 3}]
     assert why in said
@@ -66,12 +66,12 @@ def test_what_stands_outside_of_the_space_is_left_out_and_said(changed, grid, wh
         ({"layers": 4}, True, "layers=4 is not on the grid"),
     ],
 )
-def test_what_is_enqueued_has_to_be_of_the_space(values, grid, why):
+def test_enqueued_values_must_be_in_the_space(values, grid, why):
     with pytest.raises(UserError, match=rf"sweep\.enqueue: .*{why}"):
         first(enqueue=[values], grid=grid)
 
 
-def test_a_grid_needs_an_end():
+def test_grid_needs_a_finite_space():
     with pytest.raises(UserError, match="lr is continuous"):
         require_grid(SPACE)
     require_grid({**SPACE, "lr": FloatDistribution(0.1, 0.5, step=0.1)})

@@ -1,3 +1,5 @@
+"""Sweeps on a PostgreSQL server."""
+
 import pytest
 from helpers.sweeps import SEARCH, epochs, wait_for
 from optuna.trial import TrialState
@@ -17,7 +19,7 @@ def test_two_sweepers_share_a_database(sweeps, postgres):
     assert len({trial.user_attrs["owner"]["id"] for trial in study.trials}) == 2
 
 
-def test_a_killed_sweep_goes_on(sweeps, postgres):
+def test_killed_sweep_resumes(sweeps, postgres):
     words = [*SEARCH, "sweep.n_trials=2", f"sweep.storage='{postgres}'"]
     process = sweeps.start(*words, faults='{"1": "hang 2"}')
     wait_for(lambda: "kept 2" in sweeps.notes(1))

@@ -27,11 +27,11 @@ def test_ranks_of_a_trial_train_one_configuration_and_stop_together(sweeps):
     assert first["lr"] == pytest.approx(trial.params["optimizer.lr"], rel=1e-12)
     assert first["hidden_dim"] == trial.params["model.decoder.hidden_dim"]
     assert (first["epochs"], first["steps"]) == (2, 2 * 2)  # 24 images / 2 devices / 8 a batch
-    # It ended cleanly: its checkpoints and figures are there, its W&B run is whole, no test was made.
+    # It ended cleanly: its checkpoints and metrics are there, its W&B run is whole, no test was made.
     assert (folder / "checkpoints/best.ckpt").exists()
-    figures = read(folder / "metrics.json")
-    assert figures["epochs"] == 2
-    assert not any(name.startswith("test/") for name in figures)
+    metrics = read(folder / "metrics.json")
+    assert metrics["epochs"] == 2
+    assert not any(name.startswith("test/") for name in metrics)
     assert trial.intermediate_values.keys() == {1, 2}
     uid = sweeps.study().user_attrs["uid"]
     assert len(list((folder / "wandb").glob(f"offline-run-*-{uid}-0"))) == 1
@@ -40,7 +40,7 @@ def test_ranks_of_a_trial_train_one_configuration_and_stop_together(sweeps):
 
 
 @pytest.mark.slow
-def test_a_training_goes_on_from_its_checkpoint(sweeps):
+def test_trial_resumes_from_its_checkpoint(sweeps):
     words = [*SPACE, *TINY, "trainer.max_epochs=6", "sweep.n_trials=1", "logger=csv"]
     whole = sweeps.run(*words, "sweep.folder=whole", script="train.py")
     assert whole.code == 0, whole.err

@@ -1,3 +1,5 @@
+"""Hydra's sweep syntax as Optuna's distributions."""
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
@@ -42,7 +44,7 @@ def test_the_command_line_wins_over_the_file():
 
 
 @pytest.mark.parametrize("text", ["5", "interval(2, 1)", "tag(log, interval(0, 1))", "range(3, 3)"])
-def test_what_is_no_space(text):
+def test_values_that_are_no_search_space_are_refused(text):
     with pytest.raises(UserError, match="space"):
         space({"a": text})
 

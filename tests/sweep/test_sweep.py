@@ -105,7 +105,7 @@ def test_two_sweepers_share_a_study(sweeps):
     assert len({trial.user_attrs["owner"]["id"] for trial in study.trials}) == 2
 
 
-def test_ctrl_c_leaves_trials_to_go_on_with(sweeps):
+def test_ctrl_c_leaves_trials_that_resume(sweeps):
     words = [*SEARCH, "sweep.n_trials=2", "sweep.n_jobs=2", "sweep/pruner=none"]
     process = sweeps.start(*words, faults='{"0": "hang 2", "1": "hang 3"}')
     wait_for(lambda: "kept 2" in sweeps.notes(0) and "kept 3" in sweeps.notes(1))

@@ -33,7 +33,7 @@ class Ended:
 
 
 class Scripted:
-    """Starts trials that end as a script says: figures, an exit code, or a code for each attempt."""
+    """Starts trials that end as a script says: metrics, an exit code, or a code for each attempt."""
 
     def __init__(self, folder, script, **settings):
         objective = settings.pop("objective", ["val/bleu4"])
@@ -66,7 +66,7 @@ class Scripted:
 GOOD = {"val/bleu4": 0.25, "val/loss": 1.0}
 
 
-def test_every_end_of_a_trial(tmp_path):
+def test_every_outcome_of_a_trial_is_recorded(tmp_path):
     nan, none = {"val/bleu4": float("nan")}, {"val/loss": 1.0}
     script = [GOOD, 1, GOOD, nan, GOOD, none, UserError("won't compose"), GOOD, 0]
     run = Scripted(tmp_path, script)
@@ -86,7 +86,7 @@ def test_every_end_of_a_trial(tmp_path):
     assert run.study.best_value == 0.25
 
 
-def test_a_killed_trial_is_started_again_but_not_for_ever(tmp_path):
+def test_killed_trial_is_retried_up_to_the_limit(tmp_path):
     run = Scripted(tmp_path, [[-9, -9, GOOD], [-9, -9, -9], GOOD])
     run.sweeper.run()
     assert [trial.state for trial in run.study.trials] == [COMPLETE, FAIL, COMPLETE]
@@ -101,7 +101,7 @@ def test_failures_in_a_row_end_the_sweep_with_the_last_error(tmp_path):
     assert [trial.state for trial in run.study.trials] == [FAIL, FAIL, COMPLETE, FAIL, FAIL, FAIL]
 
 
-def test_a_result_that_was_not_told_is_recorded(tmp_path):
+def test_result_of_a_killed_sweeper_is_recorded(tmp_path):
     run = Scripted(tmp_path, [GOOD, GOOD])
     claim = run.sweeper.claims.take()
     run.start(claim, 0)

@@ -1,3 +1,5 @@
+"""What a data set yields, whatever its format on disk."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +12,11 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class CaptionedImage:
-    """One image and what people wrote of it.
+    """One image and its captions.
 
     Attributes:
-        id: unique in its data set; `image_id` of captions.json.
-        path: the file, or None where the source draws the picture itself.
+        id: unique in the data set; `image_id` in captions.json.
+        path: the picture's file, or None where the source generates it.
         split: one of SPLITS.
         captions: as written, untouched.
     """
@@ -26,12 +28,12 @@ class CaptionedImage:
 
 
 class Source(Protocol):
-    """A data set as one on-disk format stores it; all that follows is format-blind."""
+    """A data set in one format on disk; whatever follows knows no format."""
 
     def split(self, name: str) -> Sequence[CaptionedImage]:
-        """The images of a split (one of SPLITS), in an order that never changes."""
+        """The images of a split (one of SPLITS), in a fixed order."""
         ...
 
     def read(self, image: CaptionedImage) -> Image.Image:
-        """The picture, in RGB; UserError where it can't be read whole."""
+        """The picture, in RGB; UserError where it cannot be decoded."""
         ...

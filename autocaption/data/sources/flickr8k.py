@@ -1,3 +1,5 @@
+"""Flickr8k in its original layout."""
+
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,9 +39,9 @@ class Flickr8k:
         """The images of a split, in the order of its file.
 
         Raises:
-            UserError: an unknown split, an unreadable file, or an image of the split that is
-                missing or has no caption. Captions of images in no split are no error: the
-                original token file has 92 such images.
+            UserError: the split is unknown, a file cannot be read, or an image of the split is missing
+                or has no caption. Captions of images in no split are ignored: the original token file
+                names 92 such images.
         """
         if name not in SPLIT_FILES:
             raise UserError(f"no split '{name}' in Flickr8k; take one of: {', '.join(SPLITS)}")
@@ -62,7 +64,7 @@ class Flickr8k:
         return images
 
     def read(self, image: CaptionedImage) -> Image.Image:
-        """The picture, in RGB; UserError where it can't be read whole."""
+        """The picture, in RGB; UserError where it cannot be decoded."""
         assert image.path is not None
         return read_image(image.path)
 

@@ -1,3 +1,5 @@
+"""Generated scenes of two shapes."""
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ SCENES = OBJECTS * OBJECTS * len(CELLS) * len(BACKGROUNDS)
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One object of a scene; its cell counts from the top left, row by row."""
+    """One object of a scene; cells are numbered from the top left, row by row."""
 
     kind: str
     colour: str
@@ -39,7 +41,7 @@ class Thing:
     cell: int
 
     def relations_to(self, other: "Thing") -> list[str]:
-        """Every relation of the two that is true in the picture."""
+        """Every relation of the two objects that holds in the picture."""
         rows, columns = self.cell // 3 - other.cell // 3, self.cell % 3 - other.cell % 3
         vertical = ["above"] * (rows < 0) + ["below"] * (rows > 0)
         horizontal = ["left of"] * (columns < 0) + ["right of"] * (columns > 0)
@@ -48,7 +50,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Two things on a background: what is drawn and what is told."""
+    """Two objects on a background, from which picture and captions are made."""
 
     first: Thing
     second: Thing
@@ -56,7 +58,7 @@ class Scene:
 
     @classmethod
     def numbered(cls, number: int) -> "Scene":
-        """Scene `number` of all SCENES: the digits of a mixed-radix number are its properties."""
+        """Scene `number` of all SCENES; its properties are the digits of a mixed-radix number."""
 
         def pick(choices: Sequence[Any]) -> Any:
             nonlocal number
@@ -69,7 +71,7 @@ class Scene:
         return cls(things[0], things[1], background)
 
     def captions(self, rng: random.Random) -> tuple[str, ...]:
-        """Five true sentences, each of another form, in random order."""
+        """Five true sentences of different forms, in random order."""
         forms = [
             lambda a, b, r: f"{_a(a.colour)} {a.kind} is {r} {_a(b.colour)} {b.kind}.",
             lambda a, b, r: (
@@ -90,7 +92,7 @@ class Scene:
         return tuple(captions)
 
     def draw(self, size: int, rng: random.Random) -> Image.Image:
-        """The picture, `size` pixels square; things are moved a little within their cells."""
+        """The picture, `size` pixels square; objects are shifted a little within their cells."""
         image = Image.new("RGB", (size, size), BACKGROUNDS[self.background])
         pen = ImageDraw.Draw(image)
         for thing in (self.first, self.second):
@@ -103,14 +105,14 @@ class Scene:
 
 
 class Shapes:
-    """Scenes of two shapes, drawn on the fly: no files, no network.
+    """Scenes of two shapes, generated on the fly: no files, no network.
 
-    Scene numbers of a split are a stretch of one seeded permutation of all SCENES (248,832), so no
-    scene occurs twice, within a split or across splits.
+    The scenes of a split are a range of one seeded permutation of all SCENES (248,832), so no scene
+    occurs twice, within a split or across splits.
 
     Args:
-        seed: of the permutation, the wording and the drawing.
-        size: pixels of a side.
+        seed: seed of the permutation, the wording and the drawing.
+        size: side of the pictures in pixels.
         train: number of training images; likewise `val` and `test`.
     """
 
@@ -122,14 +124,14 @@ class Shapes:
                 f"data.source: {train} + {val} + {test} scenes asked for; each split needs at least one "
                 f"and there are {SCENES} scenes in all"
             )
-        # RandomState's stream is frozen by numpy, so these are the same scenes for ever; val and
-        # test come first, so that they don't change with the size of the training split.
+        # NumPy has frozen RandomState's stream, so the scenes never change; val and test come first, so
+        # that they do not depend on the size of the training split.
         self._order = np.random.RandomState(seed).permutation(SCENES)
         starts = {"val": 0, "test": val, "train": val + test}
         self._ranges = {name: range(starts[name], starts[name] + counts[name]) for name in SPLITS}
 
     def split(self, name: str) -> Sequence[CaptionedImage]:
-        """The images of a split, made when they are asked for."""
+        """The images of a split, generated on demand."""
         if name not in self._ranges:
             raise UserError(f"no split '{name}' in shapes; take one of: {', '.join(SPLITS)}")
         return _Split(self, name, self._ranges[name])
@@ -150,7 +152,7 @@ class Shapes:
 
 
 class _Split(Sequence):
-    """Positions of the permutation as a sequence of images that are not held in memory."""
+    """Images at positions of the permutation, generated on demand."""
 
     def __init__(self, source: Shapes, name: str, positions: range) -> None:
         self._source, self._name, self._positions = source, name, positions

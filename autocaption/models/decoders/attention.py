@@ -1,4 +1,6 @@
-"""Legend: B images, N captions an image, K beams an image, T time, P places, D width, V vocabulary,
+"""Show, Attend and Tell.
+
+Legend: B images, N captions an image, K beams an image, T time, P places, D width, V vocabulary,
 M real tokens, R rows of a search or of a batch's captions; A, C, G as in attend_lstm.py.
 """
 
@@ -23,19 +25,18 @@ HAND_WRITTEN_ON = ("cpu",)  # device types on which attention_recurrence.py is f
 class AttentionDecoder(nn.Module):
     """Show, Attend and Tell with soft attention (Xu et al. 2015).
 
-    An LSTM that starts from the mean of the memory (section 3.1.2) looks, for every word, at the
-    places by additive attention, through a scalar gate (4.2.1); a deep output layer brings together
-    word, state and context (eq. 7). Over a caption, every place is to get a weight of 1 altogether
-    (eq. 14, the doubly stochastic regularisation), which is reported as a penalty. The forget
-    gate's bias starts at 1 (Jozefowicz et al. 2015).
+    An LSTM that starts from the mean of the memory (section 3.1.2) attends to the places for each word, by
+    additive attention with a scalar gate (4.2.1); a deep output layer combines word, state and context
+    (eq. 7). The doubly stochastic regularisation (eq. 14), which asks that each place's weights add up to
+    1 over a caption, is returned as the penalty. The forget gate's bias starts at 1 (Jozefowicz et al. 2015).
 
     Args:
         vocab_size: V.
-        memory_dim: D of the memory; it is projected to the width of the LSTM first.
+        memory_dim: D of the memory, which is first projected to the width of the LSTM.
         embed_dim: D of word embeddings and of the deep output layer.
         hidden_dim: D of the LSTM.
         attention_dim: A, of keys and queries.
-        dropout: of the memory, the embedded words, the LSTM's output and before the vocabulary
+        dropout: applied to the memory, the embedded words, the LSTM's output, and before the vocabulary
             projection.
         doubly_stochastic: lambda of eq. 14, for a loss that is a sum over a caption's words.
     """
@@ -60,7 +61,7 @@ class AttentionDecoder(nn.Module):
         self.embed = nn.Embedding(vocab_size, embed_dim, padding_idx=PAD)
         self.word_gates, self.recur = nn.Linear(embed_dim, 4 * D), nn.Linear(2 * D, 4 * D, bias=False)
         nn.init.normal_(self.embed.weight, std=embed_dim**-0.5)
-        nn.init.ones_(self.word_gates.bias[D : 2 * D])  # keep, at first, what is in the cell
+        nn.init.ones_(self.word_gates.bias[D : 2 * D])  # forget gates start open
         self.from_hidden, self.from_context = nn.Linear(D, embed_dim), nn.Linear(D, embed_dim)
         self.output = nn.Linear(embed_dim, vocab_size)
         self.dropout, self.doubly_stochastic = Dropout(dropout), doubly_stochastic
@@ -81,7 +82,7 @@ class AttentionDecoder(nn.Module):
         return self.output(self.dropout(hidden))
 
     def init_state(self, memory_BPD: Tensor) -> State:
-        """The LSTM's states; keys and values of the memory."""
+        """The LSTM's states, and keys and values of the memory."""
         return State(*self._start(memory_BPD))
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:

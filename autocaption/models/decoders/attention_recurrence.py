@@ -1,9 +1,8 @@
 """The recurrence of Show, Attend and Tell over packed sequences, with its gradient.
 
-What doesn't wait for the hidden state is outside of it and one GEMM for all time steps: the gates'
-part of the words, the keys of the memory, and in the backward pass every weight gradient. The
-gradient of the additive attention goes through t = tanh(key + query) of all (row, place) pairs; it
-is kept from the forward pass and met three times, in products where the formulas allow it.
+Whatever does not depend on the hidden state is one GEMM for all time steps, outside of the loop: the words'
+part of the gates, the keys of the memory, and in the backward pass every weight gradient. The gradient of
+the additive attention needs t = tanh(key + query) of all (row, place) pairs, which the forward pass keeps.
 
 Legend: M packed tokens (time-major), T time, B images, R rows (longest first), P places, A width of
 keys and queries, D width of the state, C width of the memory's values, G = 4 D gates in torch's
@@ -22,13 +21,13 @@ from autocaption.models.decoders.packing import TimeMajor, slices
 
 
 class Weights(NamedTuple):
-    """Of the attention (eq. 4-5 of Xu et al. 2015), its scalar gate (4.2.1), and the LSTM (eq. 1).
+    """Weights of the attention (eq. 4-5 of Xu et al. 2015), its scalar gate (4.2.1), and the LSTM (eq. 1).
 
     Attributes:
-        query_AD: of the hidden state, to meet the keys.
-        score_A: of their hyperbolic tangent.
-        gate_D: of the hidden state, to beta; gate_1 its bias.
-        recur_GX: of the context and the hidden state, side by side (X = C + D).
+        query_AD: hidden state to query.
+        score_A: tanh(key + query) to score.
+        gate_D: hidden state to beta; gate_1 is its bias.
+        recur_GX: context and hidden state, concatenated (X = C + D), to gates.
     """
 
     query_AD: Tensor
@@ -38,7 +37,7 @@ class Weights(NamedTuple):
     recur_GX: Tensor
 
 
-@torch.compiler.disable  # a loop over as many steps as the longest caption has
+@torch.compiler.disable  # a loop over the steps of the longest caption
 def attend(
     gates_MG: Tensor,
     memory: tuple[Tensor, Tensor],
@@ -72,7 +71,7 @@ class _Attend(Function):
         keys_RPA, values_RPC = keys_BPA[image_R], values_BPC[image_R]
         recur_XG = weights.recur_GX.to(dtype).T
         gates_MG = gates_MG.clone()
-        both_MX = gates_MG.new_empty(M, C + D)  # the gated context and the state that a token meets
+        both_MX = gates_MG.new_empty(M, C + D)  # the gated context and the hidden state before a token
         context_MC, cell_MD, tanh_MD, hidden_MD, alpha_MP, beta_M1 = (
             gates_MG.new_empty(M, width) for width in (C, D, D, D, P, 1)
         )
@@ -105,7 +104,7 @@ class _Attend(Function):
 
 
 class _Backward:
-    """The gradient, time by time from the last; `d` before a name is for the loss's derivative."""
+    """The gradient, backwards in time; a name with `d` in front is the loss's derivative by it."""
 
     def __init__(self, ctx: Any) -> None:
         self.packing, self.dtype = ctx.packing, ctx.dtype
@@ -132,7 +131,7 @@ class _Backward:
         for number in reversed(range(len(steps))):
             at, rows = steps[number]
             before = self.cell_MD[steps[number - 1][0]][:rows] if number else c_RD[:rows]
-            dh, dc = dh_RD[:rows], dc_RD[:rows]  # rows that end here meet the zeros that they started from
+            dh, dc = dh_RD[:rows], dc_RD[:rows]  # rows that end here have zero gradients so far
             dh += dhidden_MD[at]
             dgates = self.dgates_MG[at]
             kept = (self.gates_MG[at], self.tanh_MD[at], self.slope_MG[at], self.through_MD[at])
@@ -145,7 +144,7 @@ class _Backward:
     def _attention(
         self, at: slice, rows: int, dgated: Tensor, dalpha: Tensor, values_RPC: Tensor, dh: Tensor
     ) -> None:
-        """From the gated context's gradient to the keys', and to that of the state before."""
+        """From the gradient of the gated context to those of the keys and of the state before."""
         weights, beta, tanh = self.weights, self.beta_M1[at], self.tanh_MPA[at]
         dbeta = (dgated * self.context_MC[at]).sum(1, keepdim=True) * (beta - beta.square())
         dcontext = torch.mul(dgated, beta, out=self.dcontext_MC[at])
@@ -160,11 +159,11 @@ class _Backward:
         dh.addmm_(dquery, weights.query_AD).addcmul_(dbeta, weights.gate_D)
 
     def _whole(self, dh_RD: Tensor, dc_RD: Tensor) -> tuple[Tensor, ...]:
-        """What is left is one product for all time steps, or a sum over the captions of an image."""
+        """The rest: one product for all time steps, or a sum over the captions of an image."""
         before_MD = self.both_MX[:, self.C :]
         drecur_GX = self.dgates_MG.T.to(self.dtype) @ self.both_MX.to(self.dtype)
         images = [self._by_image(part) for part in (dh_RD, dc_RD, self.dkeys_RPA)]
-        # Each image's tokens side by side, to multiply their weights with their contexts' gradients.
+        # Attention weights and gradients of contexts, image by image.
         alpha, dcontext = (self.packing.unpack(x).flatten(1, 2) for x in (self.alpha_MP, self.dcontext_MC))
         return (
             self.dgates_MG,

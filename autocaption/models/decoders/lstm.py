@@ -1,4 +1,6 @@
-"""Legend: B images, N captions an image, T time, P places, D width, V vocabulary, L layers, R rows,
+"""Show and Tell.
+
+Legend: B images, N captions an image, T time, P places, D width, V vocabulary, L layers, R rows,
 M packed tokens (time-major).
 """
 
@@ -17,9 +19,9 @@ Rows = tuple[Tensor, Tensor]  # h_RLD, c_RLD
 class LSTMDecoder(nn.Module):
     """Show and Tell: the image vector is the LSTM's first input (Vinyals et al. 2015, eq. 10-12).
 
-    The vector is projected to the width of the word embeddings and batch-normalised. It passes
-    through the LSTM once an image, and the state behind it starts all captions of the image. The
-    forget gate's bias starts at 1 (Jozefowicz et al. 2015).
+    The vector is projected to the width of the word embeddings and batch-normalised. It passes through
+    the LSTM once an image, and all captions of the image start from the state after it. The forget
+    gate's bias starts at 1 (Jozefowicz et al. 2015).
 
     Args:
         vocab_size: V.
@@ -27,8 +29,8 @@ class LSTMDecoder(nn.Module):
         embed_dim: D of the word embeddings and the projected image.
         hidden_dim: D of the LSTM.
         layers: L.
-        dropout: before the LSTM, between its layers, and before the vocabulary projection.
-        batch_norm_momentum: of the running statistics of the projected image.
+        dropout: applied before the LSTM, between its layers, and before the vocabulary projection.
+        batch_norm_momentum: momentum of the running statistics of the projected image.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class LSTMDecoder(nn.Module):
         between = dropout if layers > 1 else 0.0
         self.lstm = nn.LSTM(embed_dim, hidden_dim, layers, dropout=between)
         for name, bias in self.lstm.named_parameters():
-            if name.startswith("bias_ih"):  # keep, at first, what the image put into the cell
+            if name.startswith("bias_ih"):  # forget gates start open
                 nn.init.ones_(bias[hidden_dim : 2 * hidden_dim])
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_dim, vocab_size)
@@ -68,7 +70,7 @@ class LSTMDecoder(nn.Module):
         return self.output(self.dropout(hidden))
 
     def init_state(self, memory_BPD: Tensor) -> State:
-        """The state after the image and before <bos>."""
+        """The state after the image, before <bos>."""
         return State(self._start(memory_BPD), ())
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
@@ -80,7 +82,7 @@ class LSTMDecoder(nn.Module):
 
     def _start(self, memory_BPD: Tensor) -> Rows:
         vector_BD = self.project(memory_BPD.mean(1))
-        if self.training and len(vector_BD) == 1:  # one image has no batch statistics
+        if self.training and len(vector_BD) == 1:  # a single image has no batch statistics
             norm = self.norm
             vector_BD = F.batch_norm(vector_BD, norm.running_mean, norm.running_var, norm.weight, norm.bias)
         else:

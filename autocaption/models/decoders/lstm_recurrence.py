@@ -1,12 +1,11 @@
-"""An LSTM over packed sequences whose backward pass does each large product once.
+"""An LSTM over packed sequences whose backward pass does each large matrix product once.
 
-torch's own packed LSTM on a CPU takes a `narrow` of the whole input at every time step, and the
-gradient of each is a zero-filled copy of the whole, so its cost grows with the square of the
-length. Here the products with the inputs are one GEMM for all time steps, forward and backward, and
-so are both weight gradients; only the recurrent products are left in the loop. Under autocast the
-products take bf16 operands and all else stays fp32.
+On a CPU, torch's packed LSTM takes a `narrow` of the whole input at every time step, whose gradient is a
+zero-filled copy of the whole, so its cost grows with the square of the length. Here the products with the
+inputs are one GEMM for all time steps, forward and backward, as are both weight gradients; only the
+recurrent products stay in the loop. Under autocast the products take bf16 operands; all else stays fp32.
 
-Legend: M packed tokens (time-major; of each time step those of the rows still going), T time, R rows
+Legend: M packed tokens (time-major; at each time step those of the rows not yet ended), T time, R rows
 (longest first), D width, E width of the input, G = 4 D gates in torch's order (i, f, g, o).
 """
 
@@ -37,7 +36,7 @@ class _Layer(Function):
         D = h0_RD.shape[1]
         x_ME, w_ih_GE, w_hh_GD = x_ME.to(dtype), w_ih_GE.to(dtype), w_hh_GD.to(dtype)
         gates_MG = (x_ME @ w_ih_GE.T).to(bias_G.dtype).add_(bias_G)
-        before_MD = gates_MG.new_empty(len(x_ME), D)  # the hidden state that each token meets
+        before_MD = gates_MG.new_empty(len(x_ME), D)  # the hidden state before each token
         cell_MD, tanh_MD, hidden_MD = (torch.empty_like(before_MD) for _ in range(3))
         h, c = h0_RD, c0_RD
         for at, rows in slices(rows_T):
@@ -64,7 +63,7 @@ class _Layer(Function):
         for step in reversed(range(len(steps))):
             at, rows = steps[step]
             c_before = cell_MD[steps[step - 1][0]][:rows] if step else c0_RD[:rows]
-            # Rows that end at this step meet the zeros that they started from.
+            # Rows that end at this step still have the zero gradients that they started with.
             dh, dc = dh_RD[:rows], dc_RD[:rows]
             dh += hidden_grad_MD[at]
             grad = grad_MG[at]
@@ -79,18 +78,18 @@ class _Layer(Function):
         return x_grad, dh_RD, dc_RD, *weight_grads, bias_grad_G, None, None
 
 
-@torch.compiler.disable  # a loop over as many steps as the longest caption has; products fill it
+@torch.compiler.disable  # a loop over the steps of the longest caption; unrolling it gains nothing
 def lstm(module: torch.nn.LSTM, x_ME: Tensor, rows_T: list[int], h_LRD: Tensor, c_LRD: Tensor) -> Tensor:
     """The last layer's hidden_MD of a packed batch that starts from given states.
 
     Args:
-        module: holds the weights; on a CPU they are used by the code above, else by torch's kernels.
+        module: holds the weights; the code above uses them on a CPU, torch's kernels elsewhere.
         x_ME: the inputs.
-        rows_T: how many rows are still going at each time step; falls with time.
-        h_LRD: the hidden states of L layers before the first input; c_LRD the cell states.
+        rows_T: number of rows at each time step, which falls with time.
+        h_LRD: hidden states of L layers before the first input; c_LRD: their cell states.
     """
     if x_ME.device.type != "cpu":
-        rows = rows_T[0]  # torch wants no states of rows without a token
+        rows = rows_T[0]  # torch takes no states of rows without tokens
         start = (h_LRD[:, :rows].contiguous(), c_LRD[:, :rows].contiguous())
         packed, _ = module(PackedSequence(x_ME, torch.tensor(rows_T)), start)
         return packed.data

@@ -12,16 +12,16 @@ from autocaption.data.tokenizer import PAD
 
 
 class ImageMajor:
-    """The real tokens of a batch side by side, image by image and caption by caption.
+    """The real tokens of a batch, image by image and caption by caption.
 
-    Everything that looks at one token at a time is done for M rows without padding. Attention gets
-    the captions of an image as one row of S slots (`spread`), as long as the fullest image's, so
-    that the image's keys and values serve all of its captions at once.
+    Operations on single tokens run over M rows without padding. Attention gets the captions of an image
+    as one row of S slots (`spread`), S being the most tokens of any image, so that the image's keys and
+    values serve all its captions at once.
 
     Attributes:
-        tokens_M: the tokens; time_M their places in their captions.
-        mask_BSS: True where a slot (second) may be seen from a slot (first): in the same caption,
-            not later. What is no token sees what is none.
+        tokens_M: the tokens; time_M: their positions in their captions.
+        mask_BSS: True where a slot (first) may attend to a slot (second): in the same caption, not later.
+            Empty slots attend to empty slots.
     """
 
     def __init__(self, tokens_BNT: Tensor) -> None:
@@ -54,14 +54,14 @@ class ImageMajor:
 
 
 class TimeMajor:
-    """The real tokens of a batch time by time, for recurrent decoders: no step meets padding.
+    """The real tokens of a batch, time step by time step, for recurrent decoders without padding.
 
-    With the longest caption first, the rows that still go on at a time are the first of all.
+    Rows are sorted by length, longest first, so the rows of a time step are always the first ones.
 
     Attributes:
-        tokens_M: the tokens; row_M the rows that they stand in.
-        rows_T: how many rows have a token at each time; falls with time.
-        order_R: the captions (B x N) in the order of the rows; image_R the images they belong to.
+        tokens_M: the tokens; row_M: their rows.
+        rows_T: number of rows with a token at each time step, which falls with time.
+        order_R: the captions (B x N) in the order of the rows; image_R: their images.
     """
 
     def __init__(self, tokens_BNT: Tensor) -> None:
@@ -89,6 +89,6 @@ class TimeMajor:
 
 
 def slices(rows_T: list[int]) -> list[tuple[slice, int]]:
-    """Where the tokens of each time stand among the M, and how many they are."""
+    """For each time step, the slice of its tokens among the M, and their number."""
     ends = accumulate(rows_T)
     return [(slice(end - rows, end), rows) for end, rows in zip(ends, rows_T, strict=True)]

@@ -1,4 +1,6 @@
-"""Legend: B images, N captions an image, T time, P places, D width, V vocabulary, M real tokens,
+"""A transformer decoder.
+
+Legend: B images, N captions an image, T time, P places, D width, V vocabulary, M real tokens,
 R = B x K rows of a search, S tokens that the rows of an image have generated.
 """
 
@@ -20,22 +22,22 @@ from autocaption.models.protocols import Decoded, State
 class TransformerDecoder(nn.Module):
     """A transformer over the places of the memory (Vaswani et al. 2017), norms before the blocks.
 
-    Each place of the projected memory gets a learnt embedding; optional encoder layers let the
-    places see each other. Words share their embeddings with the vocabulary projection (Press & Wolf
+    Each place of the projected memory gets a learnt embedding; optional encoder layers let places attend
+    to each other. Word embeddings are shared with the vocabulary projection (Press & Wolf
     2017), and their positions are encoded by sinusoids (Vaswani et al. 2017, section 3.5), which set
-    captions no limit. Norms stand before the blocks and once behind the last (Xiong et al. 2020).
-    Matrices start by Glorot & Bengio (2010), embeddings from N(0, 1 / D).
+    captions no limit. Layer norms come before the blocks and after the last (Xiong et al. 2020).
+    Matrices are initialised by Glorot & Bengio (2010), embeddings from N(0, 1 / D).
 
     Args:
         vocab_size: V.
         memory_dim: D of the memory.
-        width: D of everything within; a multiple of `heads`.
-        heads: H of every attention.
-        layers: of the decoder.
+        width: D of all layers, a multiple of `heads`.
+        heads: H, attention heads.
+        layers: decoder layers.
         memory_layers: encoder layers over the memory; 0 for none.
-        max_places: P at most.
+        max_places: the largest P.
         dropout: of embedded words and of what each block adds (Vaswani et al. 2017, section 5.4).
-        memory_dropout: of the memory before its projection.
+        memory_dropout: applied to the memory before its projection.
         word_dropout: the share of input words replaced by <unk> in training (Bowman et al. 2016).
     """
 

@@ -17,14 +17,14 @@ Trainable = Literal["none", "last_stage", "all"]
 
 
 class Normalize(nn.Module):
-    """uint8 RGB to the floats that an encoder's weights were trained on.
+    """uint8 RGB to the normalised floats that an encoder's weights were trained on.
 
-    It is part of the encoder, since the constants belong to its weights, and since bytes are a
-    quarter of the floats to move to a device.
+    Part of the encoder, since the constants belong to its weights, and since bytes are a quarter of the
+    size of floats when moved to a device.
 
     Args:
-        mean: of each channel of pictures scaled to 0..1.
-        std: likewise.
+        mean: mean of each channel, of pictures scaled to 0..1.
+        std: standard deviation of each channel, likewise.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -42,16 +42,16 @@ class Normalize(nn.Module):
 
 
 class BackboneEncoder(nn.Module):
-    """A pretrained classifier without its classifier, as an encoder.
+    """The backbone of a pretrained classifier as an encoder.
 
     Args:
-        stages: the backbone in order, input to last grid; their composition gives (B, D, H, W).
-        out_dim: D of the last grid.
-        image_size: pixels of a side.
-        mean: of the pictures the weights were trained on; likewise `std`.
+        stages: the backbone's stages in order; their composition gives (B, D, H, W).
+        out_dim: D of the last feature map.
+        image_size: side of the pictures in pixels.
+        mean: channel means of the pictures that the weights were trained on; likewise `std`.
         pooling: `mean` over the grid (P = 1), or the `grid` (P = H x W).
-        trainable: `none`, the `last_stage`, or `all`. What is frozen keeps its weights and, in
-            training too, its BatchNorm statistics.
+        trainable: `none`, the `last_stage`, or `all`. Frozen stages keep their weights and, in training
+            too, their BatchNorm statistics.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class BackboneEncoder(nn.Module):
         self.frozen = {"none": len(stages), "last_stage": last_stage(stages), "all": 0}[trainable]
         for stage in self.stages[: self.frozen]:
             stage.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # what convolutions are fastest in, on CPU and GPU
-        self.train()  # Lightning trains modules in the mode that it finds them in
+        self.to(memory_format=torch.channels_last)  # the fastest layout for convolutions, on CPU and GPU
+        self.train()  # Lightning trains modules in the mode that they are in
 
     def train(self, mode: bool = True) -> "BackboneEncoder":
-        """Training mode for what is trainable only."""
+        """Set training mode, for the trainable stages only."""
         super().train(mode)
         for stage in self.stages[: self.frozen]:
             stage.eval()
@@ -95,31 +95,31 @@ class BackboneEncoder(nn.Module):
 
 
 def last_stage(stages: Sequence[nn.Module]) -> int:
-    """Where the last stage begins: the last module that is one of several blocks, and what follows."""
+    """Index of the last stage: the last module that is a sequence of blocks."""
     return max(i for i, stage in enumerate(stages) if isinstance(stage, nn.Sequential))
 
 
 def pretrained(
     make: Callable[[bool], nn.Module], name: str, wanted: bool, weights: str | None, head: str
 ) -> nn.Module:
-    """A backbone with the weights that the configuration asks for, or none at all.
+    """A backbone with the weights that the configuration asks for.
 
     Args:
-        make: makes the backbone; its argument says whether to download its published weights.
-        name: of the backbone, for messages.
+        make: makes the backbone; its argument says whether to download the published weights.
+        name: the backbone's name, for messages.
         wanted: `model.encoder.pretrained`.
-        weights: `model.encoder.weights`, a local state dict that takes the download's place.
-        head: the prefix of the classifier's keys, which may be in the file and are left out.
+        weights: `model.encoder.weights`, a local state dict instead of the download.
+        head: prefix of the classifier's keys, which are ignored.
 
     Raises:
-        UserError: the weights can't be had; never a backbone with random weights in their place.
+        UserError: the weights cannot be loaded; random weights never take their place.
     """
     if not wanted:
         return make(False)
     if weights is None:
         try:
             return make(True)
-        except Exception as error:  # each hub raises errors of its own for "no network"
+        except Exception as error:  # each hub has its own errors for "no network"
             raise UserError(
                 f"the pretrained weights of {name} could not be downloaded ({type(error).__name__}); "
                 "give a local state dict with model.encoder.weights=PATH"
@@ -132,7 +132,7 @@ def pretrained(
         backbone.load_state_dict(state)
     except FileNotFoundError:
         raise UserError(f"file not found: model.encoder.weights={path}") from None
-    except Exception as error:  # what is no pickle at all ends torch's reader in a dozen ways
+    except Exception as error:  # torch's reader fails in a dozen ways on a file that is no pickle
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"model.encoder.weights={path} does not hold weights of {name}: {reason}") from None
     return backbone

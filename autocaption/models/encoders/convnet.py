@@ -1,4 +1,7 @@
-"""Legend: B images, P places, D width; C channels, H height, W width."""
+"""A small convolutional encoder.
+
+Legend: B images, P places, D width; C channels, H height, W width.
+"""
 
 from itertools import pairwise
 
@@ -11,13 +14,13 @@ from autocaption.models.encoders.backbone import Normalize
 class ConvNet(nn.Module):
     """A small convolutional encoder, trained from scratch together with the decoder.
 
-    Four stages halve the picture to a grid of image_size / 16; as a vector, the grid is projected
-    whole, so that what lies where is kept.
+    Four stages halve the picture to a grid of side image_size / 16. As a vector, the whole grid is
+    projected at once, which keeps spatial information.
 
     Args:
-        image_size: pixels of a side, a multiple of 16.
+        image_size: side of the pictures in pixels, a multiple of 16.
         width: channels of the first stage; each stage doubles them.
-        out_dim: D of the vector, and of each place of the grid.
+        out_dim: D of the vector, or of each place of the grid.
         pooling: `vector` (P = 1) or `grid` (P = (image_size / 16) ** 2).
     """
 

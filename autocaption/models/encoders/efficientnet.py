@@ -1,3 +1,5 @@
+"""EfficientNets as encoders."""
+
 from typing import Any
 
 import timm
@@ -14,14 +16,14 @@ def efficientnet(
 
     Args:
         name: as timm names it: tf_efficientnet_lite0, tf_efficientnet_lite2.
-        image_size: pixels of a side.
-        pretrained: with ImageNet weights, or random.
-        weights: a local state dict in timm's format, in place of the download.
+        image_size: side of the pictures in pixels.
+        pretrained: whether to load ImageNet weights; else weights are random.
+        weights: a local state dict in timm's format, instead of the download.
         pooling: `mean` or `grid` (7 x 7 at 224 pixels).
         trainable: `none`, `last_stage` (the last group of blocks and the head convolution) or `all`.
 
     Raises:
-        UserError: the weights can't be had.
+        UserError: the weights cannot be loaded.
     """
 
     def make(download: bool) -> nn.Module:

@@ -1,3 +1,5 @@
+"""ResNets as encoders."""
+
 from typing import Any
 
 import torchvision
@@ -14,14 +16,14 @@ def resnet(
 
     Args:
         name: as torchvision names it: resnet50, resnet101.
-        image_size: pixels of a side.
-        pretrained: with ImageNet weights, or random.
-        weights: a local state dict in torchvision's format, in place of the download.
+        image_size: side of the pictures in pixels.
+        pretrained: whether to load ImageNet weights; else weights are random.
+        weights: a local state dict in torchvision's format, instead of the download.
         pooling: `mean` or `grid` (7 x 7 at 224 pixels).
         trainable: `none`, `last_stage` (layer4) or `all`.
 
     Raises:
-        UserError: the weights can't be had.
+        UserError: the weights cannot be loaded.
     """
     published = torchvision.models.get_model_weights(name).DEFAULT
 
