@@ -20,6 +20,7 @@ from autocaption.files import write_text
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.precision import fastest_precision
+from autocaption.runs.checkpoint_io import SafeCheckpointIO
 from autocaption.runs.provenance import without_secrets
 
 
@@ -135,6 +136,7 @@ def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
         settings,
         logger=loggers,
         callbacks=callbacks,
+        plugins=[SafeCheckpointIO()],
         enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         default_root_dir=config.run_dir,
         _convert_="all",

@@ -17,7 +17,7 @@ from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.launch.parent import LAUNCHED, receive_config, watch_parent
 from autocaption.ranks import RANK_CONFIG
-from autocaption.runs.folder import run_folder
+from autocaption.runs.folder import new_run_name, run_folder
 
 DEBUG = "AUTOCAPTION_DEBUG"
 
@@ -39,6 +39,7 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         _one_line_errors(lambda: task(config))
         return
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_new_resolver("new_run_name", new_run_name, replace=True)
     folder = str(Path(sys.argv[0]).resolve().parent / "conf")
     # Around the task as well, before Hydra adds to its exceptions.
     job = functools.wraps(task)(lambda config: _one_line_errors(lambda: task(_complete(config))))
@@ -53,8 +54,12 @@ def _one_line_errors(call: Callable[[], Any]) -> Any:
         sys.exit(130)
     except Exception as error:
         line = _explain(error)
-        if line is None or os.environ.get(DEBUG):
+        if os.environ.get(DEBUG):
             raise
+        if line is None:
+            if not (notes := getattr(error, "__notes__", [])):
+                raise
+            line = f"{type(error).__name__}: {_one_line(error)}; {notes[0]}"
         sys.exit(f"error: {line}")
 
 

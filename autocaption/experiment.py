@@ -2,7 +2,10 @@
 
 import logging
 import os
-from collections.abc import Mapping
+import shlex
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,21 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from autocaption import build
+from autocaption.callbacks.preemption import PreemptedError
 from autocaption.config import MODEL_KEYS, require_values, with_optional_values, with_overrides
 from autocaption.data.sources import SPLITS
 from autocaption.files import write_json
+from autocaption.loggers.csv import CSVLogger
+from autocaption.loggers.wandb import close_wandb
 from autocaption.models.captioner import METRICS
 from autocaption.ranks import RANK_CONFIG, is_first_rank
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
-from autocaption.runs.provenance import record_start
+from autocaption.runs.provenance import command_line, record_start
+from autocaption.runs.run import Run
+
+log = logging.getLogger(__name__)
 
 # Silence Lightning's remarks about what the user configured; set here, since its import sets them too.
 for chatty in ("pytorch_lightning", "lightning_fabric"):
@@ -36,13 +45,23 @@ def train(config: DictConfig) -> float | None:
     config = with_optional_values(config)
     saved = None
     if config.resume is not None:
-        path = checkpoint_to_resume(config.runs, config.resume)
+        # Hydra has looked up `last` already: its folder is the job's.
+        last = config.resume == "last" and HydraConfig.initialized()
+        named = HydraConfig.get().runtime.output_dir if last else config.resume
+        path, damaged = checkpoint_to_resume(config.runs, named)
+        for file in damaged:
+            log.warning("%s is damaged; resuming from %s", file, path.name)
         saved = checkpoint.load(path)
         if HydraConfig.initialized():  # ranks and launched processes get their final configuration
             config = with_overrides(build.config_of(saved), config, _overrides())
         config.resume = str(path)
-    folder = _start(config)
+    with _run(config, "train", saved) as run:
+        return _train(config, saved, run)
+
+
+def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) -> float | None:
     pl.seed_everything(config.seed, workers=True, verbose=False)
+    saved = resumed
     if saved is None and config.init_from is not None:  # its weights and vocabulary only
         saved = checkpoint.load(config.init_from)
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
@@ -50,18 +69,23 @@ def train(config: DictConfig) -> float | None:
         Console().print(parameter_table(captioner))
     data.preload("train", "val", *([data.split_of("test")] if config.test else []))
     trainer = build.trainer(config, captioner)
+    for logger in trainer.loggers:
+        if resumed and isinstance(logger, CSVLogger):
+            logger.resume_at(resumed["global_step"])
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
     metrics = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_metrics_of(trainer, "val")}
-    keeper = trainer.checkpoint_callback
-    best = getattr(keeper, "best_model_path", "")
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     if best:  # metrics of the best epoch, whose weights are kept
         metrics |= checkpoint.load(best)[METRICS]
-    if config.test and not _pruned(trainer):
+    pruned = _pruned(trainer)
+    if run is not None:
+        run.pruned = pruned
+    if config.test and not pruned:
         if best:
             captioner.load_state_dict(checkpoint.load(best)["state_dict"])
         trainer.test(captioner, data, verbose=False)
         metrics |= _metrics_of(trainer, config.data.split)
-    return _finish(config, folder, trainer, metrics, best)
+    return _finish(config, trainer, metrics, best)
 
 
 def evaluate(config: DictConfig) -> float | None:
@@ -76,41 +100,61 @@ def evaluate(config: DictConfig) -> float | None:
     path, saved = next(iter(every.items()))
     if HydraConfig.initialized():
         config = with_overrides(build.config_of(saved), config, _overrides(), MODEL_KEYS)
-    folder = _start(config)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    one = len(every) == 1
-    data, captioner = build.from_checkpoint(config, saved) if one else build.from_checkpoints(config, every)
-    data.preload(data.split_of("test"))
-    trainer = build.trainer(config, captioner)
-    trainer.test(captioner, data, verbose=False)
-    metrics = {
-        "split": config.data.split,
-        "epochs": saved["epoch"] + 1,
-        **_metrics_of(trainer, config.data.split),
-    }
-    return _finish(config, folder, trainer, metrics, path if one else "")
+    with _run(config, "eval"):
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        one = len(every) == 1
+        data, captioner = (
+            build.from_checkpoint(config, saved) if one else build.from_checkpoints(config, every)
+        )
+        data.preload(data.split_of("test"))
+        trainer = build.trainer(config, captioner)
+        trainer.test(captioner, data, verbose=False)
+        metrics = {
+            "split": config.data.split,
+            "epochs": saved["epoch"] + 1,
+            **_metrics_of(trainer, config.data.split),
+        }
+        return _finish(config, trainer, metrics, path if one else "")
 
 
-def _start(config: DictConfig) -> Path:
-    """The run folder, with the configuration and provenance written to it."""
+@contextmanager
+def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -> Iterator[Run | None]:
+    """Hold the run folder, write configuration and provenance to it, and record how the run ends.
+
+    Other ranks than the first, which starts them, hold and write nothing.
+    """
     require_values(config)
     if config.run_dir is None:
         config.run_dir = HydraConfig.get().runtime.output_dir
+    if not is_first_rank():
+        yield None
+        return
     folder = Path(config.run_dir)
-    if is_first_rank():
-        build.save_config(config, folder / "config.yaml")
-        record_start(folder / "provenance.json")
-        os.environ[RANK_CONFIG] = str(folder / "config.yaml")
-    return folder
+    task = "trial" if "sweep" in (config.get("callbacks") or {}) else task
+    run = Run.start(folder, task, shlex.join(command_line()))
+    code = 1
+    try:
+        with run.recorded():
+            build.save_config(config, folder / "config.yaml")
+            record_start(folder / "provenance.json")
+            os.environ[RANK_CONFIG] = str(folder / "config.yaml")
+            if resumed is not None:
+                file, step = Path(config.resume).name, resumed["global_step"]
+                run.note(resumed_from=file, step=step)
+                log.info("Resuming %s from %s, step %d", folder, file, step)
+            yield run
+        code = 0
+    except PreemptedError as error:
+        code = int(error.code or 0)
+        log.info("Stopped by %s. Resume with: resume=%s", signal.Signals(error.signal).name, folder)
+        raise
+    finally:
+        close_wandb(code)
 
 
-def _finish(config: DictConfig, folder: Path, trainer: pl.Trainer, metrics: dict, best: str) -> float | None:
+def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -> float | None:
     """Write and print the metrics; returns the optimized one."""
-    for logger in trainer.loggers:
-        if isinstance(logger, pl.loggers.WandbLogger) and trainer.is_global_zero:
-            import wandb
-
-            wandb.finish()  # or the next job of a multirun would log to this run
+    folder = Path(config.run_dir)
     if trainer.is_global_zero:
         write_json(folder / "metrics.json", metrics)
         _print(metrics, folder, best)

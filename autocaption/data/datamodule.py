@@ -1,7 +1,7 @@
 """The LightningDataModule."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
@@ -68,6 +68,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self.features, self.feature_views = features, feature_views
         self.captions_per_image = captions_per_image
         self._datasets: dict[str, CaptionDataset] = {}
+        self._position = (0, 0)  # epoch and images that a resumed training starts from
 
     def split_of(self, stage: str) -> str:
         """The split that a stage (train, val, test) reads."""
@@ -93,7 +94,21 @@ class CaptionDataModule(pl.LightningDataModule):
         dataset = self._dataset("train", training=True)
         if getattr(self.trainer, "overfit_batches", 0):
             return self._loader(dataset, InOrder(len(dataset), *self._rank()))
-        return self._loader(dataset, TrainingSampler(len(dataset), self.seed, *self._rank()))
+        return self._loader(dataset, TrainingSampler(len(dataset), self.seed, *self._rank(), self._position))
+
+    def state_dict(self) -> dict[str, int]:
+        """Where training stands: the epoch, and how many of its images all ranks have trained on."""
+        trainer: Any = self.trainer
+        epoch, batches = trainer.current_epoch, 0
+        if trainer.state.status == "running":
+            batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+            if batches >= trainer.num_training_batches:
+                epoch, batches = epoch + 1, 0
+        return {"epoch": epoch, "images": batches * self.batch_size * trainer.world_size}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Start the next training from there."""
+        self._position = state_dict["epoch"], state_dict["images"]
 
     def val_dataloader(self) -> DataLoader:
         """The val split, each image once over all ranks."""

@@ -17,11 +17,20 @@ class TrainingSampler(Sampler[Key]):
     It yields the epoch with each index, so that a worker can draw an image's augmentation from (seed,
     epoch, index) without a state of its own. Every rank gets equally many images, as averaging gradients
     needs: where they can't be divided, the first of the permutation are repeated at its end.
+
+    Args:
+        size: images of the split.
+        seed: the run's seed.
+        rank: rank of this process, of `world` processes.
+        world: number of processes.
+        position: (epoch, images already trained on, by all ranks) that a resumed training starts from.
     """
 
-    def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, size: int, seed: int, rank: int = 0, world: int = 1, position: tuple[int, int] = (0, 0)
+    ) -> None:
         self.size, self.seed, self.rank, self.world = size, seed, rank, world
-        self.epoch = 0
+        self.epoch, self.position = position[0], position
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -31,10 +40,13 @@ class TrainingSampler(Sampler[Key]):
         return -(-self.size // self.world)
 
     def __iter__(self) -> Iterator[Key]:
-        generator = torch.Generator().manual_seed(seed_of("order", self.seed, self.epoch))
+        # The epoch is read now and not at the first item: workers prefetch before Lightning sets the next.
+        epoch, (resumed_epoch, images) = self.epoch, self.position
+        generator = torch.Generator().manual_seed(seed_of("order", self.seed, epoch))
         order = torch.randperm(self.size, generator=generator).tolist()
-        for turn in range(len(self)):
-            yield self.epoch, order[(turn * self.world + self.rank) % self.size]
+        first = images // self.world if epoch == resumed_epoch else 0
+        turns = range(first, len(self))
+        return iter([(epoch, order[(turn * self.world + self.rank) % self.size]) for turn in turns])
 
 
 class InOrder(SequentialSampler):

@@ -29,8 +29,8 @@ class Running(Protocol):
         """None while it runs, then its exit code; negative: the signal that killed it."""
         ...
 
-    def interrupt(self) -> None:
-        """Ask it to stop, as Ctrl-C does."""
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """Ask it to stop, by default as Ctrl-C does."""
         ...
 
     def kill(self) -> None:
@@ -94,9 +94,9 @@ class Process:
             self._socket.close()
         return code
 
-    def interrupt(self) -> None:
-        """Ask it to stop, as Ctrl-C does."""
-        self._process.send_signal(signal.SIGINT)
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """Ask it to stop, by default as Ctrl-C does."""
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """Kill it and all that it started."""

@@ -56,3 +56,12 @@ def has_key() -> bool:
 def _without_anonymous(logger: WandbLogger) -> None:
     """Drop a setting that Lightning (2.6) always passes and that wandb (0.31.0) warns of."""
     logger._wandb_init.pop("anonymous", None)
+
+
+def close_wandb(exit_code: int) -> None:
+    """End W&B's run, if there is one, as finished (0) or failed, or, where it was marked so, preempted."""
+    if "wandb" in sys.modules:
+        import wandb
+
+        if wandb.run is not None:
+            wandb.finish(exit_code=exit_code)

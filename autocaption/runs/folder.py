@@ -1,14 +1,19 @@
-"""Where runs lie. Needs no torch, since Hydra asks for the folder before anything else is loaded."""
+"""Where runs lie, and the files of their checkpoints.
 
+Needs no torch, since Hydra asks for the folder before anything else is loaded.
+"""
+
+import contextlib
 import functools
+import os
 import secrets
 import time
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 from autocaption.errors import UserError
-
-LAST = "checkpoints/last.ckpt"
+from autocaption.runs.run import FILE, newest_to_resume
 
 
 @functools.cache
@@ -18,33 +23,105 @@ def new_run_name() -> str:
 
 
 def run_folder(runs: str, resume: str | None) -> str:
-    """The folder of the run: a new one under `runs`, or that of the checkpoint to resume from."""
+    """The folder of the run: a new one under `runs`, or that of the run to resume."""
     return (
-        str(Path(runs) / new_run_name())
+        str(Path(runs).expanduser() / new_run_name())
         if resume is None
-        else str(checkpoint_to_resume(runs, resume).parents[1])
+        else str(folder_to_resume(runs, resume))
     )
 
 
-def checkpoint_to_resume(runs: str, resume: str) -> Path:
-    """The checkpoint that `resume=` means: a path, a run folder, or `last` for the newest run's.
+def folder_to_resume(runs: str, resume: str) -> Path:
+    """The run folder that `resume=` means: itself, that of a checkpoint, or for `last` the newest left.
 
     Raises:
         UserError: there is none.
     """
     if resume == "last":
-        found = sorted(Path(runs).glob(f"**/{LAST}"), key=lambda path: path.stat().st_mtime)
-        if not found:
-            raise UserError(f"resume=last: no checkpoint under {Path(runs).resolve()}; name one: resume=PATH")
-        return found[-1].absolute()
+        root = Path(runs).expanduser().absolute()
+        newest = newest_to_resume(root)
+        if newest is None:
+            raise UserError(f"resume=last: no run under {root} is left to resume; name one: resume=RUN")
+        return newest
     path = Path(resume).expanduser().absolute()
-    path = path / LAST if path.is_dir() else path
+    if path.is_dir():
+        if is_run_folder(path):
+            return path
+        raise UserError(f"not a run folder: resume={path}; it holds no {FILE}")
     if not path.is_file():
         raise UserError(f"checkpoint not found: resume={path}; runs keep theirs in RUN/checkpoints/")
-    return path
+    folder = path.parents[1]
+    if path.parent.name != "checkpoints" or not is_run_folder(folder):
+        raise UserError(
+            f"resume={path} lies in no run folder; start a new run from its weights with init_from={path}"
+        )
+    return folder
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint to resume a run folder from; None where there is none or a crash left it damaged."""
-    file = (folder / LAST).absolute()
-    return file if zipfile.is_zipfile(file) else None
+def checkpoint_to_resume(runs: str, resume: str) -> tuple[Path, list[Path]]:
+    """The checkpoint that `resume=` means, and the damaged newer ones that were passed over.
+
+    Raises:
+        UserError: there is none, or no undamaged one.
+    """
+    folder = folder_to_resume(runs, resume)
+    named = Path(resume).expanduser().absolute()
+    if named.is_file():
+        if not is_whole(named):
+            raise UserError(f"the checkpoint resume={named} is damaged; take the newest with resume={folder}")
+        return named, []
+    checkpoint, damaged = newest_whole(folder / "checkpoints")
+    if checkpoint is None:
+        what = f"only damaged checkpoints ({damaged[0].name})" if damaged else "no checkpoint yet"
+        raise UserError(f"resume={resume}: {folder} holds {what}; start the run anew, or name another")
+    return checkpoint, damaged
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a run was started in it (by 0.1.0, too, which wrote no run.json)."""
+    return any((folder / name).is_file() for name in (FILE, "provenance.json"))
+
+
+def rotate(path: Path, keep: int) -> None:
+    """Keep the checkpoint at `path` as NAME-1, the one before as NAME-2, and so on, `keep` in all.
+
+    The file stays in its place, too, until the next one takes its name.
+    """
+    versions = [path, *(path.with_stem(f"{path.stem}-{n}") for n in range(1, keep))]
+    for older, newer in reversed(list(pairwise(versions))):
+        if not older.exists():
+            continue
+        if older is not path:
+            os.replace(older, newer)
+            continue
+        with contextlib.suppress(OSError):
+            newer.unlink(missing_ok=True)
+            os.link(older, newer)  # a file system without links keeps one version less
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint can be read and the checksum of each of its tensors is right.
+
+    torch writes a zip archive, which holds a CRC-32 of each record; torch itself never checks them.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile):
+        return False
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[Path]]:
+    """The newest undamaged `last` of a `checkpoints/` folder, and the damaged ones that are newer."""
+    damaged: list[Path] = []
+    for path in [folder / "last.ckpt", *sorted(folder.glob("last-*.ckpt"), key=_age)]:
+        if path.exists():
+            if is_whole(path):
+                return path, damaged
+            damaged.append(path)
+    return None, damaged
+
+
+def _age(path: Path) -> int:
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 1_000

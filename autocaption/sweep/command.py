@@ -32,7 +32,11 @@ from autocaption.sweep.table import SweepTable
 from autocaption.sweep.trials import Trials, callback_config
 
 Start = Callable[[Claim, int], Running]
-BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+# Launchers of jobs on this machine, in whose place a sweep starts its trials itself.
+LOCAL_LAUNCHERS = (
+    "hydra_plugins.autocaption_launcher.launcher.AutocaptionLauncher",
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+)
 
 
 def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> None:
@@ -56,7 +60,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     study = open_study(storage, settings.study_name, plan.definition(), plan.groups, initial)
     study.pruner = pruner
     record_location(folder, settings.study_name, url)
-    here = config.hydra.launcher._target_ == BASIC_LAUNCHER
+    here = config.hydra.launcher._target_ in LOCAL_LAUNCHERS
     if here:
         start = _local_start(trials, study, settings.n_jobs)
     else:

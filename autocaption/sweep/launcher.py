@@ -128,7 +128,7 @@ class LaunchedTrial:
         """None while it runs, then its exit code; negative where the job was lost."""
         return self._code
 
-    def interrupt(self) -> None:
+    def interrupt(self, number: int = signal.SIGINT) -> None:
         """Stop waiting: the job ends by itself when it sees that its trial was released."""
         self._code = -signal.SIGINT
 

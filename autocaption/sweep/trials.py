@@ -1,6 +1,5 @@
 """From a claimed trial to the one resolved configuration that its process gets."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,12 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from autocaption.runs.folder import last_checkpoint
+from autocaption.launch.resolved import resolved
+from autocaption.runs.folder import newest_whole
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.parameters import Sampler, draw
 from autocaption.sweep.space import CustomSpace, Space, as_overrides
 from autocaption.sweep.study import OVERRIDES, UID, group_of
-
-_CALL = re.compile(r"\$\{[^{}]*:")  # ${now:...}: needs a resolver that only the sweeper's process has
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,9 @@ class Trials:
             "name": f"{sweep.study_name}/trial_{number}",
             "group": group_of(sweep.study_name, uid),
         }
-        config = trial_config(
-            composed, claim.folder.absolute(), last_checkpoint(claim.folder), self.callback, labels
-        )
+        folder = claim.folder.absolute()
+        checkpoint, _ = newest_whole(folder / "checkpoints")
+        config = trial_config(composed, folder, checkpoint, self.callback, labels)
         return Prepared(overrides, config, composed.trainer.devices)
 
     def _composed(self, values: Mapping[str, Any], overrides: list[str]) -> DictConfig:
@@ -115,9 +113,6 @@ def trial_config(
     config = composed.copy()
     objective = callback["monitor"]
     with open_dict(config):
-        config.pop("hydra")
-        config.pop("sweep", None)
-        config.run_dir, config.resume = str(folder), resume and str(resume)
         config.optimized_metric = objective
         config.callbacks = {**(config.get("callbacks") or {}), "sweep": callback}
         if "best" in config.callbacks:  # the value of a trial is that of the checkpoint that is kept
@@ -125,19 +120,4 @@ def trial_config(
             config.callbacks.best.mode = callback["mode"]
         if "wandb" in (config.get("logger") or {}):
             config.logger.wandb = {**config.logger.wandb, **labels}
-    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # report an error now, once
-    return _without_calls(config, OmegaConf.to_container(config, resolve=False))
-
-
-def _without_calls(node: Any, plain: Any) -> Any:
-    """Resolve what calls a resolver; a plain ${key} stays, so that it follows a later change of that key."""
-    if isinstance(plain, dict):
-        return {key: _without_calls(_child(node, key, part), part) for key, part in plain.items()}
-    if isinstance(plain, list):
-        return [_without_calls(_child(node, i, part), part) for i, part in enumerate(plain)]
-    return node if isinstance(plain, str) and _CALL.search(plain) else plain
-
-
-def _child(node: Any, key: Any, plain: Any) -> Any:
-    calls = isinstance(plain, str) and _CALL.search(plain)
-    return node[key] if calls or isinstance(plain, dict | list) else None
+    return resolved(config, run_dir=str(folder), resume=resume and str(resume))

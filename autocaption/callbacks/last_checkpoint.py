@@ -1,0 +1,106 @@
+"""The checkpoint that an interrupted run resumes from."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from autocaption.runs.folder import rotate
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves `last.ckpt` after every validation and epoch, and by steps and time in between.
+
+    A resumed training equals an uninterrupted one from each of these moments. Amid an epoch that takes care:
+    Lightning has no hook after all work on a batch is done, and a state saved in on_train_batch_end lacks the
+    metrics that are logged, and the validation that is run, after it. So a save that is due happens when the
+    next batch starts, with the progress counters set back to before it, but not right after a validation
+    (which has saved) and not amid accumulated gradients.
+
+    Args:
+        folder: the `checkpoints/` of the run folder.
+        every_n_steps: optimizer steps between two saves; 0 for none.
+        every_n_minutes: minutes between two saves; 0 for none.
+        keep: how many are kept: last.ckpt, last-1.ckpt and so on.
+    """
+
+    def __init__(self, folder: str, every_n_steps: int, every_n_minutes: float, keep: int) -> None:
+        self.path, self.keep = Path(folder) / "last.ckpt", keep
+        self.every_n_steps = every_n_steps
+        self.interval = timedelta(minutes=every_n_minutes).total_seconds()
+        self.saved_step, self._saved_at = 0, time.monotonic()
+        self._before_batch = self._amid_validation = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count steps and time from here."""
+        self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Save, if it is due, the state between the batch before and this one."""
+        if self._is_due(trainer) and is_clean(trainer, batch_idx):
+            self.save_before(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after each validation."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after an epoch without a validation."""
+        if self.saved_step != trainer.global_step:
+            self.save(trainer)
+
+    def save_before(self, trainer: pl.Trainer) -> None:
+        """Save the state before the batch that just started."""
+        self._before_batch = True
+        try:
+            self.save(trainer)
+        finally:
+            self._before_batch = False
+
+    def save_amid_validation(self, trainer: pl.Trainer) -> None:
+        """Save the state after the last training batch; a resumed run starts the validation anew."""
+        self._amid_validation = True
+        try:
+            self.save(trainer)
+        finally:
+            self._amid_validation = False
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save now; every rank calls it."""
+        if trainer.is_global_zero:
+            rotate(self.path, self.keep)
+        trainer.save_checkpoint(self.path)
+        self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Set the progress back to before the batch that started."""
+        loops = checkpoint.get("loops", {}).get("fit_loop", {})
+        if self._before_batch:
+            progress = loops["epoch_loop.batch_progress"]
+            for counts in (progress["current"], progress["total"]):
+                counts["ready"] -= 1
+        if self._amid_validation:  # as if it had been interrupted in its first batch
+            progress = loops["epoch_loop.val_loop.batch_progress"]
+            for counts in (progress["current"], progress["total"]):
+                done = 0 if counts is progress["current"] else counts["completed"]
+                counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+
+    def _is_due(self, trainer: Any) -> bool:
+        steps = trainer.global_step - self.saved_step
+        by_steps = 0 < self.every_n_steps <= steps
+        by_time = steps > 0 and 0 < self.interval <= time.monotonic() - self._saved_at
+        if self.interval:  # ranks have clocks of their own
+            by_time = trainer.strategy.broadcast(by_time)
+        return by_steps or by_time
+
+
+def is_clean(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a training can be resumed exactly before this batch of the epoch."""
+    if batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches:
+        return False
+    interval: Any = trainer.val_check_batch  # inf where the length of the epoch is unknown
+    return interval == float("inf") or batch_idx % interval != 0

@@ -1,0 +1,91 @@
+"""Signals that ask a training to stop."""
+
+import signal
+import threading
+from typing import Any
+
+import pytorch_lightning as pl
+
+from autocaption.callbacks.last_checkpoint import LastCheckpoint, is_clean
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class PreemptedError(SystemExit):
+    """Training stopped on a signal, with a checkpoint to resume from.
+
+    Attributes:
+        signal: its number.
+        code: the exit code: 130 for Ctrl-C, 143 for all others.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.signal = number
+        super().__init__(130 if number == signal.SIGINT else 143)
+
+
+class Preemption(pl.Callback):
+    """On SIGINT, SIGTERM, SIGUSR1 or SIGUSR2: finishes the step, saves last.ckpt, and stops.
+
+    Ranks agree at every step, so a signal to one of them stops all. A second SIGINT stops at once. In a
+    validation a single device stops after the batch; the resumed run starts that validation anew. Several
+    devices, which may have different numbers of batches, finish it.
+
+    Lightning's own handlers save nothing on SIGTERM and are not registered where another one is; these are
+    installed after them and stay until training ends.
+    """
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Install the handlers."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Stop before this batch, where the training can be resumed exactly from there."""
+        number = self._agreed(trainer)
+        if not number:
+            return
+        last = last_checkpoint_of(trainer)
+        if last is not None and last.saved_step != trainer.global_step:
+            if not is_clean(trainer, batch_idx):
+                return
+            last.save_before(trainer)
+        raise PreemptedError(number)
+
+    def on_validation_batch_end(self, trainer: Any, *_: Any, **__: Any) -> None:
+        """Stop amid a validation that belongs to a training."""
+        if (
+            self._received
+            and trainer.state.fn == "fit"
+            and trainer.world_size == 1
+            and not trainer.sanity_checking
+        ):
+            if (last := last_checkpoint_of(trainer)) is not None:
+                last.save_amid_validation(trainer)
+            raise PreemptedError(self._received)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Put back the handlers of before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _receive(self, number: int, frame: Any) -> None:
+        if self._received == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._received = number
+
+    def _agreed(self, trainer: Any) -> int:
+        """The signal that any rank received; 0 for none."""
+        if trainer.world_size == 1:
+            return self._received
+        return int(trainer.strategy.reduce(float(self._received), reduce_op="max"))
+
+
+def last_checkpoint_of(trainer: Any) -> LastCheckpoint | None:
+    """The callback that saves last.ckpt, where there is one."""
+    return next((one for one in trainer.callbacks if isinstance(one, LastCheckpoint)), None)

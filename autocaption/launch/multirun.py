@@ -1,0 +1,209 @@
+"""`train.py -m`: each job a process of its own, as many at a time as asked for."""
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
+from rich.console import Console
+from rich.table import Table
+
+from autocaption.launch.devices import share, visible_gpus
+from autocaption.launch.process import Process, last_error_line
+from autocaption.launch.resolved import resolved
+from autocaption.runs.folder import newest_whole
+from autocaption.runs.run import FINISHED, RUNNING, state_of
+
+TICK = 0.05  # seconds between two looks at the processes
+
+
+@dataclass
+class Job:
+    """One job of a multirun.
+
+    Attributes:
+        number: Hydra's job.num.
+        overrides: its command line, that of the multirun included.
+        differs: the overrides that tell it from the others.
+        folder: its run folder.
+        process: while it runs.
+        error: why it failed.
+    """
+
+    number: int
+    overrides: list[str]
+    differs: str
+    folder: Path
+    config: DictConfig
+    process: Process | None = None
+    error: str = ""
+    printed: int = field(default=0, repr=False)  # bytes of stdout.log that were shown
+
+    def metrics(self) -> dict[str, Any]:
+        """What it left in metrics.json."""
+        file = self.folder / "metrics.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def launch(
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    initial_index: int,
+    n_jobs: int,
+) -> list[JobReturn]:
+    """Run the jobs of a multirun that have not finished, and print a table of all.
+
+    A job that fails doesn't end the others. Run again with the same hydra.sweep.dir, it does what is missing:
+    finished jobs are skipped, interrupted ones resume from their last checkpoint.
+
+    Exits with 1 where a job failed, with 130 or 143 where a signal ended the multirun.
+    """
+    console = Console()
+    jobs = [
+        _job(context, config, initial_index + i, list(overrides)) for i, overrides in enumerate(job_overrides)
+    ]
+    stopped = _Jobs(jobs, n_jobs, console).run()
+    metric = str(jobs[0].config.optimized_metric)
+    console.print(_table(jobs, metric))
+    if stopped:
+        console.print("Interrupted. Rerun with the same hydra.sweep.dir to resume:", markup=False)
+        console.print(f"  hydra.sweep.dir={jobs[0].folder.parent}", soft_wrap=True, markup=False)
+        sys.exit(130 if stopped == signal.SIGINT else 143)
+    failed = [job for job in jobs if job.error]
+    for job in failed:
+        print(f"error: job {job.number} ({job.differs}): {job.error} ({job.folder})", file=sys.stderr)
+    if failed:
+        sys.exit(1)
+    return [
+        JobReturn(
+            overrides=job.overrides,
+            cfg=job.config,
+            working_dir=str(job.folder),
+            status=JobStatus.COMPLETED,
+            _return_value=job.metrics().get(metric),
+        )
+        for job in jobs
+    ]
+
+
+class _Jobs:
+    """Runs jobs, `n_jobs` at a time; the output of one that runs alone is shown."""
+
+    def __init__(self, jobs: list[Job], n_jobs: int, console: Console) -> None:
+        self.jobs, self.n_jobs, self.console = jobs, n_jobs, console
+        self._signal, self._signals = 0, 0
+
+    def run(self) -> int:
+        """The signal that ended it early, or 0."""
+        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        slots: dict[int, Job] = {}
+        waiting = [job for job in self.jobs if self._is_missing(job)]
+        sent = 0
+        try:
+            while slots or (waiting and not self._signal):
+                for slot in range(self.n_jobs):
+                    if slot not in slots and waiting and not self._signal:
+                        slots[slot] = self._start(waiting.pop(0), slot)
+                time.sleep(TICK)
+                if self._signals > sent:
+                    sent = self._signals
+                    for job in slots.values():
+                        self._stop(job)
+                for slot, job in list(slots.items()):
+                    if self._ended(job):
+                        del slots[slot]
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._signal
+
+    def _is_missing(self, job: Job) -> bool:
+        state = state_of(job.folder) if job.folder.exists() else ""
+        if state == RUNNING:
+            job.error = "another process is running it"
+        return state not in (FINISHED, RUNNING)
+
+    def _start(self, job: Job, slot: int) -> Job:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        checkpoint, _ = newest_whole(job.folder / "checkpoints")
+        config = resolved(
+            job.config, run_dir=str(job.folder.absolute()), resume=checkpoint and str(checkpoint.absolute())
+        )
+        devices = share(slot, self.n_jobs, job.config.trainer.devices, visible_gpus(), os.cpu_count() or 1)
+        self.console.print(f"job {job.number}  {job.differs}", highlight=False, markup=False)
+        job.process = Process(sys.argv[0], job.overrides, config, job.folder, _NoReports(), devices)
+        return job
+
+    def _stop(self, job: Job) -> None:
+        assert job.process is not None
+        if self._signals > 1:
+            job.process.kill()
+        else:
+            job.process.interrupt(self._signal)
+
+    def _ended(self, job: Job) -> bool:
+        assert job.process is not None
+        code = job.process.poll()
+        if self.n_jobs == 1:
+            self._show(job)
+        if code is None:
+            return False
+        if code and not self._signal:
+            job.error = last_error_line(job.folder)
+        return True
+
+    def _show(self, job: Job) -> None:
+        with open(job.folder / "stdout.log", "rb") as file:
+            file.seek(job.printed)
+            new = file.read()
+        job.printed += len(new)
+        sys.stdout.write(new.decode(errors="replace"))
+        sys.stdout.flush()
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self._signal, self._signals = number, self._signals + 1
+
+
+class _NoReports:
+    def report(self, epoch: int, value: float, last: bool) -> bool:
+        return False
+
+
+def _job(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> Job:
+    composed = context.config_loader.load_sweep_config(config, overrides)
+    with open_dict(composed):
+        composed.hydra.job.id = composed.hydra.job.num = number
+    folder = Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
+    common = set(config.hydra.overrides.task)
+    differs = " ".join(one for one in filter_overrides(overrides) if one not in common) or f"job {number}"
+    with open_dict(composed):
+        if composed.get("logger") and "wandb" in composed.logger:
+            names = {"name": sanitised(differs), "group": sanitised(folder.parent.name)}
+            composed.logger.wandb = {**names, **composed.logger.wandb}
+    return Job(number, overrides, differs, folder, composed)
+
+
+def sanitised(name: str) -> str:
+    """A name that W&B takes: without the characters that it refuses, 128 characters at most."""
+    return re.sub(r"[^\w.=+-]+", "_", name).strip("_")[:128] or "job"
+
+
+def _table(jobs: Sequence[Job], metric: str) -> Table:
+    keys = list(dict.fromkeys(part.partition("=")[0] for job in jobs for part in job.differs.split()))
+    table = Table("job", *keys, metric, "folder")
+    for job in jobs:
+        values = dict(part.partition("=")[::2] for part in job.differs.split())
+        found = job.metrics()
+        value = f"{found[metric]:.4f}" if metric in found else job.error and "failed"
+        table.add_row(str(job.number), *(values.get(key, "") for key in keys), value, str(job.folder))
+    return table

@@ -1,0 +1,84 @@
+"""How checkpoints reach the disk, and come back: whole, verified, and free of absolute paths."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from autocaption.errors import UserError
+from autocaption.runs.folder import is_whole
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes each checkpoint beside its final name, syncs it to disk, and renames it.
+
+    Lightning's own writer goes through $TMPDIR and a move, which is a copy where that is another file
+    system: a killed process or a full disk leaves half a file under the final name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint, whole or not at all.
+
+        Raises:
+            UserError: the disk is full, or the folder can't be written to.
+        """
+        path = Path(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(aside, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+            _sync_folder(path.parent)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(
+                f"cannot write the checkpoint {path}: {reason}; make room there, then resume the run"
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: Any = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint; paths that callbacks keep in it are moved to the folder that it lies in now.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = Path(path)
+        if not is_whole(path):
+            raise UserError(f"the checkpoint {path} is damaged; name another of the same folder")
+        checkpoint = super().load_checkpoint(path, map_location, weights_only)
+        for state in checkpoint.get("callbacks", {}).values():
+            if isinstance(state, dict) and "dirpath" in state:
+                _move(state, state["dirpath"], str(path.parent.absolute()))
+        return checkpoint
+
+
+def _move(state: dict[str, Any], before: str, now: str) -> None:
+    """Move the paths of a ModelCheckpoint's state that lie in one folder to another."""
+    if before == now:
+        return
+
+    def moved(path: Any) -> Any:
+        inside = isinstance(path, str) and (path + os.sep).startswith(before + os.sep)
+        return now + path.removeprefix(before) if inside else path
+
+    for key, value in state.items():
+        state[key] = {moved(k): v for k, v in value.items()} if isinstance(value, dict) else moved(value)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

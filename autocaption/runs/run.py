@@ -1,0 +1,203 @@
+"""A run's identity and state (run.json), and the lock of the one process that may work in its folder.
+
+Free of torch, since the command line asks for a run before anything else is loaded. Nothing here trusts an
+absolute path: a run folder may be renamed, moved or copied to another machine.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import secrets
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from autocaption.errors import UserError
+from autocaption.files import write_json, write_text
+
+FILE, LOCK = "run.json", ".run.lock"
+LAYOUT = 1  # of run.json
+RUNNING, FINISHED, PREEMPTED, FAILED, PRUNED = "running", "finished", "preempted", "failed", "pruned"
+INTERRUPTED = "interrupted"  # by Ctrl-C, or (never written, but seen from the free lock) by a crash
+
+
+class Run:
+    """A run folder that this process holds.
+
+    Attributes:
+        folder: the run folder.
+        record: what run.json says.
+        pruned: to be set where a sweep ends it early.
+    """
+
+    pruned = False
+
+    def __init__(self, folder: Path, record: dict[str, Any], lock: TextIO) -> None:
+        self.folder, self.record, self._lock = folder, record, lock
+
+    @classmethod
+    def start(cls, folder: Path, task: str, command: str) -> "Run":
+        """Take the folder's lock and record an attempt; a new folder gets a random id, once.
+
+        Args:
+            folder: the run folder; created where it doesn't exist.
+            task: `train`, `eval` or `trial`; `resume=last` looks for `train` only.
+            command: the command line, without secrets.
+
+        Raises:
+            UserError: another process works in the folder, or it can't be written to.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = open(folder / LOCK, "a")  # noqa: SIM115 (held until the process ends)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to the run folder {folder}: {error.strerror}; choose another with runs=DIR"
+            ) from None
+        os.register_at_fork(after_in_child=lock.close)  # a DataLoader's worker may outlive a killed process
+        if not _take(lock):
+            lock.close()
+            raise UserError(f"another process is running in {folder}; wait for it, or start a run of its own")
+        record = read(folder) or {
+            "layout": LAYOUT,
+            "id": secrets.token_hex(6),
+            "task": task,
+            "created": _now(),
+            "attempts": [],
+        }
+        attempt = {"started": _now(), "command": command, "host": platform.node(), "pid": os.getpid()}
+        record |= {"state": RUNNING, "attempts": [*record["attempts"], attempt]}
+        record.pop("error", None)
+        run = cls(folder, record, lock)
+        run._write()
+        return run
+
+    @property
+    def id(self) -> str:
+        """The random id of the run, and of its W&B run."""
+        return self.record["id"]
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to this attempt, such as the checkpoint that it resumes from."""
+        self.record["attempts"][-1] |= facts
+        self._write()
+
+    def end(self, state: str, code: int, error: str = "") -> None:
+        """Record how this attempt ended.
+
+        Args:
+            state: FINISHED, PREEMPTED, FAILED, PRUNED or INTERRUPTED.
+            code: the exit code.
+            error: one line, where it failed.
+        """
+        self.record["state"] = state
+        if error:
+            self.record["error"] = error
+        self.note(ended=_now(), state=state, exit_code=code)
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record how the attempt ends, whatever ends it.
+
+        The traceback of an error that is not the user's is kept in traceback.txt, which a note names.
+        """
+        try:
+            yield
+        except UserError as error:
+            self.end(FAILED, 1, str(error))
+            raise
+        except KeyboardInterrupt:
+            self.end(INTERRUPTED, 130)
+            raise
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+            self.end({130: INTERRUPTED, 143: PREEMPTED}.get(code, FAILED), code)
+            raise
+        except Exception as error:
+            file = self.folder / "traceback.txt"
+            with contextlib.suppress(OSError):
+                write_text(file, traceback.format_exc())
+                error.add_note(f"the traceback is in {file}")
+            with contextlib.suppress(OSError):
+                self.end(FAILED, 1, f"{type(error).__name__}: {error}".splitlines()[0])
+            raise
+        self.end(PRUNED if self.pruned else FINISHED, 0)
+
+    def _write(self) -> None:
+        write_json(self.folder / FILE, self.record)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """What a folder's run.json says; None where there is none.
+
+    Raises:
+        UserError: it is damaged, or a newer version wrote it.
+    """
+    file = folder / FILE
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        layout = record["layout"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"cannot read {file}: {error}; restore it, or start anew with init_from=CHECKPOINT"
+        ) from None
+    if layout > LAYOUT:
+        raise UserError(f"{file} was written by a newer autocaption (layout {layout}); update this one")
+    return record
+
+
+def state_of(folder: Path) -> str:
+    """The state of a run, as of now: a run that says `running` but holds no lock was interrupted."""
+    record = read(folder)
+    state = record["state"] if record else INTERRUPTED
+    return INTERRUPTED if state == RUNNING and not is_held(folder) else state
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process works in the folder."""
+    try:
+        with open(folder / LOCK) as lock:
+            return not _take(lock)
+    except OSError:
+        return False
+
+
+def newest_to_resume(runs: Path) -> Path | None:
+    """The folder of the training run that was started last and has neither finished nor is running.
+
+    Trials are left to their sweeps. None where there is no such run.
+    """
+    started = [
+        (record["attempts"][-1]["started"], folder)
+        for folder, record in _records(runs)
+        if record["task"] == "train" and state_of(folder) not in (FINISHED, RUNNING)
+    ]
+    return max(started)[1] if started else None
+
+
+def _records(runs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for file in runs.glob(f"**/{FILE}"):
+        try:
+            record = read(file.parent)
+        except UserError:
+            continue  # a damaged one is no reason to refuse the others
+        if record:
+            yield file.parent, record
+
+
+def _take(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
