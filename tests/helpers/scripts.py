@@ -13,7 +13,7 @@ from unittest import mock
 
 from hydra.core.hydra_config import HydraConfig
 
-from autocaption.runs.folder import fresh
+from autocaption.runs.folder import new_run_name
 from helpers import ROOT
 
 
@@ -25,7 +25,7 @@ def run_here(*words, cwd):
     words = [str(word) for word in words]
     out, err, root = io.StringIO(), io.StringIO(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    fresh.cache_clear()  # a new process, a new run folder
+    new_run_name.cache_clear()  # a new process, a new run folder
     module, arguments = (words[1], words[2:]) if words[0] == "-m" else (None, words[1:])
     script = Path(cwd) / words[0] if (Path(cwd) / words[0]).exists() else ROOT / words[0]
     code = 0
