@@ -31,12 +31,13 @@ class LastCheckpoint(Checkpoint):
         self.path, self.keep = Path(folder) / "last.ckpt", keep
         self.every_n_steps = every_n_steps
         self.interval = timedelta(minutes=every_n_minutes).total_seconds()
-        self.saved_step, self._saved_at = 0, time.monotonic()
+        self.saved_step = -1  # the last one that was saved; none yet
+        self._counted_from, self._saved_at = 0, time.monotonic()
         self._before_batch = self._amid_validation = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count steps and time from here."""
-        self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        self._counted_from, self._saved_at = trainer.global_step, time.monotonic()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Save, if it is due, the state between the batch before and this one."""
@@ -74,7 +75,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             rotate(self.path, self.keep)
         trainer.save_checkpoint(self.path)
-        self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        self.saved_step = self._counted_from = trainer.global_step
+        self._saved_at = time.monotonic()
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Set the progress back to before the batch that started."""
@@ -90,7 +92,7 @@ class LastCheckpoint(Checkpoint):
                 counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
 
     def _is_due(self, trainer: Any) -> bool:
-        steps = trainer.global_step - self.saved_step
+        steps = trainer.global_step - self._counted_from
         by_steps = 0 < self.every_n_steps <= steps
         by_time = steps > 0 and 0 < self.interval <= time.monotonic() - self._saved_at
         if self.interval:  # ranks have clocks of their own

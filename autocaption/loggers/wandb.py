@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from autocaption.ranks import is_first_rank
 from autocaption.runs.provenance import command_line
+from autocaption.runs.run import read
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,8 @@ log = logging.getLogger(__name__)
 def wandb_logger(folder: str, project: str, **settings: Any) -> WandbLogger:
     """Weights & Biases: online where a key is configured, offline otherwise.
 
-    Unless an id is given, the W&B run takes it from the run folder's name, so that a resumed run continues
-    the same W&B run.
+    Unless an id is given, the W&B run has the run's (run.json), so that a resumed run continues the same W&B
+    run, and a renamed folder does not become another.
 
     Args:
         folder: the run folder, where W&B's files lie.
@@ -28,7 +29,8 @@ def wandb_logger(folder: str, project: str, **settings: Any) -> WandbLogger:
         settings: passed on to WandbLogger, such as id, name, entity, group, tags.
     """
     mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-    settings = {"id": Path(folder).name, "name": Path(folder).name, **settings}
+    record = read(Path(folder))
+    settings = {"id": record["id"] if record else None, "name": Path(folder).name, **settings}
     if mode == "offline" and is_first_rank():
         log.info("W&B: no key configured, so this run is logged offline; `wandb sync` can upload it later")
     os.environ.setdefault("WANDB_SILENT", "true")
