@@ -150,6 +150,7 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
         raise
     finally:
         close_wandb(code)
+        run.release()
 
 
 def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -> float | None:

@@ -58,11 +58,16 @@ class Run:
             raise UserError(
                 f"cannot write to the run folder {folder}: {error.strerror}; choose another with runs=DIR"
             ) from None
-        os.register_at_fork(after_in_child=lock.close)  # a DataLoader's worker may outlive a killed process
         if not _take(lock):
             lock.close()
             raise UserError(f"another process is running in {folder}; wait for it, or start a run of its own")
-        record = read(folder) or {
+        os.register_at_fork(after_in_child=lock.close)  # a DataLoader's worker may outlive a killed process
+        try:
+            record = read(folder)
+        except UserError:
+            lock.close()
+            raise
+        record = record or {
             "layout": LAYOUT,
             "id": secrets.token_hex(6),
             "task": task,
@@ -126,6 +131,10 @@ class Run:
                 self.end(FAILED, 1, f"{type(error).__name__}: {error}".splitlines()[0])
             raise
         self.end(PRUNED if self.pruned else FINISHED, 0)
+
+    def release(self) -> None:
+        """Let another process work in the folder; the end of this one does so, too."""
+        self._lock.close()
 
     def _write(self) -> None:
         write_json(self.folder / FILE, self.record)

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from autocaption.loggers.wandb import has_key, wandb_logger
+from autocaption.runs.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +50,9 @@ def test_the_user_s_mode_wins(tmp_path, monkeypatch):
 
 
 def test_id_and_name_are_the_run_s_unless_given(tmp_path):
+    run = Run.start(tmp_path / "2026-01-01_x", "train", "train.py")
     found = settings(tmp_path)
-    assert (found["id"], found["name"]) == ("2026-01-01_x", "2026-01-01_x")
+    assert (found["id"], found["name"]) == (run.id, "2026-01-01_x")
     assert found["resume"] == "allow"
     assert settings(tmp_path, id="a", name="b", group="g")["group"] == "g"
     assert settings(tmp_path, id="a")["id"] == "a"

@@ -1,0 +1,83 @@
+"""A training resumed from any moment equals an uninterrupted one, to the last bit and the last CSV row."""
+
+import shutil
+
+import pytest
+import torch
+from helpers.configs import composed
+
+from autocaption import experiment
+from autocaption.callbacks.preemption import PreemptedError
+
+WORDS = [
+    *("data.source.train=40", "data.source.val=20", "data.source.test=4", "data.batch_size=8"),
+    *("data.source.size=32", "model.encoder.image_size=32", "model.encoder.width=2", "search.max_length=4"),
+    *("model.encoder.out_dim=8", "model.decoder.embed_dim=8", "model.decoder.hidden_dim=8", "search=greedy"),
+    *("tokenizer.min_count=1", "data.augment=true", "data.augment_crop=0.8", "trainer=cpu", "logger=csv"),
+    *("trainer.max_epochs=2", "trainer.log_every_n_steps=1", "model.decoder.dropout=0.3", "test=false"),
+]
+VARIANTS = {
+    "plain": [],
+    "ema, accumulation, bf16": [
+        *("callbacks=ema", "trainer.accumulate_grad_batches=2", "trainer.precision=bf16-mixed"),
+    ],
+    "validation amid an epoch, scheduled sampling": [
+        *("trainer.val_check_interval=0.4", "scheduled_sampling=0.5", "callbacks=ema"),
+    ],
+    "an epoch without validation": ["trainer.check_val_every_n_epoch=2"],
+    "workers": ["data.num_workers=2"],
+}
+
+
+def train(folder, *words):
+    folder.mkdir(exist_ok=True)
+    experiment.train(composed(*WORDS, f"run_dir={folder}", *words).copy())
+
+
+def left(folder):
+    """The weights and the CSV at the end."""
+    saved = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    tensors = {**saved["state_dict"], **{f"ema {k}": v for k, v in saved.get("ema_weights", {}).items()}}
+    return tensors, (folder / "csv/metrics.csv").read_text()
+
+
+def assert_same(folder, whole):
+    (tensors, text), (expected, expected_text) = left(folder), left(whole)
+    assert tensors.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(tensors[name], expected[name])] == []
+    assert text == expected_text
+
+
+@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS)
+def whole(request, tmp_path_factory):
+    """(folder of an uninterrupted run, its overrides)."""
+    folder = tmp_path_factory.mktemp("whole")
+    copies = "callbacks.last._target_=helpers.interruptions.Copies"
+    train(folder, *request.param, copies, "callbacks.last.every_n_steps=1")
+    return folder, request.param
+
+
+def test_resumes_exactly_from_every_checkpoint(whole, tmp_path):
+    folder, words = whole
+    checkpoints = sorted((folder / "checkpoints").glob("copy-*"))
+    assert len(checkpoints) >= 5
+    chosen = checkpoints if not words else checkpoints[1::3]
+    for checkpoint in [*chosen, folder / "checkpoints/best.ckpt"]:
+        again = tmp_path / checkpoint.stem
+        shutil.copytree(folder, again, ignore=shutil.ignore_patterns("copy-*", "*.lock"))
+        shutil.copy(checkpoint, again / "checkpoints" / checkpoint.name)
+        train(again, *words, f"resume={again}/checkpoints/{checkpoint.name}")
+        assert_same(again, folder)
+
+
+@pytest.mark.parametrize("moment", [0, 2, 5, 7, 9])
+def test_a_signal_at_any_moment_stops_and_resumes_exactly(whole, tmp_path, moment):
+    folder, words = whole
+    if words and moment in (2, 9):
+        pytest.skip("covered by the plain variant")
+    kick = f"+callbacks.kick={{_target_: helpers.interruptions.Kick, moment: {moment}}}"
+    with pytest.raises(PreemptedError) as stopped:
+        train(tmp_path / "parts", *words, kick)
+    assert stopped.value.code == 143
+    train(tmp_path / "parts", *words, f"resume={tmp_path}/parts")
+    assert_same(tmp_path / "parts", folder)

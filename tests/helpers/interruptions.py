@@ -1,0 +1,43 @@
+"""Callbacks that tests put into a training to interrupt it."""
+
+import os
+import shutil
+import signal
+
+import pytorch_lightning as pl
+
+from autocaption.callbacks.last_checkpoint import LastCheckpoint
+
+
+class Copies(LastCheckpoint):
+    """Keeps a copy of every checkpoint that it saves."""
+
+    def save(self, trainer):
+        super().save(trainer)
+        number = len(list(self.path.parent.glob("copy-*")))
+        shutil.copy(self.path, self.path.parent / f"copy-{number:02}.ckpt")
+
+
+class Kick(pl.Callback):
+    """Sends a signal at one of the moments between batches of training and validation."""
+
+    def __init__(self, moment):
+        self.moment, self.seen = moment, 0
+
+    def on_train_batch_end(self, *_, **__):
+        self.count()
+
+    def on_validation_batch_start(self, *_, **__):
+        self.count()
+
+    def count(self):
+        if self.seen == self.moment:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        self.seen += 1
+
+
+class Crash(pl.Callback):
+    """Raises an error that nobody foresaw."""
+
+    def on_train_batch_end(self, *_, **__):
+        raise RuntimeError("a bug")

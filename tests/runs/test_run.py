@@ -1,0 +1,150 @@
+"""A run's identity, lock and state, whatever ends it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from autocaption.errors import UserError
+from autocaption.runs.run import FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, is_held, read, state_of
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts runs in tmp_path/run; they are released at the end."""
+    started = []
+
+    def start(folder="run", task="train", command="train.py seed=1"):
+        started.append(Run.start(tmp_path / folder, task, command))
+        return started[-1]
+
+    yield start
+    for run in started:
+        run.release()
+
+
+def test_the_id_is_random_and_stays(start, tmp_path):
+    first = start()
+    first.release()
+    again, other = start(command="train.py resume=last"), start("other")
+    assert first.id == again.id != other.id
+    commands = [attempt["command"] for attempt in read(tmp_path / "run")["attempts"]]
+    assert commands == ["train.py seed=1", "train.py resume=last"]
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    assert read(tmp_path / "copy")["id"] == first.id
+
+
+def test_a_folder_has_one_process(start, tmp_path):
+    run = start()
+    assert is_held(tmp_path / "run")
+    with pytest.raises(UserError, match=f"another process is running in {tmp_path}/run"):
+        start()
+    assert len(read(tmp_path / "run")["attempts"]) == 1
+    run.release()
+    assert not is_held(tmp_path / "run")
+    start()
+
+
+def test_a_forked_worker_does_not_hold_the_folder(start, tmp_path):
+    run = start()
+    ready, started = os.pipe()
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # a DataLoader's worker, which may outlive a killed process
+        os.close(writing)
+        os.write(started, b"1")
+        os.read(reading, 1)
+        os._exit(0)
+    os.read(ready, 1)
+    run.release()
+    assert not is_held(tmp_path / "run")
+    os.close(writing)
+    os.waitpid(pid, 0)
+
+
+ENDS = {
+    "finished": (None, FINISHED, 0),
+    "user error": (UserError("no room"), "failed", 1),
+    "failure": (ValueError("boom"), "failed", 1),
+    "Ctrl-C": (KeyboardInterrupt(), INTERRUPTED, 130),
+    "preempted": (SystemExit(143), "preempted", 143),
+    "exit": (SystemExit("what"), "failed", 1),
+}
+
+
+@pytest.mark.parametrize(("error", "state", "code"), ENDS.values(), ids=ENDS)
+def test_every_end_is_recorded(start, tmp_path, error, state, code):
+    run = start()
+    if error is None:
+        with run.recorded():
+            assert state_of(tmp_path / "run") == RUNNING
+    else:
+        with pytest.raises(type(error)), run.recorded():
+            raise error
+    record = read(tmp_path / "run")
+    assert record["state"] == state_of(tmp_path / "run") == state
+    (attempt,) = record["attempts"]
+    assert (attempt["state"], attempt["exit_code"]) == (state, code)
+    assert attempt["started"] < attempt["ended"]
+    if isinstance(error, UserError):
+        assert record["error"] == "no room"
+    assert (tmp_path / "run/traceback.txt").exists() == isinstance(error, ValueError)
+
+
+def test_an_unforeseen_error_names_its_traceback(start, tmp_path):
+    with pytest.raises(ValueError, match="boom") as raised, start().recorded():
+        raise ValueError("boom")
+    assert str(tmp_path / "run/traceback.txt") in raised.value.__notes__[0]
+    assert "ValueError: boom" in (tmp_path / "run/traceback.txt").read_text()
+    assert read(tmp_path / "run")["error"] == "ValueError: boom"
+
+
+def test_a_pruned_run_is_recorded_as_such(start, tmp_path):
+    run = start()
+    with run.recorded():
+        run.pruned = True
+    assert state_of(tmp_path / "run") == PRUNED
+
+
+def test_a_new_attempt_forgets_the_error(start, tmp_path):
+    run = start()
+    with pytest.raises(UserError), run.recorded():
+        raise UserError("no room")
+    run.release()
+    start()
+    assert "error" not in read(tmp_path / "run")
+
+
+def test_a_crashed_run_is_seen_from_its_free_lock(tmp_path):
+    code = f"""
+import os
+from autocaption.runs.run import Run
+run = Run.start(__import__("pathlib").Path({str(tmp_path / "run")!r}), "train", "")
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert read(tmp_path / "run")["state"] == RUNNING
+    assert state_of(tmp_path / "run") == INTERRUPTED
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"layout": 99}'])
+def test_a_file_that_cannot_be_understood_is_refused(start, tmp_path, text):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text(text)
+    with pytest.raises(UserError, match=r"run\.json"):
+        start()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(UserError, match=f"cannot write to the run folder {tmp_path}/runs/x"):
+        Run.start(tmp_path / "runs/x", "train", "")
+
+
+def test_facts_of_an_attempt_are_kept(start, tmp_path):
+    start().note(resumed_from="last.ckpt", step=7)
+    (attempt,) = json.loads((tmp_path / "run/run.json").read_text())["attempts"]
+    assert (attempt["resumed_from"], attempt["step"], attempt["pid"]) == ("last.ckpt", 7, os.getpid())

@@ -1,0 +1,171 @@
+"""The commands treated as a cluster treats them: killed, signalled, started twice, moved."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from helpers import ROOT
+from helpers.commands import TINY, only_run, read, run
+from helpers.sweeps import wait_for
+
+WORDS = [*TINY, "logger=csv", "trainer.log_every_n_steps=1", "model.decoder.dropout=0.3", "data.augment=true"]
+WORDS += ["data.source.train=48", "trainer.max_epochs=4", "callbacks.last.every_n_steps=2"]
+
+
+def start(cwd, *words, command="train.py"):
+    environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, ROOT / command, *words],
+        cwd=cwd,
+        env=environment | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def left(folder):
+    """Everything that a run leaves and that must not depend on interruptions."""
+    saved = {
+        name: torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
+        for name in ("best", "last")
+    }
+    tensors = {f"{name} {key}": value for name, state in saved.items() for key, value in state.items()}
+    files = {name: (folder / name).read_text() for name in ("metrics.json", "captions.json")}
+    return tensors, files | {"csv": (folder / "csv/metrics.csv").read_text()}
+
+
+def assert_same(folder, whole):
+    (tensors, files), (expected, expected_files) = left(folder), left(whole)
+    assert files == expected_files
+    assert tensors.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(tensors[name], expected[name])] == []
+
+
+def survive(cwd, whole, words, seed, kills):
+    """Start, kill at a random moment, resume, until the run has finished; returns how often it was killed."""
+    rng, killed = random.Random(seed), 0
+    lifetime = whole[1]
+    process = start(cwd, *words)
+    while True:
+        try:
+            _, err = process.communicate(timeout=rng.uniform(0.3, 1.0) * lifetime if killed < kills else 240)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        else:
+            assert process.returncode == 0, err
+            return killed
+        runs = cwd / "runs"
+        folder = only_run(cwd) if runs.exists() and any(runs.iterdir()) else None
+        saved = folder is not None and list(folder.glob("checkpoints/last*.ckpt"))
+        if not saved:  # nothing to resume yet: start anew
+            shutil.rmtree(runs, ignore_errors=True)
+        process = start(cwd, *(["resume=last"] if saved else words))
+
+
+def uninterrupted(folder, *words):
+    """(run folder, seconds) of a whole run."""
+    begin = time.monotonic()
+    done = run("train.py", *WORDS, *words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return only_run(folder), time.monotonic() - begin
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return uninterrupted(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_killed_at_a_random_moment_a_run_ends_as_if_nothing_had_happened(whole, tmp_path, seed):
+    survive(tmp_path, whole, WORDS, seed, kills=1)
+    assert_same(only_run(tmp_path), whole[0])
+
+
+VARIANTS = [
+    ("data.num_workers=2", "callbacks=ema"),
+    ("trainer.accumulate_grad_batches=2", "scheduled_sampling=0.5"),
+    ("trainer.precision=bf16-mixed", "callbacks=ema", "data.num_workers=2"),
+    ("trainer=ddp_sim", "trainer.accumulate_grad_batches=2"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", VARIANTS, ids=" ".join)
+def test_killed_again_and_again(tmp_path, words):
+    (tmp_path / "whole").mkdir()
+    whole = uninterrupted(tmp_path / "whole", *words)
+    for seed in range(5):
+        cwd = tmp_path / f"killed_{seed}"
+        cwd.mkdir()
+        assert survive(cwd, whole, [*WORDS, *words], seed, kills=2) >= 1
+        assert_same(only_run(cwd), whole[0])
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "state"), [(signal.SIGTERM, 143, "preempted"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_stops_a_run_that_resumes_as_if_nothing_had_happened(whole, tmp_path, number, code, state):
+    process = start(tmp_path, *WORDS)
+    wait_for(lambda: list(tmp_path.glob("runs/*/csv/metrics.csv")))
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    folder = only_run(tmp_path)
+    assert f"resume={folder}" in out + err
+    record = read(folder / "run.json")
+    assert (record["state"], record["attempts"][-1]["exit_code"]) == (state, code)
+    moved = tmp_path / "runs/moved"
+    os.rename(folder, moved)
+    again = run("train.py", "resume=last", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "moved from last.ckpt, step" in again.stdout + again.stderr
+    assert_same(moved, whole[0])
+    record = read(moved / "run.json")
+    assert record["state"] == "finished"
+    assert [attempt["state"] for attempt in record["attempts"]] == [state, "finished"]
+
+
+def test_a_second_process_in_a_folder_is_refused_in_one_line(tmp_path):
+    process = start(tmp_path, *WORDS, "trainer.max_epochs=1000")
+    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/last.ckpt")))
+    done = run("train.py", f"resume={only_run(tmp_path)}", cwd=tmp_path)
+    last = run("train.py", "resume=last", cwd=tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert (done.returncode, last.returncode) == (1, 1)
+    assert "another process is running" in done.stderr
+    assert "no run under" in last.stderr
+    assert len(done.stderr.strip().splitlines()) == len(last.stderr.strip().splitlines()) == 1
+
+
+def test_nan_ends_a_run_as_failed(tmp_path):
+    done = run("train.py", *WORDS, "optimizer.lr=1e30", "trainer.gradient_clip_val=null", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "is not a number" in done.stderr
+    folder = only_run(tmp_path)
+    assert read(folder / "run.json")["state"] == "failed"
+    assert not (folder / "metrics.json").exists()
+
+
+def test_an_unforeseen_error_is_one_line_that_names_its_traceback(tmp_path):
+    crash = "+callbacks.crash={_target_: helpers.interruptions.Crash}"
+    process = start(tmp_path, *WORDS, crash)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (line,) = err.strip().splitlines()
+    folder = only_run(tmp_path)
+    assert line.startswith("error: RuntimeError: a bug; ")
+    assert f"{folder}/traceback.txt" in line
+    assert "RuntimeError: a bug" in (folder / "traceback.txt").read_text()
+    assert json.loads((folder / "run.json").read_text())["error"] == "RuntimeError: a bug"
