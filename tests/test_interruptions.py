@@ -15,6 +15,8 @@ from helpers import ROOT
 from helpers.commands import TINY, only_run, read, run
 from helpers.sweeps import wait_for
 
+from autocaption.runs.run import FINISHED, state_of
+
 WORDS = [*TINY, "logger=csv", "trainer.log_every_n_steps=1", "model.decoder.dropout=0.3", "data.augment=true"]
 WORDS += ["data.source.train=48", "trainer.max_epochs=4", "callbacks.last.every_n_steps=2"]
 
@@ -53,7 +55,7 @@ def assert_same(folder, whole):
 def survive(cwd, whole, words, seed, kills):
     """Start, kill at a random moment, resume, until the run has finished; returns how often it was killed."""
     rng, killed = random.Random(seed), 0
-    lifetime = whole[1]
+    lifetime = 0.9 * whole[1]
     process = start(cwd, *words)
     while True:
         try:
@@ -67,6 +69,8 @@ def survive(cwd, whole, words, seed, kills):
             return killed
         runs = cwd / "runs"
         folder = only_run(cwd) if runs.exists() and any(runs.iterdir()) else None
+        if folder is not None and state_of(folder) == FINISHED:
+            return killed
         saved = folder is not None and list(folder.glob("checkpoints/last*.ckpt"))
         if not saved:  # nothing to resume yet: start anew
             shutil.rmtree(runs, ignore_errors=True)

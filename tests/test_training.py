@@ -30,7 +30,7 @@ def weights(folder, name="last"):
 
 def rows(folder):
     """The CSV's rows as dicts of the values that are there."""
-    (file,) = folder.glob("csv/*/metrics.csv")
+    (file,) = folder.glob("csv/metrics.csv")
     head, *lines = file.read_text().split()
     pairs = [zip(head.split(","), line.split(","), strict=True) for line in lines]
     return [{name: float(value) for name, value in row if value} for row in pairs]

@@ -149,6 +149,20 @@ class Captioner(pl.LightningModule):
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items()})
         for metric in (self.nll, self.tokens, self.metrics):
             metric[stage].reset()
+        self._require_finite(f"{split}/loss", nll)
+
+    def on_train_epoch_end(self) -> None:
+        """Stop where the loss is not a number; checked once an epoch, since it waits for the device."""
+        loss = self.trainer.callback_metrics.get("train/loss")
+        if loss is not None:
+            self._require_finite("train/loss", loss)
+
+    def _require_finite(self, name: str, value: Tensor) -> None:
+        if not value.isfinite():
+            raise UserError(
+                f"{name} is not a number after epoch {self.trainer.current_epoch + 1}; "
+                "lower optimizer.lr, or set trainer.gradient_clip_val"
+            )
 
     def configure_optimizers(self) -> Any:
         """The optimizer over the trainable parameters, and a schedule stepped every step."""
