@@ -21,6 +21,7 @@ from autocaption.launch.devices import share, visible_gpus
 from autocaption.launch.process import Process, last_error_line
 from autocaption.launch.resolved import resolved
 from autocaption.runs.folder import newest_whole
+from autocaption.runs.provenance import command_line, hide_argument
 from autocaption.runs.run import FINISHED, RUNNING, state_of
 
 TICK = 0.05  # seconds between two looks at the processes
@@ -72,6 +73,8 @@ def launch(
     jobs = [
         _job(context, config, initial_index + i, list(overrides)) for i, overrides in enumerate(job_overrides)
     ]
+    if command_line() != sys.argv:  # Hydra wrote the overrides, and there is a secret among them
+        (jobs[0].folder.parent / "multirun.yaml").unlink(missing_ok=True)
     stopped = _Jobs(jobs, n_jobs, console).run()
     metric = str(jobs[0].config.optimized_metric)
     console.print(_table(jobs, metric))
@@ -185,7 +188,8 @@ def _job(context: HydraContext, config: DictConfig, number: int, overrides: list
         composed.hydra.job.id = composed.hydra.job.num = number
     folder = Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
     common = set(config.hydra.overrides.task)
-    differs = " ".join(one for one in filter_overrides(overrides) if one not in common) or f"job {number}"
+    own = [hide_argument(one) for one in filter_overrides(overrides) if one not in common]
+    differs = " ".join(own) or f"job {number}"
     with open_dict(composed):
         if composed.get("logger") and "wandb" in composed.logger:
             names = {"name": sanitised(differs), "group": sanitised(folder.parent.name)}

@@ -81,10 +81,11 @@ def without_secrets(value: Any, key: str = "") -> Any:
 
 def command_line() -> list[str]:
     """The script and its arguments, without secrets."""
-    return [_hide_argument(argument) for argument in sys.argv]
+    return [hide_argument(argument) for argument in sys.argv]
 
 
-def _hide_argument(argument: str) -> str:
+def hide_argument(argument: str) -> str:
+    """An argument of the command line, without a secret."""
     key, equals, value = argument.partition("=")
     if not equals:
         return argument

@@ -1,0 +1,156 @@
+"""Plain multirun: a process for each job, failures and interruptions, and only what is missing."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+from helpers.sweeps import wait_for
+
+from autocaption.launch.multirun import sanitised
+from autocaption.runs.run import read
+
+# A job without training, in a run folder as train.py has it.
+JOB = """
+import json, os, signal, sys
+from pathlib import Path
+from autocaption.cli import command
+from autocaption.runs.run import Run
+
+def main(config):
+    folder = Path(config.run_dir)
+    run = Run.start(folder, "train", "job")
+    with run.recorded():
+        with open(folder / "notes", "a") as file:
+            names = config.logger.wandb.name, config.logger.wandb.group
+            print(os.getpid(), config.seed, config.resume, *names, os.environ["OMP_NUM_THREADS"], file=file)
+        print("job", config.seed, "trains")
+        fault = os.environ.get("FAULT")
+        if fault == f"fail {config.seed}":
+            raise ValueError("told to fail")
+        if fault == f"wait {config.seed}":
+            (folder / "waits").touch()
+            try:
+                signal.pause()
+            except KeyboardInterrupt:
+                sys.exit(130)
+        (folder / "metrics.json").write_text(json.dumps({"val/bleu4": config.seed / 10}))
+
+command(main, "train")
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a multirun over seeds; returns its process."""
+    (tmp_path / "job.py").write_text(JOB)
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    started = []
+
+    def start(*words, fault=""):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "FAULT": fault}
+        environment.pop("OMP_NUM_THREADS", None)
+        command = [sys.executable, "job.py", "-m", "seed=1,2,3", "hydra.sweep.dir=runs/multirun/m", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def notes(folder, number):
+    """What the attempts of a job wrote down."""
+    file = folder / f"runs/multirun/m/{number}/notes"
+    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
+    process = start("data.batch_size=8")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    attempts = [notes(tmp_path, number) for number in range(3)]
+    assert [[attempt[1] for attempt in job] for job in attempts] == [["1"], ["2"], ["3"]]
+    assert len({job[0][0] for job in attempts}) == 3
+    assert [job[0][3:5] for job in attempts] == [[f"seed={n}", "m"] for n in (1, 2, 3)]
+    assert len({read(tmp_path / f"runs/multirun/m/{n}")["id"] for n in range(3)}) == 3
+    rows = [line.split() for line in out.splitlines() if "runs/multirun/m/" in line]
+    assert [row[3] for row in rows[-3:]] == ["1", "2", "3"]
+    assert [row[5] for row in rows[-3:]] == ["0.1000", "0.2000", "0.3000"]
+    assert "job 2 trains" in out  # one at a time, so its output is shown
+
+
+def test_a_failing_job_does_not_end_the_others(start, tmp_path):
+    process = start("hydra.launcher.n_jobs=2", fault="fail 1")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (line,) = err.strip().splitlines()
+    assert line.startswith("error: job 0 (seed=1): ValueError: told to fail")
+    assert [len(notes(tmp_path, number)) for number in range(3)] == [1, 1, 1]
+    assert "failed" in out
+    # Again, it does only what is missing.
+    again = start()
+    again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert [len(notes(tmp_path, number)) for number in range(3)] == [2, 1, 1]
+
+
+def test_ctrl_c_stops_the_jobs_and_says_how_to_resume(start, tmp_path):
+    process = start("hydra.launcher.n_jobs=2", fault="wait 2")
+    wait_for((tmp_path / "runs/multirun/m/1/waits").exists)
+    wait_for(lambda: (tmp_path / "runs/multirun/m/2/metrics.json").exists())
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "hydra.sweep.dir=runs/multirun/m" in out
+    assert [read(tmp_path / f"runs/multirun/m/{n}")["state"] for n in range(3)] == [
+        "finished",
+        "interrupted",
+        "finished",
+    ]
+    again = start()
+    again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert [len(notes(tmp_path, number)) for number in range(3)] == [1, 2, 1]
+
+
+def test_jobs_at_a_time_share_the_cores(start, tmp_path):
+    process = start(f"hydra.launcher.n_jobs={os.cpu_count()}")
+    process.communicate(timeout=120)
+    assert notes(tmp_path, 0)[0][5] == "1"
+
+
+def test_two_multiruns_never_share_a_folder(start, tmp_path):
+    names = set()
+    for _ in range(2):
+        process = start("hydra.sweep.dir=${runs}/multirun/${new_run_name:}")
+        process.communicate(timeout=120)
+        names |= {entry.name for entry in (tmp_path / "runs/multirun").iterdir()}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "clean"),
+    [
+        ("seed=1 optimizer.lr=0.1", "seed=1_optimizer.lr=0.1"),
+        ("data.split=[a,b]", "data.split=_a_b"),
+        ("a/b:c,d", "a_b_c_d"),
+        ("///", "job"),
+        ("x" * 200, "x" * 128),
+    ],
+)
+def test_names_are_such_that_wandb_takes_them(name, clean):
+    assert sanitised(name) == clean
+
+
+def test_a_secret_is_written_nowhere(start, tmp_path):
+    process = start("+logger.wandb.api_key=hunter2,hunter3", "seed=1")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "hunter" not in out + err
+    kept = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
+    assert [file for file in kept if b"hunter" in file.read_bytes()] == []
