@@ -3,14 +3,19 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from autocaption.errors import UserError
 
 _ABSENT = object()
 MISSING, _ENV = "???", "${oc.env:"  # data.root: ${oc.env:AUTOCAPTION_DATA,???}
 
+# What a resumed run cannot change, and what is no change of the run.
+FIXED_ON_RESUME = ("model.", "tokenizer.", "data.source.", "data.crop", "seed", "init_from", "learning_rates")
+NOT_CHANGED = ("run_dir", "resume", "runs", "where_present")
 # What a checkpoint decides about a model, unless the command line says otherwise.
 MODEL_KEYS = ("data", "tokenizer", "model", "search", "metrics")
 
@@ -39,6 +44,50 @@ def with_overrides(
     for change in changes:
         _copy(new, merged, change.key_or_group.replace("/", ".").split("."), change.is_delete())
     return OmegaConf.create(merged)
+
+
+def replayed(config_name: str, earlier: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+    """The configuration of earlier overrides with those of this command line on top.
+
+    So a group that is chosen on resume (`trainer=ddp`) keeps the values that the run was started with
+    (`trainer.max_epochs=3`). Within a Hydra job only.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    config = loader.load_configuration(config_name, [*earlier, *overrides], RunMode.RUN)
+    with open_dict(config):
+        config.pop("hydra")
+    return config
+
+
+def changes_on_resume(before: DictConfig, after: DictConfig) -> dict[str, list[Any]]:
+    """{key: [value before, value after]} of what a resumed run changes.
+
+    Raises:
+        UserError: names a change that a checkpoint cannot follow.
+    """
+    old, new = (dict(_flat(OmegaConf.to_container(one, resolve=False), "")) for one in (before, after))
+    changes = {
+        key: [old.get(key), new.get(key)] for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+    }
+    for key in list(changes):
+        if key.split(".")[0] in NOT_CHANGED:
+            del changes[key]
+        elif key.startswith(FIXED_ON_RESUME):
+            was, now = changes[key]
+            raise UserError(
+                f"resume cannot change {key} (from {was} to {now}); "
+                "start a new run from the checkpoint's weights with init_from=CHECKPOINT"
+            )
+    return changes
+
+
+def _flat(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """(key, value) of everything in nested dicts."""
+    if isinstance(value, dict) and value:
+        for name, part in value.items():
+            yield from _flat(part, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
 
 
 def _copy(source: dict, target: dict, path: list[str], delete: bool) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,14 @@ from rich.console import Console
 
 from autocaption import build
 from autocaption.callbacks.preemption import PreemptedError
-from autocaption.config import MODEL_KEYS, require_values, with_optional_values, with_overrides
+from autocaption.config import (
+    MODEL_KEYS,
+    changes_on_resume,
+    replayed,
+    require_values,
+    with_optional_values,
+    with_overrides,
+)
 from autocaption.data.sources import SPLITS
 from autocaption.files import write_json
 from autocaption.loggers.csv import CSVLogger
@@ -26,8 +34,8 @@ from autocaption.ranks import RANK_CONFIG, is_first_rank
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
-from autocaption.runs.provenance import command_line, record_start
-from autocaption.runs.run import Run
+from autocaption.runs.provenance import command_line, hide_argument, record_start, without_secrets
+from autocaption.runs.run import Run, earlier_overrides
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +51,7 @@ def train(config: DictConfig) -> float | None:
         the metric named by `optimized_metric`, of the best checkpoint.
     """
     config = with_optional_values(config)
-    saved = None
+    saved, changes = None, dict[str, Any]()
     if config.resume is not None:
         # Hydra has looked up `last` already: its folder is the job's.
         last = config.resume == "last" and HydraConfig.initialized()
@@ -53,10 +61,24 @@ def train(config: DictConfig) -> float | None:
             log.warning("%s is damaged; resuming from %s", file, path.name)
         saved = checkpoint.load(path)
         if HydraConfig.initialized():  # ranks and launched processes get their final configuration
-            config = with_overrides(build.config_of(saved), config, _overrides())
+            config, changes = _resumed(config, build.config_of(saved), path.parents[1])
         config.resume = str(path)
     with _run(config, "train", saved) as run:
+        if run is not None and changes:
+            run.note(changes=without_secrets(changes))
+            for key, (before, after) in changes.items():
+                log.info("changed on resume: %s from %s to %s", key, before, after)
         return _train(config, saved, run)
+
+
+def _resumed(config: DictConfig, saved: DictConfig, folder: Path) -> tuple[DictConfig, dict[str, Any]]:
+    """The configuration of a resumed run, and what differs from that of its checkpoint."""
+    earlier, overrides = earlier_overrides(folder), _overrides()
+    composed = replayed("train", earlier, overrides) if earlier else config
+    merged = with_optional_values(with_overrides(saved, composed, overrides))
+    changes = changes_on_resume(saved, merged)
+    merged.runs, merged.run_dir = config.runs, config.run_dir
+    return merged, changes
 
 
 def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) -> float | None:
@@ -131,7 +153,8 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
         return
     folder = Path(config.run_dir)
     task = "trial" if "sweep" in (config.get("callbacks") or {}) else task
-    run = Run.start(folder, task, shlex.join(command_line()))
+    overrides = [hide_argument(one) for one in _overrides()]
+    run = Run.start(folder, task, shlex.join(command_line()), overrides)
     code = 1
     try:
         with run.recorded():
@@ -189,4 +212,7 @@ def _metrics_of(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
 
 
 def _overrides() -> list[str]:
-    return list(HydraConfig.get().overrides.task)
+    """The overrides of this job; a launched process has them on its command line."""
+    if HydraConfig.initialized():
+        return list(HydraConfig.get().overrides.task)
+    return [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]

@@ -5,6 +5,7 @@ from helpers.configs import CHOICES, GIVEN, composed, plain
 from omegaconf import OmegaConf
 
 from autocaption import build
+from autocaption.runs.checkpoint_io import SafeCheckpointIO
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -20,8 +21,9 @@ def test_a_trainer_gets_the_run_folder_and_what_is_configured(tmp_path):
     trainer = build.trainer(config, captioner)
     assert (trainer.max_epochs, trainer.default_root_dir) == (3, str(tmp_path))
     assert [type(logger).__name__ for logger in trainer.loggers] == ["CSVLogger"]
-    kept = {callback.filename for callback in trainer.checkpoint_callbacks}
-    assert kept == {"best", "last"}
+    kept = [type(callback).__name__ for callback in trainer.checkpoint_callbacks]
+    assert kept == ["ModelCheckpoint", "LastCheckpoint"]  # last.ckpt knows of the best one
+    assert isinstance(trainer.strategy.checkpoint_io, SafeCheckpointIO)
 
 
 def test_the_saved_configuration_is_resolved_and_without_secrets(tmp_path):

@@ -1,11 +1,13 @@
 """The two commands as a user runs them: in processes of their own, on tiny built-in data."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 from helpers.commands import TINY, only_run, read, run
+from omegaconf import OmegaConf
 from PIL import Image
 
 
@@ -32,7 +34,7 @@ def test_run_writes_everything_to_its_folder(trained):
     assert "bleu4" in done.stdout
     assert all(str(folder / name) in done.stdout for name in ("metrics.json", "samples.png"))
     assert done.stderr == ""
-    rows = (folder / "csv/version_0/metrics.csv").read_text()
+    rows = (folder / "csv/metrics.csv").read_text()
     assert "val/bleu4" in rows.splitlines()[0]
     assert list((folder / "wandb").glob("offline-run-*"))
 
@@ -104,26 +106,48 @@ def test_two_devices_score_as_one(trained, tmp_path):
     assert one == pytest.approx(two, rel=1e-6)
 
 
-def test_resume_last_continues_in_the_same_folder(trained, tmp_path):
-    first = run("train.py", *TINY, "logger=csv", cwd=tmp_path)
+def test_a_resumed_run_follows_its_command_line(tmp_path):
+    words = (*TINY, "logger=csv", "trainer.gradient_clip_val=1.5", "callbacks.last.keep=1")
+    first = run("train.py", *words, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     folder = only_run(tmp_path)
     before = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
-    more = run("train.py", "resume=last", "trainer.max_epochs=4", cwd=tmp_path)
+    changed = ("trainer=ddp_sim", "trainer.devices=1", "trainer.max_epochs=4", "optimizer.lr=0")
+    more = run("train.py", f"resume={folder}", *changed, cwd=tmp_path)
     assert more.returncode == 0, more.stderr
     assert only_run(tmp_path) == folder
     after = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert (before["epoch"], after["epoch"]) == (1, 3)
     assert after["global_step"] == 2 * before["global_step"] == 12
     assert after["lr_schedulers"][0]["last_epoch"] == 12
-    assert after["recipe"]["config"]["data"]["source"]["train"] == 24  # not asked for again
-
-    def best(saved):
-        (state,) = (v for v in saved["callbacks"].values() if v.get("monitor") == "val/bleu4")
-        return float(state["best_model_score"])
-
-    assert best(after) >= best(before)
+    # Another learning rate is applied, and said.
+    assert torch.equal(
+        after["state_dict"]["decoder.embed.weight"], before["state_dict"]["decoder.embed.weight"]
+    )
+    assert "learning rate of model/matrices at step 6" in more.stdout + more.stderr
+    # A group that is chosen keeps the values that the run was started with.
+    config = OmegaConf.load(folder / "config.yaml")
+    assert (config.trainer.strategy, config.trainer.gradient_clip_val) == ("ddp", 1.5)
+    assert config.data.source.train == 24  # not given again
+    changes = read(folder / "run.json")["attempts"][1]["changes"]
+    assert changes["optimizer.lr"] == [0.001, 0]
+    assert changes["trainer.max_epochs"] == [2, 4]
+    assert "trainer.gradient_clip_val" not in changes
     assert len(read(folder / "provenance.json")) == 2
+
+
+@pytest.mark.parametrize(
+    "word", ["model.decoder.hidden_dim=32", "tokenizer.min_count=2", "seed=9", "data=flickr8k"]
+)
+def test_what_a_checkpoint_cannot_follow_is_refused_on_resume(trained, tmp_path, word):
+    folder = tmp_path / "copy"
+    shutil.copytree(trained[0], folder)
+    done = run("train.py", f"resume={folder}", word, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "resume cannot change" in line
+    assert "init_from" in line
+    assert len(read(folder / "run.json")["attempts"]) == 1
 
 
 def test_ranks_train_one_configuration_and_validate_the_average_that_they_save(tmp_path):

@@ -9,7 +9,7 @@ MISTAKES = {
     "model/decoder=lstn": "lstm",
     "data=flickr8k": "data.root",
     "resume=nowhere.ckpt": "nowhere.ckpt",
-    "resume=last": "no checkpoint",
+    "resume=last": "is left to resume",
 }
 
 

@@ -16,7 +16,7 @@ from autocaption.data.batch import Batch
 from autocaption.data.tokenizer import PAD, Tokenizer
 from autocaption.errors import UserError
 from autocaption.models.losses import Loss
-from autocaption.models.optim import optimizer_of
+from autocaption.models.optim import apply_configured, optimizer_of
 from autocaption.models.protocols import Captions, Decoder, Encoder
 from autocaption.models.scheduled_sampling import scheduled_inputs
 
@@ -172,7 +172,15 @@ class Captioner(pl.LightningModule):
             schedule = self.schedule(optimizer, total_steps=steps)
         except (TypeError, ValueError) as error:
             raise UserError(f"optimizer or schedule refuses its configuration: {error}") from error
+        self._configured = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in optimizer.param_groups
+        ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """After a resume, let optimizer and schedule follow the configuration rather than the checkpoint."""
+        apply_configured(self.trainer.optimizers[0], self.lr_schedulers(), self._configured)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None

@@ -1,13 +1,17 @@
 """Parameter groups of the optimizer, and learning-rate schedules."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from autocaption.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def optimizer_of(
@@ -47,6 +51,33 @@ def optimizer_of(
         if not decays and "weight_decay" in group:
             group["weight_decay"] = 0.0
     return optimizer
+
+
+def apply_configured(optimizer: Optimizer, schedule: Any, configured: list[dict[str, Any]]) -> None:
+    """Give a restored optimizer the settings that are configured now, at the step that it was restored to.
+
+    Without a change nothing changes, to the last bit. A change of the current rate is logged.
+
+    Args:
+        optimizer: restored from a checkpoint.
+        schedule: its schedule, restored as well; only a LambdaLR can follow.
+        configured: the settings of its parameter groups as they were built from the configuration.
+    """
+    if not isinstance(schedule, LambdaLR):
+        return
+    step, before = schedule.last_epoch, [group["lr"] for group in optimizer.param_groups]
+    for group, settings in zip(optimizer.param_groups, configured, strict=True):
+        group.update({key: value for key, value in settings.items() if key != "lr"})
+    schedule.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+    factors = [factor(step) for factor in schedule.lr_lambdas]
+    for group, rate, factor, was in zip(
+        optimizer.param_groups, schedule.base_lrs, factors, before, strict=True
+    ):
+        group["lr"] = rate * factor
+        if not math.isclose(group["lr"], was):
+            log.info(
+                "learning rate of %s at step %d: %.3g became %.3g", group["name"], step, was, group["lr"]
+            )
 
 
 def _within(name: str, part: str) -> bool:

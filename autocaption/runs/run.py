@@ -11,13 +11,14 @@ import os
 import platform
 import secrets
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from autocaption.errors import UserError
 from autocaption.files import write_json, write_text
+from autocaption.runs.provenance import HIDDEN
 
 FILE, LOCK = "run.json", ".run.lock"
 LAYOUT = 1  # of run.json
@@ -40,13 +41,14 @@ class Run:
         self.folder, self.record, self._lock = folder, record, lock
 
     @classmethod
-    def start(cls, folder: Path, task: str, command: str) -> "Run":
+    def start(cls, folder: Path, task: str, command: str, overrides: Sequence[str] = ()) -> "Run":
         """Take the folder's lock and record an attempt; a new folder gets a random id, once.
 
         Args:
             folder: the run folder; created where it doesn't exist.
             task: `train`, `eval` or `trial`; `resume=last` looks for `train` only.
             command: the command line, without secrets.
+            overrides: those of the command line, likewise; a resumed run replays them.
 
         Raises:
             UserError: another process works in the folder, or it can't be written to.
@@ -74,7 +76,8 @@ class Run:
             "created": _now(),
             "attempts": [],
         }
-        attempt = {"started": _now(), "command": command, "host": platform.node(), "pid": os.getpid()}
+        attempt: dict[str, Any] = {"started": _now(), "command": command, "overrides": list(overrides)}
+        attempt |= {"host": platform.node(), "pid": os.getpid()}
         record |= {"state": RUNNING, "attempts": [*record["attempts"], attempt]}
         record.pop("error", None)
         run = cls(folder, record, lock)
@@ -159,6 +162,13 @@ def read(folder: Path) -> dict[str, Any] | None:
     if layout > LAYOUT:
         raise UserError(f"{file} was written by a newer autocaption (layout {layout}); update this one")
     return record
+
+
+def earlier_overrides(folder: Path) -> list[str]:
+    """The overrides of all attempts so far, in order; those with a secret are left out."""
+    record = read(folder) or {"attempts": []}
+    given = [one for attempt in record["attempts"] for one in attempt.get("overrides", [])]
+    return [one for one in given if HIDDEN not in one and not one.startswith(("resume=", "hydra"))]
 
 
 def state_of(folder: Path) -> str:
