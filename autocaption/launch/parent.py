@@ -1,10 +1,10 @@
-"""A launched process's side: its configuration, its parent's death, its reports.
+"""The child's side of a launched process: its configuration, the parent watch, its reports.
 
-Standard input is a pipe from the parent: one line with the configuration, then silence for as long as the
-parent lives. End of file means that the parent is gone, even if it was killed, and then the whole process
-group ends. Ranks that Lightning starts inherit the pipe. Reports go through a socket of their own.
+Standard input is a pipe from the parent: one line with the configuration, then nothing for as long as the
+parent runs. End of file means that the parent has ended, even if it was killed; the whole process group is
+then killed. Ranks that Lightning starts inherit the pipe. Reports go through a socket.
 
-This module loads no torch and no Optuna, so that a launched process starts fast.
+This module imports neither torch nor Optuna, so that a launched process starts fast.
 """
 
 import json
@@ -19,22 +19,22 @@ REPORTS = "AUTOCAPTION_REPORTS"  # file descriptor of the socket for reports
 
 
 def receive_config() -> dict[str, Any]:
-    """The resolved configuration that the parent hands over."""
+    """Read the resolved configuration that the parent sends; exits if the parent has ended."""
     line = bytearray()
-    while not line.endswith(b"\n"):  # byte by byte, so that nothing is read ahead
+    while not line.endswith(b"\n"):  # byte by byte, so that nothing after the line is consumed
         byte = os.read(0, 1)
         if not byte:
-            sys.exit("error: the parent process ended before it handed over a configuration")
+            sys.exit("error: the parent process ended before it sent a configuration")
         line += byte
     return json.loads(line)
 
 
 def watch_parent() -> None:
-    """From now on, end this process and its group when the parent ends."""
-    threading.Thread(target=_wait, daemon=True, name="parent watch").start()
+    """Start a thread that kills this process and its group when the parent ends."""
+    threading.Thread(target=_kill_group_at_eof, daemon=True, name="parent watch").start()
 
 
-def _wait() -> None:
+def _kill_group_at_eof() -> None:
     while os.read(0, 1):
         pass
     os.killpg(os.getpgrp(), signal.SIGKILL)
@@ -47,9 +47,9 @@ class ParentReporter:
         """Report the value after this many epochs; returns whether to prune.
 
         Args:
-            epoch: 1 after the first.
+            epoch: the number of epochs trained, from 1.
             value: the monitored metric.
-            last: whether training ends here anyway, so that the run must not count as pruned.
+            last: whether this is the last epoch anyway, so that the run must not count as pruned.
         """
         if REPORTS not in os.environ:
             return False

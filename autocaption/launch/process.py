@@ -1,4 +1,4 @@
-"""The parent's side of a launched process: it hands over a configuration and answers reports."""
+"""The parent's side of a launched process: it sends the configuration and answers reports."""
 
 import contextlib
 import json
@@ -15,10 +15,10 @@ from autocaption.launch.parent import LAUNCHED, REPORTS
 
 
 class Reporter(Protocol):
-    """Takes the reports of a launched process."""
+    """Handles the reports of a launched process."""
 
     def report(self, epoch: int, value: float, last: bool) -> bool:
-        """Store the value; returns whether to prune (parent.py)."""
+        """Store the value; returns whether to prune. See `ParentReporter.report`."""
         ...
 
 
@@ -26,7 +26,7 @@ class Running(Protocol):
     """A process or job that was started."""
 
     def poll(self) -> int | None:
-        """None while it runs, then its exit code; negative: the signal that killed it."""
+        """None while it runs, then its exit code; -N if signal N killed it."""
         ...
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
@@ -34,23 +34,23 @@ class Running(Protocol):
         ...
 
     def kill(self) -> None:
-        """Kill it at once."""
+        """Kill it."""
         ...
 
 
 class Process:
-    """A run as a process of its own, in a process group of its own.
+    """A run in a process, and process group, of its own.
 
-    It appends to stdout.log and stderr.log in its folder, and ends with the process that started it.
+    It appends to stdout.log and stderr.log in the run folder, and is killed when this process ends.
 
     Args:
-        script: train.py.
-        overrides: the command line that would give the same run, for the record; it is not parsed.
+        script: path of train.py.
+        overrides: the command line that would give the same run, for its record; it is not parsed.
         config: the resolved configuration.
         folder: the run folder.
-        reporter: takes its reports.
-        environment: added to ours.
-        keep: open files that the process inherits, such as the lock on its folder.
+        reporter: handles the run's reports.
+        environment: variables to add to this process's.
+        inherited_files: file descriptors that the process inherits, such as the lock on its folder.
     """
 
     def __init__(
@@ -61,36 +61,36 @@ class Process:
         folder: Path,
         reporter: Reporter,
         environment: Mapping[str, str],
-        keep: Sequence[int] = (),
+        inherited_files: Sequence[int] = (),
     ) -> None:
         self._reporter, self._received = reporter, b""
-        self._socket, theirs = socket.socketpair()
+        self._socket, childs_end = socket.socketpair()
         self._socket.setblocking(False)
-        with theirs, open(folder / "stdout.log", "ab") as out, open(folder / "stderr.log", "ab") as err:
-            added = {LAUNCHED: "1", REPORTS: str(theirs.fileno()), "PYTHONUNBUFFERED": "1", **environment}
+        with childs_end, open(folder / "stdout.log", "ab") as out, open(folder / "stderr.log", "ab") as err:
+            added = {LAUNCHED: "1", REPORTS: str(childs_end.fileno()), "PYTHONUNBUFFERED": "1", **environment}
             self._process = subprocess.Popen(
                 [sys.executable, script, *overrides],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
                 env={**os.environ, **added},
-                pass_fds=[theirs.fileno(), *keep],
+                pass_fds=[childs_end.fileno(), *inherited_files],
                 start_new_session=True,
             )
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has already ended; its exit code tells
+        with contextlib.suppress(BrokenPipeError):  # it ended already; `poll` returns its exit code
             self._process.stdin.write(json.dumps(config).encode() + b"\n")
-            self._process.stdin.flush()  # and left open: see parent.py
+            self._process.stdin.flush()  # the pipe stays open: see parent.py
 
     def poll(self) -> int | None:
-        """None while it runs, then its exit code; negative: the signal that killed it.
+        """None while it runs, then its exit code; -N if signal N killed it.
 
-        Reports are answered here, so call it often.
+        Answers pending reports, so call it often.
         """
-        self._answer()
+        self._answer_reports()
         code = self._process.poll()
         if code is not None:
-            self._signal(signal.SIGKILL)  # its ranks and workers, where it was killed itself
+            self._kill_group()  # its ranks and workers, in case it was killed and they were not
             self._socket.close()
         return code
 
@@ -99,11 +99,11 @@ class Process:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Kill it and all that it started."""
-        self._signal(signal.SIGKILL)
+        """Kill it and all processes that it started."""
+        self._kill_group()
 
-    def _answer(self) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionError):  # no report, or it has ended
+    def _answer_reports(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionError):  # no report, or it ended
             while received := self._socket.recv(4096):
                 self._received += received
         while b"\n" in self._received:
@@ -112,13 +112,13 @@ class Process:
             with contextlib.suppress(ConnectionError):
                 self._socket.send(b"1" if prune else b"0")
 
-    def _signal(self, number: int) -> None:
+    def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is empty
-            os.killpg(self._process.pid, number)
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def last_error_line(folder: Path) -> str:
-    """The last line that a process wrote to stderr.log, without `error: `."""
+    """The last line in the run folder's stderr.log, without `error: `."""
     file = folder / "stderr.log"
     text = file.read_text(errors="replace") if file.exists() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,17 +1,15 @@
-"""One resolved configuration, to hand to a process."""
+"""The resolved configuration of a launched process."""
 
 import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-_CALL = re.compile(r"\$\{[^{}]*:")  # ${now:...}: needs a resolver that only this process has
+_RESOLVER = re.compile(r"\$\{[^{}]*:")  # ${now:...}: only this process has its resolver
 
 
 def resolved(composed: DictConfig, **changes: Any) -> dict[str, Any]:
     """A composed configuration as plain values, without the nodes of Hydra and of a sweep.
-
-    What calls a resolver is resolved; a plain ${key} stays, for who changes that key later.
 
     Args:
         composed: what Hydra composed.
@@ -23,18 +21,19 @@ def resolved(composed: DictConfig, **changes: Any) -> dict[str, Any]:
         config.pop("sweep", None)
         for key, value in changes.items():
             config[key] = value
-    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # an error is shown now, once
-    return _without_calls(config, OmegaConf.to_container(config, resolve=False))
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # an error is raised here and now
+    return _resolve_resolvers(config, OmegaConf.to_container(config, resolve=False))
 
 
-def _without_calls(node: Any, plain: Any) -> Any:
+def _resolve_resolvers(node: Any, plain: Any) -> Any:
+    """Resolve ${resolver:...} only; ${key} stays, so that changing the key later still has its effect."""
     if isinstance(plain, dict):
-        return {key: _without_calls(_child(node, key, part), part) for key, part in plain.items()}
+        return {key: _resolve_resolvers(_child(node, key, part), part) for key, part in plain.items()}
     if isinstance(plain, list):
-        return [_without_calls(_child(node, i, part), part) for i, part in enumerate(plain)]
-    return node if isinstance(plain, str) and _CALL.search(plain) else plain
+        return [_resolve_resolvers(_child(node, i, part), part) for i, part in enumerate(plain)]
+    return node if isinstance(plain, str) and _RESOLVER.search(plain) else plain
 
 
 def _child(node: Any, key: Any, plain: Any) -> Any:
-    calls = isinstance(plain, str) and _CALL.search(plain)
-    return node[key] if calls or isinstance(plain, dict | list) else None
+    is_needed = isinstance(plain, dict | list) or (isinstance(plain, str) and _RESOLVER.search(plain))
+    return node[key] if is_needed else None

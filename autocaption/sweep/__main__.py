@@ -1,4 +1,4 @@
-"""Look at a sweep, also while it runs: `python -m autocaption.sweep report STUDY`."""
+"""Report on a sweep, also while it runs: `python -m autocaption.sweep report STUDY`."""
 
 import argparse
 import sys
@@ -7,12 +7,12 @@ from autocaption.errors import UserError
 
 
 def main() -> None:
-    """Write the sweep's report and say where it is."""
+    """Write the sweep's report and print its path."""
     parser = argparse.ArgumentParser(prog="python -m autocaption.sweep", description=__doc__)
     commands = parser.add_subparsers(required=True)
     report = commands.add_parser("report", help="write report.html, trials.json and experiment/best.yaml")
-    report.add_argument("study", help="a sweep's folder, or its name where it lies in runs/sweeps")
-    report.add_argument("--storage", help="its URL, where that needs a password")
+    report.add_argument("study", help="the sweep's folder, or the study's name if it lies in runs/sweeps")
+    report.add_argument("--storage", help="the storage's URL, if it needs a password")
     arguments = parser.parse_args()
     try:
         from autocaption.sweep.study import find_study

@@ -20,11 +20,11 @@ from autocaption.errors import UserError
 from autocaption.launch.devices import share, visible_gpus
 from autocaption.launch.process import Process, Running
 from autocaption.sweep.claims import Claim, Claims
-from autocaption.sweep.launcher import Assignment, LaunchedTrial, hand_over, run_job
-from autocaption.sweep.parameters import Sampler, sampler_of
+from autocaption.sweep.launcher import JobSettings, LaunchedTrial, run_job, write_job
+from autocaption.sweep.parameters import SamplerFactory, make_sampler, use_sampler
 from autocaption.sweep.plan import MODES, Plan, initial_trials, read_plan, require_grid
 from autocaption.sweep.reporter import StudyReporter
-from autocaption.sweep.storage import FAILURES, first_line, open_storage
+from autocaption.sweep.storage import STORAGE_ERRORS, Storage, first_line, open_storage
 from autocaption.sweep.study import open_study, record_location
 from autocaption.sweep.summary import log_summary, write_report
 from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
@@ -32,7 +32,7 @@ from autocaption.sweep.table import SweepTable
 from autocaption.sweep.trials import Trials, callback_config
 
 Start = Callable[[Claim, int], Running]
-# Launchers of jobs on this machine, in whose place a sweep starts its trials itself.
+# Launchers of jobs on this machine, where a sweep starts its trials itself: ours, and Hydra's default.
 LOCAL_LAUNCHERS = (
     "hydra_plugins.autocaption_launcher.launcher.AutocaptionLauncher",
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -40,12 +40,12 @@ LOCAL_LAUNCHERS = (
 
 
 def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> None:
-    """Run the missing trials of the sweep that the configuration describes.
+    """Run the missing trials of the sweep that the configuration describes, then write its report.
 
     Args:
         context: Hydra's context.
         config: composed without the command line's search space, `hydra` node included.
-        arguments: the command line's overrides.
+        arguments: the overrides of the command line.
     """
     settings, console = config.sweep, Console()
     plan = read_plan(context.config_loader, config, arguments)
@@ -55,18 +55,22 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     pruner = instantiate(settings.pruner)
     if len(plan.objective) > 1 and not isinstance(pruner, NopPruner):
         raise UserError("Optuna can't prune by several objectives; take sweep/pruner=none")
-    trials = _trials(context, config, plan)
-    initial = _initial(plan, trials.sampler, console)
+    sampler: SamplerFactory = functools.partial(instantiate, settings.sampler)
+    initial = _initial_trials(plan, sampler, console)
     study = open_study(storage, settings.study_name, plan.definition(), plan.groups, initial)
     study.pruner = pruner
+    use_sampler(study, sampler, settings.seed)
     record_location(folder, settings.study_name, url)
-    here = config.hydra.launcher._target_ in LOCAL_LAUNCHERS
-    if here:
-        start = _local_start(trials, study, settings.n_jobs)
+    callback = callback_config(plan.objective[0], MODES[plan.direction[0]])
+    trials = Trials(
+        context.config_loader, config, plan.base_config, plan.space, plan.groups, plan.custom, callback
+    )
+    local = config.hydra.launcher._target_ in LOCAL_LAUNCHERS
+    if local:
+        start = _local_start(trials, storage, study, settings.n_jobs)
     else:
-        start = _launched_start(trials, context, config, folder, url)
-    seeded = functools.partial(sampler_of, trials.sampler, settings.seed)
-    claims = Claims(study, storage, folder, seeded, settings.n_trials, settings.grace, here)
+        start = _launcher_start(trials, context, config, folder, url)
+    claims = Claims(study, storage, folder, settings.n_trials, settings.grace, local)
     table = SweepTable(study, plan.objective, settings.n_trials, settings.n_jobs, console)
     try:
         Sweeper(
@@ -82,48 +86,34 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     except InterruptedSweepError:
         console.print("Interrupted. Rerun the same command to resume.")
         sys.exit(130)
-    except FAILURES as error:
+    except STORAGE_ERRORS as error:
         line = first_line(error.__cause__ or error)
         raise UserError(
-            f"the sweep's storage or folder failed: {line}; fix it, then rerun the same command to resume"
+            f"the sweep's storage or folder failed: {line}; repair it and rerun the same command to resume"
         ) from error
-    _conclude(study, plan, folder, console)
+    _report(study, plan, folder, console)
 
 
-def _initial(plan: Plan, sampler: Sampler, console: Console) -> list[Mapping[str, Any]]:
+def _initial_trials(plan: Plan, sampler: SamplerFactory, console: Console) -> list[Mapping[str, Any]]:
     settings, distributions = plan.settings, plan.space.distributions
-    grid = isinstance(sampler_of(sampler, settings.seed), BruteForceSampler)
+    grid = isinstance(make_sampler(sampler, settings.seed), BruteForceSampler)
     if grid:
         require_grid(distributions)
     enqueue: Any = OmegaConf.to_container(settings.enqueue)
-    return initial_trials(distributions, plan.base if settings.baseline else None, enqueue, grid, console)
+    base_config = plan.base_config if settings.baseline else None
+    return initial_trials(distributions, base_config, enqueue, grid, console)
 
 
-def _conclude(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> None:
-    """Write the report, and log a summary to W&B where trials log there."""
+def _report(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> None:
     console.print(f"report  {write_report(study, folder)}", soft_wrap=True, highlight=False)
-    chosen = plan.base.get("logger") or OmegaConf.create({})
-    logger: Any = OmegaConf.to_container(chosen, resolve=True)
-    if "wandb" in logger:
-        log_summary(study, plan.objective, logger["wandb"], folder)
+    if "wandb" in (plan.base_config.get("logger") or {}):
+        # Resolved here: alone, `tags: ${tags}` would refer to itself.
+        logger: Any = OmegaConf.to_container(plan.base_config.logger.wandb, resolve=True)
+        log_summary(study, plan.objective, logger, folder)
 
 
-def _trials(context: HydraContext, config: DictConfig, plan: Plan) -> Trials:
-    settings = plan.settings
-    return Trials(
-        context.config_loader,
-        config,
-        plan.base,
-        plan.space,
-        plan.groups,
-        plan.custom,
-        functools.partial(instantiate, settings.sampler),
-        callback_config(plan.objective[0], MODES[plan.direction[0]]),
-    )
-
-
-def _local_start(trials: Trials, study: optuna.Study, jobs: int) -> Start:
-    """Run trials as processes of this machine, which share its GPUs and cores."""
+def _local_start(trials: Trials, storage: Storage, study: optuna.Study, jobs: int) -> Start:
+    """Start trials as processes of this machine, which share its GPUs and cores."""
     gpus, cores = visible_gpus(), os.cpu_count() or 1
 
     def start(claim: Claim, slot: int) -> Running:
@@ -133,23 +123,21 @@ def _local_start(trials: Trials, study: optuna.Study, jobs: int) -> Start:
             prepared.overrides,
             prepared.config,
             claim.folder,
-            StudyReporter(study, claim.number, claim.attempt),
+            StudyReporter(storage, study, claim.number, claim.attempt),
             share(slot, jobs, prepared.devices, gpus, cores),
-            keep=[claim.lock.fileno()],
+            inherited_files=[claim.lock.fileno()],
         )
 
     return start
 
 
-def _launched_start(
+def _launcher_start(
     trials: Trials, context: HydraContext, config: DictConfig, folder: Path, url: str
 ) -> Start:
-    """Run trials as jobs of Hydra's launcher."""
-    settings = config.sweep
-    pruner: Any = OmegaConf.to_container(settings.pruner, resolve=True)
-    assignment = Assignment(
-        os.path.abspath(sys.argv[0]), url, settings.study_name, pruner, settings.heartbeat
-    )
+    """Start trials as jobs of the configured Hydra launcher."""
+    sweep = config.sweep
+    pruner: Any = OmegaConf.to_container(sweep.pruner, resolve=True)
+    job_settings = JobSettings(os.path.abspath(sys.argv[0]), url, sweep.study_name, pruner, sweep.heartbeat)
     with open_dict(config):
         config.hydra.sweep.dir = str(folder)
     launcher = Plugins.instance().instantiate_launcher(
@@ -158,7 +146,7 @@ def _launched_start(
 
     def start(claim: Claim, slot: int) -> Running:
         prepared = trials.prepare(claim)
-        hand_over(prepared, claim, assignment)
+        write_job(prepared, claim, job_settings)
         return LaunchedTrial(launcher, claim, prepared.overrides)
 
     return start

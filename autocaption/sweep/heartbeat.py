@@ -1,4 +1,4 @@
-"""Whether the owner of a trial is alive: by its process on this machine, by its heartbeat on another."""
+"""Whether a trial's owner is alive: by its process on this machine, by its heartbeat on another."""
 
 import os
 import platform
@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial
 from autocaption.files import write_json
 
 
-def home(folder: Path) -> str:
-    """This machine and this folder, as one name: where it is equal, locks on files can be trusted."""
+def lock_domain(folder: Path) -> str:
+    """A name for this machine and folder; sweepers with the same one see each other's file locks."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / ".home"
     if not file.exists():
@@ -23,7 +23,7 @@ def home(folder: Path) -> str:
 
 
 def process_is_alive(pid: int) -> bool:
-    """Whether a process of this machine exists."""
+    """Whether a process with this id exists on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -34,39 +34,39 @@ def process_is_alive(pid: int) -> bool:
 
 
 @dataclass
-class _Seen:
+class _Observed:
     state: Any
     since: float
     changed: bool = False
 
 
 class HeartbeatWatch:
-    """Watches for changes of trials that other machines run: heartbeats and reported values.
+    """Watches trials of other machines; any change of heartbeats or reported values shows life.
 
-    Only this process's own clock counts, so clocks need not agree.
+    Only this process's clock is read, so the machines' clocks need not agree.
 
     Args:
-        grace: seconds without a change after which a trial is silent.
+        grace: seconds without a change until a trial counts as interrupted.
     """
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
-        self._seen: dict[int, _Seen] = {}
+        self._observed: dict[int, _Observed] = {}
 
-    def is_silent(self, trial: FrozenTrial) -> bool:
+    def timed_out(self, trial: FrozenTrial) -> bool:
         """Whether the trial has not changed for the grace period."""
-        return time.monotonic() - self._look(trial).since > self.grace
+        return time.monotonic() - self._observe(trial).since > self.grace
 
-    def is_beating(self, trial: FrozenTrial) -> bool:
+    def is_alive(self, trial: FrozenTrial) -> bool:
         """Whether the trial was seen to change within the grace period."""
-        return self._look(trial).changed and not self.is_silent(trial)
+        return self._observe(trial).changed and not self.timed_out(trial)
 
-    def _look(self, trial: FrozenTrial) -> _Seen:
+    def _observe(self, trial: FrozenTrial) -> _Observed:
         state = (trial.user_attrs, trial.intermediate_values)
-        seen = self._seen.get(trial.number)
-        if seen is None:
-            seen = _Seen(state, time.monotonic())
-        elif seen.state != state:
-            seen = _Seen(state, time.monotonic(), changed=True)
-        self._seen[trial.number] = seen
-        return seen
+        observed = self._observed.get(trial.number)
+        if observed is None:
+            observed = _Observed(state, time.monotonic())
+        elif observed.state != state:
+            observed = _Observed(state, time.monotonic(), changed=True)
+        self._observed[trial.number] = observed
+        return observed

@@ -1,7 +1,7 @@
-"""Trials as jobs of a Hydra launcher: `hydra/launcher=submitit_slurm`, `joblib` and others.
+"""Trials as jobs of a Hydra launcher, such as `hydra/launcher=joblib` or `submitit_slurm`.
 
-The launcher's job is not the training but a small function that starts the trial's process where the job
-runs, as a sweep without a launcher does, and waits for it.
+The launcher runs `run_job`, not the training. Where the job runs, `run_job` starts the trial's process as a
+local sweep does, and lasts as long as the process.
 """
 
 import fcntl
@@ -24,22 +24,21 @@ from autocaption.launch.process import Process
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.reporter import StudyReporter
 from autocaption.sweep.storage import open_storage
-from autocaption.sweep.study import JOB_HEARTBEAT
 from autocaption.sweep.trials import Prepared
 
-HANDED = ".handed_{attempt}.json"  # in the trial's folder; the job deletes it when it has read it
-TICK = 0.1  # seconds between two looks at the process
+JOB_FILE = ".handed_{attempt}.json"  # in the trial's folder; the job deletes it once read
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What every job of a sweep has to know.
+class JobSettings:
+    """What the jobs of a sweep have in common.
 
     Attributes:
-        script: train.py.
-        storage: the URL of the study's storage.
+        script: path of train.py.
+        storage: URL of the study's storage.
         study: the study's name.
-        pruner: the pruner's configuration.
+        pruner: configuration of the Optuna pruner.
         heartbeat: seconds between two heartbeats.
     """
 
@@ -50,71 +49,70 @@ class Assignment:
     heartbeat: float
 
 
-def hand_over(prepared: Prepared, claim: Claim, assignment: Assignment) -> None:
-    """Write what the job needs to the trial's folder, readable by its owner only: it may hold secrets."""
-    handed = {
+def write_job(prepared: Prepared, claim: Claim, settings: JobSettings) -> None:
+    """Write the file that `run_job` reads; it may hold secrets, so only the user can read it."""
+    job = {
         "overrides": prepared.overrides,
         "config": prepared.config,
         "number": claim.number,
         "attempt": claim.attempt,
-        "assignment": asdict(assignment),
+        "settings": asdict(settings),
     }
-    file_name = claim.folder / HANDED.format(attempt=claim.attempt)
-    descriptor = os.open(file_name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    path = claim.folder / JOB_FILE.format(attempt=claim.attempt)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(handed, file)
+        json.dump(job, file)
 
 
 def run_job(config: Any) -> int:
-    """The job: run the trial whose folder is the job's; returns its exit code."""
+    """The task of a launcher's job: runs the trial in whose folder the job runs; returns its exit code."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    file = folder / HANDED.format(attempt=config.attempt)
-    handed = json.loads(file.read_text())
+    file = folder / JOB_FILE.format(attempt=config.attempt)
+    job = json.loads(file.read_text())
     file.unlink()
-    assignment = Assignment(**handed["assignment"])
+    settings = JobSettings(**job["settings"])
+    storage = open_storage(settings.storage)
     study = optuna.load_study(
-        study_name=assignment.study,
-        storage=open_storage(assignment.storage).studies,
-        pruner=instantiate(assignment.pruner),
+        study_name=settings.study, storage=storage.backend, pruner=instantiate(settings.pruner)
     )
-    reporter = StudyReporter(study, handed["number"], handed["attempt"])
+    reporter = StudyReporter(storage, study, job["number"], job["attempt"])
     with open(folder / ".lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # an earlier attempt may still be ending
+        fcntl.flock(lock, fcntl.LOCK_EX)  # waits for an earlier attempt that is about to end
         if not reporter.is_current():
             return 0
-        keep = [lock.fileno()]
         process = Process(
-            assignment.script, handed["overrides"], handed["config"], folder, reporter, {}, keep
+            settings.script, job["overrides"], job["config"], folder, reporter, {}, [lock.fileno()]
         )
-        return _accompany(process, reporter, assignment.heartbeat)
+        return _wait(process, reporter, settings.heartbeat)
 
 
-def _accompany(process: Process, reporter: StudyReporter, heartbeat: float) -> int:
-    next_beat = time.monotonic()
+def _wait(process: Process, reporter: StudyReporter, heartbeat: float) -> int:
+    """Send heartbeats until the process ends; interrupt it if the trial is no longer this attempt's."""
+    next_heartbeat = time.monotonic()
     while (code := process.poll()) is None:
-        time.sleep(TICK)
-        if time.monotonic() < next_beat:
+        time.sleep(POLL_SECONDS)
+        if time.monotonic() < next_heartbeat:
             continue
-        next_beat += heartbeat
+        next_heartbeat += heartbeat
         if reporter.is_current():
-            reporter.storage.set_trial_user_attr(reporter.trial_id, JOB_HEARTBEAT, time.time())
+            reporter.send_heartbeat()
         else:
             process.interrupt()
     return code
 
 
 class LaunchedTrial:
-    """A job of a launcher; launching blocks, so a thread does it.
+    """A trial as a launcher's job. Launching blocks until the job ends, so it runs in a thread.
 
     Args:
-        launcher: Hydra's launcher.
+        launcher: the Hydra launcher.
         claim: the trial.
-        overrides: the job's overrides, so that the launcher can name them.
+        overrides: the trial's overrides, after which the launcher may name the job.
     """
 
     def __init__(self, launcher: Launcher, claim: Claim, overrides: list[str]) -> None:
         self._code: int | None = None
-        claim.lock.close()  # the job takes it
+        claim.lock.close()  # the job locks the folder
         folder = [f"hydra.sweep.dir={claim.folder.parent}", f"hydra.sweep.subdir={claim.folder.name}"]
         folder.append(f"+attempt={claim.attempt}")
 
@@ -125,7 +123,7 @@ class LaunchedTrial:
         threading.Thread(target=self._run, args=(launch, claim.folder), daemon=True).start()
 
     def poll(self) -> int | None:
-        """None while it runs, then its exit code; negative where the job was lost."""
+        """None while it runs, then its exit code; negative if the job was lost."""
         return self._code
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
@@ -133,12 +131,12 @@ class LaunchedTrial:
         self._code = -signal.SIGINT
 
     def kill(self) -> None:
-        """Nothing more than `interrupt`."""
+        """Nothing beyond `interrupt`: the launcher offers no way to kill a job."""
 
     def _run(self, launch: Callable[[], int], folder: Path) -> None:
         try:
             code = launch()
-        except Exception as error:  # the launcher's: out of time, node lost
+        except Exception as error:  # the launcher's own: time limit reached, node lost
             line = str(error).strip().splitlines()[-1:]
             with open(folder / "stderr.log", "a") as file:
                 print("the job was lost:", *line, file=file)

@@ -1,4 +1,4 @@
-"""A sweep as one HTML page that needs nothing beside it."""
+"""report.html: a sweep as one self-contained HTML page."""
 
 import html
 import warnings
@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.files import write_text
 from autocaption.report.html import cell, page, row, table
-from autocaption.sweep.study import EPOCHS, ERROR, best_trials
+from autocaption.sweep.study import EPOCHS, ERROR, best_trials, parameter_names
 
 
 def write_page(
@@ -22,9 +22,9 @@ def write_page(
 
     Args:
         study: the study.
-        objective: the metrics that its values are.
-        file: the page; links to trial folders are relative to it.
-        best: (heading, text) to show first, such as how to train the best configuration.
+        objective: the names of its values.
+        file: the page's path; its links to trial folders are relative.
+        best: (heading, text) of each best trial, shown first.
     """
     from plotly.offline import get_plotlyjs
 
@@ -33,9 +33,9 @@ def write_page(
     counts = ", ".join(
         f"{sum(trial.state is state for trial in trials)} {state.name.lower()}" for state in TrialState
     )
-    spent = sum(t.duration.total_seconds() for t in trials if t.state.is_finished() and t.duration)
+    seconds = sum(t.duration.total_seconds() for t in trials if t.state.is_finished() and t.duration)
     body = [
-        f"<p>{len(trials)} trials ({counts}), {spent / 3600:.2f} hours of training</p>",
+        f"<p>{len(trials)} trials ({counts}), {seconds / 3600:.2f} hours of training</p>",
         *(f"<h2>{html.escape(heading)}</h2><pre>{html.escape(text)}</pre>" for heading, text in best),
         *(_charts(study, objective) if complete else ["<p>No trial is complete yet.</p>"]),
         "<h2>Trials</h2>",
@@ -45,7 +45,7 @@ def write_page(
 
 
 def importances(study: optuna.Study, value: int) -> dict[str, float]:
-    """The importance of each parameter for one of the values, adding up to 1; empty with too few trials."""
+    """Each parameter's importance for one of the values, summing to 1; empty if there are too few trials."""
     try:
         with warnings.catch_warnings(action="ignore"):
             return optuna.importance.get_param_importances(study, target=_lower_is_better(study, value))
@@ -54,7 +54,7 @@ def importances(study: optuna.Study, value: int) -> dict[str, float]:
 
 
 def _lower_is_better(study: optuna.Study, value: int) -> Callable[[FrozenTrial], float] | None:
-    """The target for Optuna's importances where there are several values: lower is better."""
+    """Optuna's importances take lower values as better, but know the direction of a single objective."""
     if len(study.directions) == 1:
         return None
     sign = -1.0 if study.directions[value] is StudyDirection.MAXIMIZE else 1.0
@@ -72,7 +72,7 @@ def _charts(study: optuna.Study, objective: Sequence[str]) -> Iterator[str]:
             return trial.values[i]
 
         named: dict[str, Any] = {"target_name": name}
-        if len(objective) > 1:  # with one value and no target, Optuna also draws the best so far
+        if len(objective) > 1:  # given a target, Optuna leaves out the curve of the best value so far
             named["target"] = target
         yield from _chart(f"{name}: history", visualization.plot_optimization_history, study, **named)
         parallel = visualization.plot_parallel_coordinate
@@ -87,7 +87,7 @@ def _charts(study: optuna.Study, objective: Sequence[str]) -> Iterator[str]:
 
 
 def _chart(heading: str, plot: Callable[..., Any], study: optuna.Study, **settings: Any) -> Iterator[str]:
-    with warnings.catch_warnings(action="ignore"):  # experimental plots
+    with warnings.catch_warnings(action="ignore"):  # experimental charts
         figure = plot(study, **settings)
     figure.update_layout(title=None, margin={"t": 30}, width=None)
     yield f"<h2>{html.escape(heading)}</h2>"
@@ -95,7 +95,7 @@ def _chart(heading: str, plot: Callable[..., Any], study: optuna.Study, **settin
 
 
 def _table(study: optuna.Study, trials: Sequence[FrozenTrial], objective: Sequence[str], folder: Path) -> str:
-    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    names = parameter_names(trials)
     best = {trial.number for trial in best_trials(study)}
     rows = []
     for trial in trials:

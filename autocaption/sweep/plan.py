@@ -10,103 +10,104 @@ from hydra.core.override_parser.types import Override
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from autocaption.config import require_values
 from autocaption.errors import UserError
-from autocaption.sweep.internals import contains
-from autocaption.sweep.space import CustomSpace, Space, as_text, read
+from autocaption.sweep.space import CustomSpace, Space, as_text, read_space
 from autocaption.sweep.trials import compose
 
 Distributions = Mapping[str, BaseDistribution]
-MODES = {"maximize": "max", "minimize": "min"}  # Optuna's name: ModelCheckpoint's
+MODES = {"maximize": "max", "minimize": "min"}  # Optuna's directions, as modes of a checkpoint
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep's configuration, read and checked.
+    """A sweep as asked for, checked.
 
     Attributes:
-        settings: the `sweep` node.
-        space: the search space, and the overrides that every trial has.
-        base: the configuration without the search space, `hydra` node included.
-        objective: metrics of a run; several make a Pareto front.
-        direction: `maximize` or `minimize` for each.
-        overrides: `space.fixed`, parsed.
-        groups: keys among all overrides that choose a file of conf/.
-        custom: adds to the search space, or None.
+        settings: the `sweep` node of the configuration.
+        space: the search space and the fixed overrides.
+        base_config: the configuration with the fixed overrides only, `hydra` node included.
+        objective: the metrics to optimize; several give a Pareto front.
+        direction: `maximize` or `minimize` for each of them.
+        fixed: the fixed overrides, parsed.
+        groups: those keys of all overrides that are config groups.
+        custom: the custom search space, or None.
     """
 
     settings: DictConfig
     space: Space
-    base: DictConfig
+    base_config: DictConfig
     objective: list[str]
     direction: list[str]
-    overrides: list[Override]
+    fixed: list[Override]
     groups: list[str]
     custom: CustomSpace | None
 
     def definition(self) -> dict[str, Any]:
-        """What must not change between the commands of one study."""
-        free = tuple(self.settings.may_differ)
+        """The settings that must not change if a study's trials are to be comparable."""
+        ignored = tuple(self.settings.may_differ)
 
-        def matters(key: str) -> bool:
-            return not any(key == one or key.startswith((f"{one}.", f"{one}/")) for one in free)
+        def counts(key: str) -> bool:
+            return not any(key == one or key.startswith((f"{one}.", f"{one}/")) for one in ignored)
 
         return {
-            "space": self.space.described(),
+            "space": self.space.as_json(),
             "custom_space": self.settings.custom_space,
             "objective": self.objective,
             "direction": self.direction,
-            "fixed": [str(one.input_line) for one in self.overrides if matters(one.key_or_group)],
+            "fixed": [str(override.input_line) for override in self.fixed if counts(override.key_or_group)],
         }
 
 
 def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> Plan:
-    """Read and check a sweep's configuration.
+    """Read what a sweep's command asks for, and find its mistakes before the first trial.
 
     Args:
-        loader: Hydra's configuration loader.
-        config: the configuration of the sweep's own command.
-        arguments: the command line's overrides.
+        loader: Hydra's config loader.
+        config: the configuration of the sweep's command.
+        arguments: the overrides on its command line.
+
+    Raises:
+        UserError: names the first mistake.
     """
     settings = config.sweep
     for name in ("n_trials", "n_jobs"):
         if not isinstance(settings[name], int) or settings[name] < 1:
-            raise UserError(f"sweep.{name}={settings[name]}: give a number from 1")
+            raise UserError(f"sweep.{name}={settings[name]}: give a whole number, 1 or more")
     parser = OverridesParser.create(config_loader=loader)
-    space = read(settings.space, arguments, parser)
+    space = read_space(settings.space, arguments, parser)
     if not space.distributions and settings.custom_space is None:
         raise UserError("nothing to search: give sweep=show_and_tell, or KEY=interval(LOW, HIGH)")
     objective, direction = _objective(settings)
-    base = compose(loader, config, [*settings.overrides, *space.fixed])
-    require_values(base)
-    overrides = parser.parse_overrides(space.fixed)
-    keys = [override.key_or_group for override in overrides] + [
-        key.lstrip("+") for key in space.distributions
-    ]
+    base_config = compose(loader, config, [*settings.overrides, *space.fixed])
+    require_values(base_config)
+    fixed = parser.parse_overrides(space.fixed)
+    keys = [override.key_or_group for override in fixed] + [key.lstrip("+") for key in space.distributions]
     groups = [key for key in keys if loader.get_group_options(key)]
-    _check_keys(space, groups, base)
-    custom = _custom(settings.custom_space)
-    return Plan(settings, space, base, objective, direction, overrides, groups, custom)
+    _check_keys(space, groups, base_config)
+    custom = _custom_space(settings.custom_space)
+    return Plan(settings, space, base_config, objective, direction, fixed, groups, custom)
 
 
-def _check_keys(space: Space, groups: list[str], base: DictConfig) -> None:
-    """Find a mistyped key now; where a group is varied, its choices' keys are not known yet."""
+def _check_keys(space: Space, groups: list[str], base_config: DictConfig) -> None:
+    """Refuse a mistyped key; if a group is searched, its choices may add keys, so nothing can be said."""
     if not set(groups).isdisjoint(key.lstrip("+") for key in space.distributions):
         return
-    nothing = object()
+    absent = object()
     for key in space.distributions:
-        if not key.startswith("+") and OmegaConf.select(base, key, default=nothing) is nothing:
+        if not key.startswith("+") and OmegaConf.select(base_config, key, default=absent) is absent:
             raise UserError(f"the configuration has no {key} to search; +{key}=... adds it")
 
 
-def _custom(name: str | None) -> CustomSpace | None:
+def _custom_space(name: str | None) -> CustomSpace | None:
     try:
         return get_method(name) if name else None
-    except Exception as error:  # including what its module raises on import
+    except Exception as error:  # anything that importing its module raises
         line = str(error).strip().splitlines()[-1]
-        raise UserError(f"sweep.custom_space={name} is no function that can be imported: {line}") from error
+        raise UserError(f"sweep.custom_space={name} can't be imported as a function: {line}") from error
 
 
 def _objective(settings: DictConfig) -> tuple[list[str], list[str]]:
@@ -124,29 +125,30 @@ def _objective(settings: DictConfig) -> tuple[list[str], list[str]]:
 
 def initial_trials(
     distributions: Distributions,
-    base: DictConfig | None,
+    base_config: DictConfig | None,
     enqueue: Sequence[Mapping[str, Any]],
     grid: bool,
     console: Console,
 ) -> list[Mapping[str, Any]]:
-    """The parameters of the first trials: the baseline, then those of `sweep.enqueue`.
+    """The parameters of the trials to run first: the baseline, then those of `sweep.enqueue`.
 
     Args:
         distributions: the search space.
-        base: the configuration without it, `hydra` node included; None for no baseline.
-        enqueue: parameters by key, for each trial.
-        grid: whether the sampler is a grid, which takes no trials beside its own.
-        console: says why there is no baseline, where there is none.
+        base_config: the configuration whose values are the baseline, `hydra` node included; None for no
+            baseline.
+        enqueue: parameters by key.
+        grid: whether the sampler tries every combination, so that no other values may be tried.
+        console: where to say that the baseline can't be tried, and why.
 
     Raises:
-        UserError: a value of `enqueue` is not in the search space.
+        UserError: `enqueue` has a key or value that the search space doesn't have.
     """
-    for values in enqueue:
-        _check("sweep.enqueue: ", values, distributions, grid)
-    if base is None:
+    for params in enqueue:
+        _check("sweep.enqueue: ", params, distributions, grid)
+    if base_config is None:
         return list(enqueue)
     try:
-        baseline = _baseline(distributions, base)
+        baseline = _baseline(distributions, base_config)
         _check("", baseline, distributions, grid)
     except UserError as error:
         console.print(f"no baseline among the trials: {error}", soft_wrap=True)
@@ -155,41 +157,49 @@ def initial_trials(
 
 
 def require_grid(distributions: Distributions) -> None:
-    """Check that the search space is finite.
+    """Check that the search space has finitely many combinations.
 
     Raises:
-        UserError: it holds an interval of real numbers.
+        UserError: names an interval of real numbers.
     """
     for key, distribution in distributions.items():
         if isinstance(distribution, FloatDistribution) and distribution.step is None:
             raise UserError(
-                f"sweep/sampler=grid tries every combination, but {key} is continuous; "
+                f"sweep/sampler=grid tries every combination, and {key} has infinitely many values; "
                 f"take range(START, STOP, STEP) or choice(A, B)"
             )
 
 
 def _baseline(distributions: Distributions, config: DictConfig) -> dict[str, Any]:
-    values = {}
+    params = {}
     for key in distributions:
         name = key.lstrip("+")
-        groups = config.hydra.runtime.choices
-        value = groups[name] if name in groups else OmegaConf.select(config, name)
+        choices = config.hydra.runtime.choices
+        value = choices[name] if name in choices else OmegaConf.select(config, name)
         if OmegaConf.is_config(value):
             value = OmegaConf.to_container(value)
-        values[key] = value if isinstance(value, bool | int | float) else as_text(value)
-    return values
+        params[key] = value if isinstance(value, bool | int | float) else as_text(value)
+    return params
 
 
-def _check(where: str, values: Mapping[str, Any], distributions: Distributions, grid: bool) -> None:
-    for key, value in values.items():
+def _check(prefix: str, params: Mapping[str, Any], distributions: Distributions, grid: bool) -> None:
+    for key, value in params.items():
         if key not in distributions:
-            raise UserError(f"{where}{key} is not in the search space ({', '.join(distributions)})")
+            raise UserError(f"{prefix}{key} is not in the search space ({', '.join(distributions)})")
         distribution = distributions[key]
         if isinstance(distribution, CategoricalDistribution) and value not in distribution.choices:
-            raise UserError(f"{where}{key}={value} is not among {', '.join(map(str, distribution.choices))}")
+            raise UserError(f"{prefix}{key}={value} is not among {', '.join(map(str, distribution.choices))}")
         try:
-            inside = contains(distribution, value)
+            distribution.to_internal_repr(value)
         except ValueError:
-            raise UserError(f"{where}{key}={value} is not a number") from None
-        if grid and not inside:
-            raise UserError(f"{where}{key}={value} is not on the grid")
+            raise UserError(f"{prefix}{key}={value} is not a number") from None
+        if grid and not _contains(distribution, value):
+            raise UserError(f"{prefix}{key}={value} is not on the grid")
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        create_trial(state=TrialState.WAITING, params={"x": value}, distributions={"x": distribution})
+    except ValueError:
+        return False
+    return True

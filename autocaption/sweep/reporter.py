@@ -1,8 +1,9 @@
-"""What a trial reports while it runs, and how it ended."""
+"""What a trial reports while it runs, and its outcome."""
 
 import json
 import math
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,56 +12,67 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.launch.process import last_error_line
-from autocaption.sweep.internals import id_of_number, storage_of
-from autocaption.sweep.study import ATTEMPT, EPOCHS, PRUNED
+from autocaption.sweep.storage import Storage
+from autocaption.sweep.study import ATTEMPT, EPOCHS, JOB_HEARTBEAT, PRUNED
 
 
 class StudyReporter:
-    """Stores a trial's intermediate values in the study and asks its pruner.
+    """Stores a trial's intermediate values in the study and asks the pruner.
 
     Args:
-        study: with the pruner.
+        storage: the study's storage.
+        study: the study, with its pruner.
         number: the trial's number.
-        attempt: the attempt that this process started; a later one takes over.
+        attempt: the attempt at the trial that reports. If the trial has had another since, this one was
+            taken for dead, and its reports are ignored.
     """
 
-    def __init__(self, study: optuna.Study, number: int, attempt: int) -> None:
+    def __init__(self, storage: Storage, study: optuna.Study, number: int, attempt: int) -> None:
         self.study, self.attempt = study, attempt
-        self.storage = storage_of(study)
-        self.trial_id = id_of_number(study, number)
+        self._storage, self._trial_id = storage.backend, storage.trial_id(study, number)
 
     def is_current(self) -> bool:
-        """Whether the trial is running and this is its current attempt."""
-        trial = self.storage.get_trial(self.trial_id)
+        """Whether the trial is running and this is its latest attempt."""
+        trial = self._storage.get_trial(self._trial_id)
         return trial.state is TrialState.RUNNING and trial.user_attrs.get(ATTEMPT) == self.attempt
 
-    def report(self, epoch: int, value: float, last: bool) -> bool:
-        """Store the value; returns whether to prune, and stores that as well.
+    def send_heartbeat(self) -> None:
+        """Record that the trial's job is alive."""
+        self._storage.set_trial_user_attr(self._trial_id, JOB_HEARTBEAT, time.time())
 
-        A value that was reported before an interruption can be reported again.
+    def report(self, epoch: int, value: float, last: bool) -> bool:
+        """Store the value; returns whether to prune, and records that.
+
+        A resumed trial may report the same epoch again.
         """
         if not self.is_current():
             return True
-        self.storage.set_trial_user_attr(self.trial_id, EPOCHS, epoch)
+        self._storage.set_trial_user_attr(self._trial_id, EPOCHS, epoch)
         if len(self.study.directions) > 1:
-            return False  # Optuna prunes by one objective only
-        self.storage.set_trial_intermediate_value(self.trial_id, epoch, value)
-        pruned = not last and self.study.pruner.prune(self.study, self.storage.get_trial(self.trial_id))
-        if pruned:
-            self.storage.set_trial_user_attr(self.trial_id, PRUNED, epoch)
-        return pruned
+            return False  # Optuna can't prune by several objectives
+        self._storage.set_trial_intermediate_value(self._trial_id, epoch, value)
+        prune = not last and self.study.pruner.prune(self.study, self._storage.get_trial(self._trial_id))
+        if prune:
+            self._storage.set_trial_user_attr(self._trial_id, PRUNED, epoch)
+        return prune
 
 
 class Outcome(NamedTuple):
-    """How a trial ended; `values` of a complete one, `error` of a failed one."""
+    """How a trial ended: the values of a complete one, the error line of a failed one."""
 
     state: TrialState
     values: list[float] | None = None
     error: str = ""
 
 
-def outcome_so_far(trial: FrozenTrial, folder: Path, objective: Sequence[str]) -> Outcome | None:
-    """How the trial ended, perhaps after its sweeper was killed; None where it has not."""
+def recorded_outcome(trial: FrozenTrial, folder: Path, objective: Sequence[str]) -> Outcome | None:
+    """The outcome that a trial left behind, perhaps before its sweeper was killed; None if there is none.
+
+    Args:
+        trial: the trial as stored.
+        folder: its run folder.
+        objective: the metrics that become the trial's values.
+    """
     if PRUNED in trial.user_attrs:
         return Outcome(TrialState.PRUNED)
     file = folder / "metrics.json"
@@ -78,11 +90,11 @@ def outcome_so_far(trial: FrozenTrial, folder: Path, objective: Sequence[str]) -
 
 
 def failure(code: int, folder: Path) -> Outcome:
-    """The outcome of a process that left no result."""
+    """The outcome of a process that exited with `code` and recorded none."""
     if code < 0:
-        return Outcome(
-            TrialState.FAIL, error=f"killed by {signal.Signals(-code).name}, more often than sweep.retries"
-        )
-    if code == 0:
-        return Outcome(TrialState.FAIL, error="it ended without metrics.json")
-    return Outcome(TrialState.FAIL, error=last_error_line(folder))
+        error = f"killed by {signal.Signals(-code).name} at every attempt"
+    elif code == 0:
+        error = "it ended without metrics.json"
+    else:
+        error = last_error_line(folder)
+    return Outcome(TrialState.FAIL, error=error)

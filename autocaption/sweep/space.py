@@ -1,4 +1,4 @@
-"""The search space: Hydra's sweep syntax as Optuna's distributions."""
+"""The search space: Hydra's sweep syntax as Optuna distributions."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -25,38 +25,44 @@ from optuna.distributions import (
 
 from autocaption.errors import UserError
 
-# (configuration, trial) -> more overrides; it calls trial.suggest_float(name, low, high) and the like.
+# Maps (base configuration, trial) to values by key; may call trial.suggest_float(name, low, high) and so on.
 CustomSpace = Callable[[DictConfig, Any], Mapping[str, Any] | None]
 
-_PLAIN = re.compile(r"[A-Za-z_][\w./-]*")  # text that Hydra reads as a string, except for:
-_WORDS = ("true", "false", "null", "nan", "inf")
+# A string that needs no quotes in Hydra's syntax, except the reserved ones.
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
+_RESERVED = ("true", "false", "null", "nan", "inf")
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a sweep varies, and what all its trials have in common.
+    """The search space, and the overrides that all trials have.
 
     Attributes:
-        distributions: by key, as on the command line (`optimizer.lr`, `model/decoder`, `+new.key`).
-        fixed: the overrides that every trial has, as typed.
+        distributions: by key as on the command line (`optimizer.lr`, `model/decoder`, `+new.key`).
+        fixed: the overrides that all trials have, as typed.
     """
 
     distributions: dict[str, BaseDistribution]
     fixed: list[str]
 
-    def described(self) -> dict[str, str]:
-        """The distributions as JSON text, to compare with those of an earlier command."""
+    def as_json(self) -> dict[str, str]:
+        """The distributions as JSON, to compare with an earlier command's."""
         return {key: distribution_to_json(one) for key, one in sorted(self.distributions.items())}
 
 
-def read(space: Mapping[str, str], arguments: Iterable[str], parser: OverridesParser) -> Space:
-    """Merge the search space of the configuration with that of the command line.
+def read_space(space: Mapping[str, str], arguments: Iterable[str], parser: OverridesParser) -> Space:
+    """Merge `sweep.space` with the overrides of the command line.
 
-    The command line wins, with a sweep as with a fixed value. Overrides of the sweep itself (`sweep=...`,
-    `sweep.n_trials=...`) are left out.
+    The command line wins: its interval or choice replaces that of `sweep.space`, and a key to which it gives
+    one value is not searched. Overrides of the sweep itself (`sweep=...`, `sweep.n_trials=...`) are left out.
+
+    Args:
+        space: `sweep.space`: Hydra's sweep syntax by key.
+        arguments: the overrides of the command line.
+        parser: Hydra's.
 
     Raises:
-        UserError: a value in `sweep.space` is not a sweep, or has no counterpart in Optuna.
+        UserError: `sweep.space` has a single value, or a sweep has no counterpart in Optuna.
     """
     distributions = {}
     for key, text in space.items():
@@ -82,7 +88,7 @@ def read(space: Mapping[str, str], arguments: Iterable[str], parser: OverridesPa
 
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """KEY=VALUE of each; strings are in Hydra's syntax already."""
+    """KEY=VALUE for each value; a string is taken as Hydra syntax already."""
     return [f"{key}={value if isinstance(value, str) else as_text(value)}" for key, value in values.items()]
 
 
@@ -121,10 +127,12 @@ def _choice(value: Any) -> bool | int | float | str:
 
 
 def as_text(value: Any) -> str:
-    """A value in Hydra's syntax, quoted where it would be read as something else."""
+    """A value in Hydra's syntax; a string gets quotes if it would be read as something else without them."""
     if isinstance(value, bool):
         return str(value).lower()
     text = Transformer.str(value)
-    if isinstance(value, str) and (not value or _PLAIN.fullmatch(value) is None or value.lower() in _WORDS):
+    if isinstance(value, str) and (
+        not value or _PLAIN.fullmatch(value) is None or value.lower() in _RESERVED
+    ):
         return QuotedString(value, Quote.single).with_quotes()
     return text

@@ -1,4 +1,4 @@
-"""Optuna storages, and the lock that lets one process at a time claim a trial."""
+"""Where a study is stored, and the lock that its sweepers share."""
 
 import contextlib
 import fcntl
@@ -13,32 +13,42 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from autocaption.errors import UserError
 from autocaption.runs.provenance import without_secrets
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # we print our own table
-FAILURES = (StorageInternalError, SQLAlchemyError, OSError)  # of an open storage: gone, disk full
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # SweepTable shows the trials instead
+STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError, OSError)  # after opening: storage gone, disk full
 JOURNAL, SQLITE = "journal:", "sqlite:///"
 
 
 @dataclass(frozen=True)
 class Storage:
-    """An Optuna storage and a lock over all processes that use it.
+    """An Optuna storage and a lock across all processes that use it.
 
     Attributes:
-        studies: the Optuna storage.
-        exclusive: a context in which no other sweeper creates or claims a trial; it ends with the
-            process that holds it.
+        backend: the Optuna storage.
+        exclusive: opens a context in which no other sweeper creates or claims a trial. The lock is
+            released when its process dies.
     """
 
-    studies: BaseStorage
+    backend: BaseStorage
     exclusive: Callable[[], AbstractContextManager[None]]
+
+    def trial_id(self, study: optuna.Study, number: int) -> int:
+        """The id of a trial, unique in the storage, that the backend's methods take."""
+        study_id = self.backend.get_study_id_from_name(study.study_name)
+        return self.backend.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def trial(self, study: optuna.Study, number: int) -> FrozenTrial:
+        """A trial as it is stored now."""
+        return self.backend.get_trial(self.trial_id(study, number))
 
 
 def open_storage(url: str) -> Storage:
-    """Open a SQLite file, any database of SQLAlchemy, or a journal file (`journal:PATH`).
+    """Open a SQLite file, any database that SQLAlchemy knows, or a journal file (`journal:PATH`).
 
     Raises:
         UserError: it can't be opened.
@@ -49,7 +59,7 @@ def open_storage(url: str) -> Storage:
         if url.startswith(SQLITE):
             return _sqlite(url)
         return _database(url)
-    except Exception as error:  # every driver has its own errors
+    except Exception as error:  # each driver raises its own
         raise UserError(
             f"sweep.storage={without_secrets(url)} can't be opened: {first_line(error)}; take "
             "sqlite:///FILE, journal:FILE, or the URL of a database whose driver is installed"
@@ -57,14 +67,14 @@ def open_storage(url: str) -> Storage:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
+    """The first line of an error's message, or the error's type if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def _journal(path: Path) -> Storage:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalFileSymlinkLock(f"{path}.claims")  # works where flock does not, as on NFS
+    lock = JournalFileSymlinkLock(f"{path}.claims")  # works where flock doesn't, as on NFS
 
     @contextlib.contextmanager
     def exclusive() -> Iterator[None]:
@@ -92,13 +102,13 @@ def _sqlite(url: str) -> Storage:
 
 
 def _database(url: str) -> Storage:
-    storage = _patiently(lambda: RDBStorage(url, {"pool_pre_ping": True}))
+    storage = _with_retries(lambda: RDBStorage(url, {"pool_pre_ping": True}))
 
     @contextlib.contextmanager
     def exclusive() -> Iterator[None]:
         import sqlalchemy
 
-        # The one row that Optuna never locks; it locks `study` to number a trial.
+        # The one row that Optuna itself never locks; it locks `study` to number a trial.
         table = sqlalchemy.table("version_info", sqlalchemy.column("version_info_id"))
         with storage.engine.begin() as connection:
             connection.execute(sqlalchemy.select(table).with_for_update())
@@ -107,11 +117,11 @@ def _database(url: str) -> Storage:
     return Storage(storage, exclusive)
 
 
-def _patiently(opening: Callable[[], Any], tries: int = 5) -> Any:
-    """Retry: of two processes that create the tables at once, one fails the first time."""
+def _with_retries(open_database: Callable[[], Any], tries: int = 5) -> Any:
+    """If two processes create the tables at once, one of them fails, and succeeds when it retries."""
     for attempt in range(tries):
         try:
-            return opening()
+            return open_database()
         except Exception:
             if attempt == tries - 1:
                 raise

@@ -1,9 +1,9 @@
-"""A study: its attributes, what defines it, and where it is stored."""
+"""A study: its attributes, its definition, and how to find it again."""
 
 import json
 import secrets
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,26 @@ from autocaption.files import write_json
 from autocaption.runs.provenance import without_secrets
 from autocaption.sweep.storage import Storage, open_storage
 
-LOCATION = "sweep.json"  # in a sweep's folder: its study and storage
+LOCATION = "sweep.json"  # in the sweep's folder: the study's name and storage
 
 # User attributes of a study.
-DEFINITION = "definition"  # what makes its trials comparable
-UID = "uid"  # unique, unlike its name
-GROUPS = "groups"  # keys of its overrides that choose a file of conf/
-EXHAUSTED = "exhausted"  # the sampler has nothing left to try
+DEFINITION = "definition"  # the settings that make its trials comparable: see DEFINITION_LABELS
+UID = "uid"  # unique, unlike the study's name
+GROUPS = "groups"  # those keys of its overrides that are config groups
+EXHAUSTED = "exhausted"  # set once the sampler has tried every combination
 # User attributes of a trial.
 OVERRIDES = "overrides"  # its parameters, as on the command line
-RELATIVE = "relative"  # parameters that the sampler drew together
-OWNER = "owner"  # who runs it, with a heartbeat
-JOB_HEARTBEAT = "beat"  # of the job that runs it, under a launcher
-ATTEMPT = "attempt"  # 1 the first time, more after interruptions
-KILLS = "kills"  # how often it was killed while its sweeper lived
-INTERRUPTED = "interrupted"  # when it was released
-EPOCHS = "epochs"  # reported so far
+RELATIVE = "relative"  # the parameters that the sampler drew jointly (Optuna's relative sampling)
+OWNER = "owner"  # the sweeper that runs it, with a heartbeat: see claims.py
+JOB_HEARTBEAT = "beat"  # heartbeat of its job, under a launcher
+ATTEMPT = "attempt"  # 1 at first, one more after each interruption
+KILLS = "kills"  # how often it was killed while its sweeper ran
+INTERRUPTED = "interrupted"  # the time when it was last returned to the queue
+EPOCHS = "epochs"  # the number of epochs reported so far
 PRUNED = "pruned"  # the epoch after which it was pruned
-ERROR = "error"  # the last line of a failed trial
-TITLES = {
+ERROR = "error"  # the error line of a failed trial
+
+DEFINITION_LABELS = {
     "space": "the search space",
     "custom_space": "the custom search space",
     "objective": "the objective",
@@ -47,16 +48,16 @@ def open_study(
     name: str,
     definition: Mapping[str, Any],
     groups: Sequence[str],
-    initial: Sequence[Mapping[str, Any]],
+    initial_trials: Sequence[Mapping[str, Any]],
 ) -> optuna.Study:
-    """Create the study, or load it.
+    """Create the study, or load it if it exists.
 
     Args:
-        storage: where it lies.
+        storage: where the study is stored.
         name: the study's name.
-        definition: plain values that make trials comparable; see TITLES.
-        groups: keys of its overrides that choose a file of conf/.
-        initial: parameters of the first trials, which wait to be claimed.
+        definition: plain values that make trials comparable, by the keys of DEFINITION_LABELS.
+        groups: those keys of the overrides that are config groups.
+        initial_trials: parameters to try first; enqueued when the study is created.
 
     Raises:
         UserError: the study exists with another definition.
@@ -64,86 +65,91 @@ def open_study(
     wanted = json.loads(json.dumps(definition))
     with storage.exclusive():
         study = optuna.create_study(
-            storage=storage.studies,
+            storage=storage.backend,
             study_name=name,
-            directions=_sequence(definition["direction"]),
+            directions=_as_list(definition["direction"]),
             load_if_exists=True,
         )
         found = study.user_attrs.get(DEFINITION)
         if found is None:
             study.set_user_attr(UID, secrets.token_hex(4))
             study.set_user_attr(GROUPS, list(groups))
-            with warnings.catch_warnings(action="ignore"):  # values outside the space; experimental features
-                study.set_metric_names(_sequence(definition["objective"]))
-                for params in initial:
+            with warnings.catch_warnings(action="ignore"):  # values outside of the space, experimental API
+                study.set_metric_names(_as_list(definition["objective"]))
+                for params in initial_trials:
                     study.enqueue_trial(dict(params), skip_if_exists=True)
-            study.set_user_attr(DEFINITION, wanted)  # last: a study without it is incomplete and set up again
+            # Last: if this process is killed before, the next one repeats the steps above.
+            study.set_user_attr(DEFINITION, wanted)
             return study
-    changed = [what for what in TITLES if found.get(what) != wanted.get(what)]
+    changed = [key for key in DEFINITION_LABELS if found.get(key) != wanted.get(key)]
     if changed:
-        what = changed[0]
+        key = changed[0]
         raise UserError(
-            f"study '{name}' exists with other values of {TITLES[what]}: {_difference(found, wanted, what)}; "
-            f"give this sweep a name of its own: sweep.study_name={name}_2"
+            f"study '{name}' exists with other values of {DEFINITION_LABELS[key]}: "
+            f"{_difference(found, wanted, key)}; give this sweep another name: sweep.study_name={name}_2"
         )
     return study
 
 
-def _sequence(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _only(these: Any, others: Any) -> str:
-    return " ".join(one for one in these if one not in others)
-
-
-def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> str:
-    before, after = found.get(what), wanted.get(what)
-    if what == "fixed":
-        return f"{_only(before, after) or 'nothing'} became {_only(after, before) or 'nothing'}"
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any], key: str) -> str:
+    before, after = found.get(key), wanted.get(key)
+    if key == "fixed":
+        return f"{_only_in(before, after) or 'nothing'} became {_only_in(after, before) or 'nothing'}"
     if isinstance(before, dict) and isinstance(after, dict):
-        keys = sorted(key for key in {**before, **after} if before.get(key) != after.get(key))
-        return ", ".join(keys)
+        return ", ".join(sorted(k for k in {**before, **after} if before.get(k) != after.get(k)))
     return f"{before} became {after}"
 
 
+def _only_in(values: Any, others: Any) -> str:
+    return " ".join(value for value in values if value not in others)
+
+
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The best trial, or those of the Pareto front; none where none is complete."""
+    """The best trial, or the trials of the Pareto front; empty if no trial is complete."""
     try:
         return study.best_trials if len(study.directions) > 1 else [study.best_trial]
     except ValueError:
         return []
 
 
-def group_of(study: str, uid: str) -> str:
-    """The W&B group of a study."""
-    return f"{study}-{uid}"
+def parameter_names(trials: Iterable[FrozenTrial]) -> list[str]:
+    """The names of all parameters, in the order in which the trials have them."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.params))
 
 
-def record_location(folder: Path, study: str, storage: str) -> None:
-    """Record where the study is stored, for `find_study`; a password is left out."""
+def wandb_group(study_name: str, uid: str) -> str:
+    """The W&B group of a study's runs."""
+    return f"{study_name}-{uid}"
+
+
+def record_location(folder: Path, study_name: str, url: str) -> None:
+    """Record where the study is stored, without a password, for `find_study`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / LOCATION, {"study": study, "storage": without_secrets(storage)})
+    write_json(folder / LOCATION, {"study": study_name, "storage": without_secrets(url)})
 
 
-def find_study(name: str, storage: str | None) -> tuple[optuna.Study, Path]:
-    """The study of a sweep and its folder.
+def find_study(name: str, url: str | None) -> tuple[optuna.Study, Path]:
+    """The study of a sweep, and the sweep's folder.
 
     Args:
-        name: the folder, or the study's name where it lies in runs/sweeps.
-        storage: its URL, where that needs a password.
+        name: the sweep's folder, or the study's name if the folder lies in runs/sweeps.
+        url: the storage's URL, if it needs a password; None for the recorded one.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such folder or study.
     """
     tried = [Path(name), Path("runs/sweeps") / name]
-    folder = next((one for one in tried if (one / LOCATION).exists()), None)
+    folder = next((path for path in tried if (path / LOCATION).exists()), None)
     if folder is None:
         raise UserError(f"no sweep in {tried[0].absolute()} or {tried[1].absolute()}; name a sweep's folder")
     location = json.loads((folder / LOCATION).read_text(encoding="utf-8"))
-    url = storage or location["storage"]
+    url = url or location["storage"]
     try:
-        study = optuna.load_study(study_name=location["study"], storage=open_storage(url).studies)
+        study = optuna.load_study(study_name=location["study"], storage=open_storage(url).backend)
     except KeyError:
         raise UserError(
             f"no study {location['study']} in {without_secrets(url)}; give --storage URL"

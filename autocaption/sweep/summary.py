@@ -1,4 +1,4 @@
-"""What a sweep leaves beside its trials: a page, the best configuration, the trials as JSON, a W&B run."""
+"""The results of a sweep: a page, the best configuration, the trials as JSON, a W&B run."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,21 +12,35 @@ from optuna.trial import FrozenTrial
 
 from autocaption.files import write_json, write_text
 from autocaption.sweep.page import importances, write_page
-from autocaption.sweep.study import DEFINITION, EPOCHS, ERROR, GROUPS, OVERRIDES, UID, best_trials, group_of
+from autocaption.sweep.study import (
+    DEFINITION,
+    EPOCHS,
+    ERROR,
+    GROUPS,
+    OVERRIDES,
+    UID,
+    best_trials,
+    parameter_names,
+    wandb_group,
+)
 
 
 def write_report(study: optuna.Study, folder: Path) -> Path:
-    """Write report.html, experiment/best.yaml (one for each trial of a Pareto front) and trials.json.
+    """Write report.html, trials.json and experiment/best.yaml (front_<number>.yaml for a Pareto front).
+
+    Args:
+        study: the study.
+        folder: the sweep's folder.
 
     Returns:
-        the page.
+        the path of report.html.
     """
     definition = study.user_attrs[DEFINITION]
     objective = definition["objective"]
     best = []
     for trial in best_trials(study):
         name = "best" if len(objective) == 1 else f"front_{trial.number}"
-        values = ", ".join(f"{what} {v:.5g}" for what, v in zip(objective, trial.values, strict=True))
+        values = ", ".join(f"{metric} {v:.5g}" for metric, v in zip(objective, trial.values, strict=True))
         text = experiment_yaml(
             [*definition["fixed"], *trial.user_attrs[OVERRIDES]],
             study.user_attrs[GROUPS],
@@ -34,14 +48,15 @@ def write_report(study: optuna.Study, folder: Path) -> Path:
         )
         (folder / "experiment").mkdir(exist_ok=True)
         write_text(folder / "experiment" / f"{name}.yaml", text)
-        best.append((f"Trial {trial.number}: {values}", f"{_command(folder, name)}\n\n{text}"))
+        command = f"python train.py --config-dir {folder} experiment={name}"
+        best.append((f"Trial {trial.number}: {values}", f"{command}\n\n{text}"))
     write_json(
         folder / "trials.json",
         {
             "study": study.study_name,
             **definition,
-            "importances": {name: importances(study, i) for i, name in enumerate(objective)},
-            "trials": [_row(trial, objective) for trial in study.get_trials(deepcopy=False)],
+            "importances": {metric: importances(study, i) for i, metric in enumerate(objective)},
+            "trials": [_trial_json(trial, objective) for trial in study.get_trials(deepcopy=False)],
         },
     )
     page = folder / "report.html"
@@ -50,20 +65,20 @@ def write_report(study: optuna.Study, folder: Path) -> Path:
 
 
 def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: str) -> str:
-    """A command line's overrides as an experiment yaml, which `train.py experiment=` takes.
+    """The overrides of a command line as the yaml of an experiment.
 
     Args:
-        overrides: in the order of the command line.
-        groups: keys that choose a file of conf/.
-        comment: lines for the top of the file.
+        overrides: the overrides, in order.
+        groups: those keys that are config groups.
+        comment: the yaml's opening comment.
     """
     defaults: list[Any] = []
     values: Any = OmegaConf.create({})
-    missing = []
+    deletions = []
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.get_key_element().lstrip("+")
         if override.is_delete():
-            missing.append(str(override.input_line))
+            deletions.append(str(override.input_line))
         elif key == "experiment":
             defaults.insert(0, override.value())
         elif key in groups:
@@ -71,8 +86,8 @@ def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: 
         else:
             OmegaConf.update(values, key, override.value(), force_add=True)
     lines = ["# @package _global_", *(f"# {line}" for line in comment.splitlines())]
-    if missing:
-        lines.append(f"# To be given on the command line: {' '.join(missing)}")
+    if deletions:
+        lines.append(f"# To be given on the command line: {' '.join(deletions)}")
     if defaults:
         lines.append(OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"]})).rstrip())
     if values:
@@ -83,12 +98,12 @@ def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: 
 def log_summary(
     study: optuna.Study, objective: Sequence[str], logger: Mapping[str, Any], folder: Path
 ) -> None:
-    """Log the sweep as a W&B run of its own, in the group of its trials: a table, and the best values.
+    """Log the table of trials and the best values to a W&B run of its own.
 
     Args:
         study: the study.
-        objective: the metrics that its values are.
-        logger: the configuration of the trials' W&B logger.
+        objective: the names of its values.
+        logger: the configuration of the trials' W&B logger, resolved.
         folder: the sweep's folder.
     """
     import wandb
@@ -99,31 +114,27 @@ def log_summary(
         folder=str(folder),
         id=f"{uid}-summary",
         name=f"{study.study_name}/summary",
-        group=group_of(study.study_name, uid),
+        group=wandb_group(study.study_name, uid),
         job_type="summary",
     ).experiment
     trials = study.get_trials(deepcopy=False)
-    keys = list(dict.fromkeys(key for trial in trials for key in trial.params))
+    names = parameter_names(trials)
     rows = [
         [trial.number, trial.state.name, *(trial.values or [None] * len(objective))]
-        + [trial.params.get(key) for key in keys]
+        + [trial.params.get(name) for name in names]
         for trial in trials
     ]
-    # As text: a W&B column has one type, and a choice may have several.
+    # As text: a W&B column has one type, and the choices of a parameter may have several.
     rows = [[None if cell is None else str(cell) for cell in row] for row in rows]
-    run.log({"trials": wandb.Table(columns=["trial", "state", *objective, *keys], data=rows)})
+    run.log({"trials": wandb.Table(columns=["trial", "state", *objective, *names], data=rows)})
     for trial in best_trials(study)[:1]:
         run.summary["best_trial"] = trial.number
-        run.summary.update({f"best/{what}": v for what, v in zip(objective, trial.values, strict=True)})
-        run.summary.update({f"best/{key}": value for key, value in trial.params.items()})
+        run.summary.update({f"best/{metric}": v for metric, v in zip(objective, trial.values, strict=True)})
+        run.summary.update({f"best/{name}": value for name, value in trial.params.items()})
     wandb.finish()
 
 
-def _command(folder: Path, name: str) -> str:
-    return f"python train.py --config-dir {folder} experiment={name}"
-
-
-def _row(trial: FrozenTrial, objective: list[str]) -> Mapping[str, object]:
+def _trial_json(trial: FrozenTrial, objective: list[str]) -> Mapping[str, object]:
     return {
         "number": trial.number,
         "state": trial.state.name,

@@ -1,3 +1,5 @@
+"""The loop of a sweep: start trials, await them, retry killed ones."""
+
 import contextlib
 import signal
 import time
@@ -10,18 +12,17 @@ from optuna.trial import TrialState
 from autocaption.errors import UserError
 from autocaption.launch.process import Running
 from autocaption.sweep.claims import Claim, Claims
-from autocaption.sweep.internals import storage_of, trial_id
-from autocaption.sweep.reporter import Outcome, failure, outcome_so_far
-from autocaption.sweep.storage import FAILURES
+from autocaption.sweep.reporter import Outcome, failure, recorded_outcome
+from autocaption.sweep.storage import STORAGE_ERRORS
 from autocaption.sweep.study import KILLS
 from autocaption.sweep.table import SweepTable
 
-TICK = 0.05  # seconds between two polls of the processes
-REFRESH = 1.0  # seconds between two updates of the table
+POLL_SECONDS = 0.05  # between two looks at the processes
+REFRESH_SECONDS = 1.0  # between two updates of the table
 
 
 class InterruptedSweepError(Exception):
-    """Ctrl-C, or a signal that asks the sweep to stop."""
+    """The sweep ended early because of Ctrl-C or SIGTERM."""
 
 
 @dataclass
@@ -31,16 +32,16 @@ class _Job:
 
 
 class Sweeper:
-    """Runs the missing trials of a sweep: the next one as soon as a slot is free.
+    """Runs the missing trials of a sweep, the next one as soon as a slot is free.
 
     Args:
-        claims: gives trials.
+        claims: the source of trials.
         start: starts a claimed trial in a slot (0 to jobs - 1).
         table: shows the trials.
-        objective: the metrics that are a trial's values.
-        jobs: trials at a time.
-        max_failures: failed trials in a row after which the sweep stops.
-        retries: of a trial that is killed.
+        objective: the metrics that become a trial's values.
+        jobs: how many trials run at a time.
+        max_failures: how many trials in a row may fail before the sweep stops.
+        retries: how often a killed trial is restarted.
         heartbeat: seconds between two heartbeats.
     """
 
@@ -59,59 +60,60 @@ class Sweeper:
         self.jobs, self.max_failures, self.retries, self.heartbeat = jobs, max_failures, retries, heartbeat
         self._jobs: dict[int, _Job] = {}  # by slot
         self._failures = self._signals = 0
-        self._next_claim = self._next_beat = self._next_refresh = 0.0
+        self._next_claim = self._next_heartbeat = self._next_refresh = 0.0
 
     def run(self) -> None:
-        """Run until no trial is missing.
+        """Run until there is no trial left to claim.
 
         Raises:
             UserError: too many trials failed in a row.
-            InterruptedSweepError: a signal stopped the sweep; its running trials can be resumed.
+            InterruptedSweepError: a signal ended the sweep; its running trials can be resumed.
         """
-        with self._catching_signals(), self.table.shown():
+        with self._counting_signals(), self.table.shown():
             try:
                 while not self._signals:
-                    self._reap()
-                    if self._fill() and not self._jobs and not self.claims.may_be_orphaned():
+                    self._handle_exits()
+                    nothing_to_claim = self._fill_slots()
+                    if nothing_to_claim and not self._jobs and not self.claims.should_wait():
                         return
                     self._send_heartbeats()
-                    time.sleep(TICK)
+                    time.sleep(POLL_SECONDS)
                 raise InterruptedSweepError
             finally:
-                self._end_all()
+                self._stop_all()
                 self.table.update()
 
-    def _reap(self) -> None:
+    def _handle_exits(self) -> None:
         for slot, job in list(self._jobs.items()):
             code = job.running.poll()
             if code is not None:
                 del self._jobs[slot]
                 self._next_claim = 0.0
-                self._ended(job.claim, code, slot)
+                self._handle_exit(job.claim, code, slot)
 
-    def _ended(self, claim: Claim, code: int, slot: int) -> None:
-        outcome = self._outcome(claim) if code == 0 else None
-        if outcome is None and code < 0 and self._kills(claim) <= self.retries:
+    def _handle_exit(self, claim: Claim, code: int, slot: int) -> None:
+        outcome = self._recorded_outcome(claim) if code == 0 else None
+        if outcome is None and code < 0 and self._count_kill(claim) <= self.retries:
             self._start(claim, slot)
             return
         self._finish(claim, outcome or failure(code, claim.folder))
 
-    def _kills(self, claim: Claim) -> int:
+    def _count_kill(self, claim: Claim) -> int:
         kills = claim.trial.user_attrs.get(KILLS, 0) + 1
         claim.trial.set_user_attr(KILLS, kills)
         return kills
 
-    def _fill(self) -> bool:
-        """Start a trial if a slot is free; returns whether a slot is free and no trial is missing."""
+    def _fill_slots(self) -> bool:
+        """Start a trial in a free slot; returns True if a slot is free and there is no trial to claim."""
         now = time.monotonic()
         free = [slot for slot in range(self.jobs) if slot not in self._jobs]
         if not free or now < self._next_claim:
             return False
-        claim = self.claims.take()
+        claim = self.claims.claim_next()
         if claim is None:
-            self._next_claim = now + REFRESH  # another process may release one
+            self._next_claim = now + REFRESH_SECONDS  # a trial of another sweeper may be interrupted
             return True
-        if outcome := self._outcome(claim):  # it ended after its sweeper was killed
+        if outcome := self._recorded_outcome(claim):  # the trial ended, but its sweeper was killed first
             self._finish(claim, outcome)
         else:
             self._start(claim, free[0])
@@ -135,52 +137,52 @@ class Sweeper:
                 f"({claim.folder}/stderr.log)"
             )
 
-    def _outcome(self, claim: Claim) -> Outcome | None:
-        frozen = storage_of(self.claims.study).get_trial(trial_id(claim.trial))
-        return outcome_so_far(frozen, claim.folder, self.objective)
+    def _recorded_outcome(self, claim: Claim) -> Outcome | None:
+        stored = self.claims.storage.trial(self.claims.study, claim.number)
+        return recorded_outcome(stored, claim.folder, self.objective)
 
     def _send_heartbeats(self) -> None:
         now = time.monotonic()
-        if now >= self._next_beat:
+        if now >= self._next_heartbeat:
             for job in self._jobs.values():
                 self.claims.send_heartbeat(job.claim)
-            self._next_beat = now + self.heartbeat
+            self._next_heartbeat = now + self.heartbeat
         if now >= self._next_refresh:
             self.table.update()
-            self._next_refresh = now + REFRESH
+            self._next_refresh = now + REFRESH_SECONDS
 
-    def _end_all(self) -> None:
-        """Interrupt the running trials and release them."""
+    def _stop_all(self) -> None:
+        """Stop the running trials and return them to the queue; a second signal kills them."""
         for job in self._jobs.values():
             job.running.interrupt()
         ended, killed = [], False
         while self._jobs:
             for slot, job in list(self._jobs.items()):
-                with contextlib.suppress(*FAILURES):  # the storage may be what failed
+                with contextlib.suppress(*STORAGE_ERRORS):  # the sweep may be stopping because of one
                     if job.running.poll() is not None:
                         ended.append(self._jobs.pop(slot).claim)
             if self._signals > 1 and not killed:
                 killed = True
                 for job in self._jobs.values():
                     job.running.kill()
-            with contextlib.suppress(*FAILURES):
+            with contextlib.suppress(*STORAGE_ERRORS):
                 self._send_heartbeats()
-            time.sleep(TICK)
+            time.sleep(POLL_SECONDS)
         for claim in ended:
-            outcome = self._outcome(claim)
+            outcome = self._recorded_outcome(claim)
             if outcome is None:
                 self.claims.release(claim)
             else:
                 self.claims.finish(claim, *outcome)
 
     @contextlib.contextmanager
-    def _catching_signals(self) -> Iterator[None]:
+    def _counting_signals(self) -> Iterator[None]:
         def count(number: int, frame: Any) -> None:
             self._signals += 1
 
-        before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)

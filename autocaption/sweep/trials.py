@@ -1,4 +1,4 @@
-"""From a claimed trial to the one resolved configuration that its process gets."""
+"""From a claimed trial to the resolved configuration that its process gets."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from autocaption.config import require_values
 from autocaption.launch.resolved import resolved
 from autocaption.runs.folder import newest_whole
 from autocaption.sweep.claims import Claim
-from autocaption.sweep.parameters import Sampler, draw
+from autocaption.sweep.parameters import draw
 from autocaption.sweep.space import CustomSpace, Space, as_overrides
-from autocaption.sweep.study import OVERRIDES, UID, group_of
+from autocaption.sweep.study import OVERRIDES, UID, wandb_group
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Prepared:
 
     Attributes:
         overrides: the command line that would give the same run.
-        config: the resolved configuration, as plain values.
-        devices: what its trainer asks for.
+        config: the resolved configuration.
+        devices: `trainer.devices`.
     """
 
     overrides: list[str]
@@ -34,57 +35,56 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Trials:
-    """Turns claimed trials into configurations.
+    """Makes the configuration of a claimed trial.
 
     Attributes:
-        loader: Hydra's configuration loader.
-        config: the configuration of the sweep's own command.
-        base: the configuration without the search space.
-        space: the search space.
-        groups: keys that choose a file of conf/.
-        custom: adds to the search space, or None.
-        sampler: takes a seed.
-        callback: the configuration of the callback that reports values.
+        loader: Hydra's config loader.
+        config: the configuration of the sweep's command.
+        base_config: the configuration with the fixed overrides only.
+        space: the search space and the fixed overrides.
+        groups: those keys of all overrides that are config groups.
+        custom: the custom search space, or None.
+        callback: the configuration of the callback that reports to the sweep.
     """
 
     loader: ConfigLoader
     config: DictConfig
-    base: DictConfig
+    base_config: DictConfig
     space: Space
     groups: Collection[str]
     custom: CustomSpace | None
-    sampler: Sampler
     callback: dict[str, Any]
 
     def prepare(self, claim: Claim) -> Prepared:
-        """Draw the trial's values and compose its configuration."""
-        sweep, number = self.config.sweep, claim.number
-        values = draw(claim.trial, self.space.distributions, self.custom, self.base, self.sampler, sweep.seed)
-        overrides = [*sweep.overrides, *self.space.fixed, *as_overrides(values)]
-        composed = self._composed(values, overrides)
+        """Draw the trial's parameters and compose its configuration."""
+        sweep = self.config.sweep
+        params = draw(claim.trial, self.space.distributions, self.custom, self.base_config)
+        drawn = as_overrides(params)
+        overrides = [*sweep.overrides, *self.space.fixed, *drawn]
+        composed = self._compose(params, overrides)
         uid = claim.trial.study.user_attrs[UID]
-        claim.trial.set_user_attr(OVERRIDES, as_overrides(values))
-        labels = {
-            "id": f"{uid}-{number}",
-            "name": f"{sweep.study_name}/trial_{number}",
-            "group": group_of(sweep.study_name, uid),
+        claim.trial.set_user_attr(OVERRIDES, drawn)
+        wandb = {
+            "id": f"{uid}-{claim.number}",
+            "name": f"{sweep.study_name}/trial_{claim.number}",
+            "group": wandb_group(sweep.study_name, uid),
         }
         folder = claim.folder.absolute()
         checkpoint, _ = newest_whole(folder / "checkpoints")
-        config = trial_config(composed, folder, checkpoint, self.callback, labels)
+        config = trial_config(composed, folder, checkpoint, self.callback, wandb)
         return Prepared(overrides, config, composed.trainer.devices)
 
-    def _composed(self, values: Mapping[str, Any], overrides: list[str]) -> DictConfig:
-        if any(key in self.groups or not key[0].isalpha() for key in values):
+    def _compose(self, params: Mapping[str, Any], overrides: list[str]) -> DictConfig:
+        if any(key in self.groups or not key[0].isalpha() for key in params):
             return compose(self.loader, self.config, overrides)
-        composed = self.base.copy()  # half a second faster than composing it again
-        for override in OverridesParser.create().parse_overrides(as_overrides(values)):
+        composed = self.base_config.copy()  # half a second faster than composing again
+        for override in OverridesParser.create().parse_overrides(as_overrides(params)):
             OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
         return composed
 
 
 def callback_config(monitor: str, mode: str) -> dict[str, Any]:
-    """The callback that reports to the sweep, as a configuration."""
+    """The configuration of the callback that reports `monitor` to the sweep."""
     return {
         "_target_": "autocaption.callbacks.pruning.Pruning",
         "monitor": monitor,
@@ -94,30 +94,34 @@ def callback_config(monitor: str, mode: str) -> dict[str, Any]:
 
 
 def compose(loader: ConfigLoader, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """What train.py would get from these overrides, its `hydra` node included."""
+    """The configuration that train.py would get from these overrides, `hydra` node included."""
     return loader.load_sweep_config(config, list(overrides))
 
 
 def trial_config(
-    composed: DictConfig, folder: Path, resume: Path | None, callback: dict[str, Any], labels: dict[str, str]
+    composed: DictConfig, folder: Path, resume: Path | None, callback: dict[str, Any], wandb: dict[str, str]
 ) -> dict[str, Any]:
-    """Plain values to hand to a trial's process.
+    """The configuration of a trial's process, as plain values.
 
     Args:
-        composed: from `compose`.
+        composed: the trial's configuration from `compose`.
         folder: the run folder.
         resume: the checkpoint to resume from, or None.
-        callback: the configuration of the callback that reports values.
-        labels: id, name and group of the W&B run.
+        callback: the configuration of the callback that reports to the sweep.
+        wandb: id, name and group of the W&B run.
+
+    Raises:
+        UserError: a key has no value, such as one that a searched group brought along.
     """
+    require_values(composed)
     config = composed.copy()
     objective = callback["monitor"]
     with open_dict(config):
         config.optimized_metric = objective
         config.callbacks = {**(config.get("callbacks") or {}), "sweep": callback}
-        if "best" in config.callbacks:  # the value of a trial is that of the checkpoint that is kept
+        if "best" in config.callbacks:  # the value of a trial is that of the checkpoint it keeps
             config.callbacks.best.monitor = objective
             config.callbacks.best.mode = callback["mode"]
         if "wandb" in (config.get("logger") or {}):
-            config.logger.wandb = {**config.logger.wandb, **labels}
+            config.logger.wandb = {**config.logger.wandb, **wandb}
     return resolved(config, run_dir=str(folder), resume=resume and str(resume))

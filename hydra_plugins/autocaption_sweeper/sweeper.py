@@ -1,7 +1,7 @@
-"""The class that Hydra finds; the work is done in autocaption/sweep.
+"""The sweeper plugin that Hydra discovers; the work is done in autocaption/sweep.
 
-Hydra imports this file with every command, so it imports nothing heavy, and its scanner crashes on
-postponed annotations in dataclasses.
+Hydra imports this file for every command, so it imports nothing slow. It has no postponed annotations
+either: Hydra's plugin scanner fails on them in dataclasses.
 """
 
 from typing import Any
@@ -13,14 +13,14 @@ from omegaconf import DictConfig
 
 
 class AutocaptionSweeper(Sweeper):
-    """Optuna as a sweeper, chosen by `sweep=...`."""
+    """Optuna as a Hydra sweeper, chosen by `sweep=...`."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra hands over; trials are processes, so the task is never called here."""
+        """Keep the context and configuration; the task isn't called, since trials are processes."""
         self._context, self._config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run what is missing of the sweep."""
+        """Run the missing trials of the sweep."""
         from autocaption.sweep.command import sweep
 
         return sweep(self._context, self._config, arguments)

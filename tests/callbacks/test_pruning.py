@@ -1,4 +1,4 @@
-"""The pruning callback: reports each validation, stops all ranks, refuses NaN."""
+"""The callback that reports a metric after each validation and stops pruned runs."""
 
 from types import SimpleNamespace
 
@@ -6,11 +6,10 @@ import pytest
 
 from autocaption.callbacks.pruning import Pruning
 from autocaption.errors import UserError
-from autocaption.launch.parent import REPORTS, ParentReporter
 
 
-class Below:
-    """Prunes what is below a half, and keeps the reports."""
+class Threshold:
+    """Prunes below a half, and keeps what was reported."""
 
     def __init__(self):
         self.reported = []
@@ -20,22 +19,22 @@ class Below:
         return value < 0.5
 
 
-def validated(metrics, epoch=0, first=True, broadcast=None, sanity_checking=False):
-    """A trainer at the end of a validation; `broadcast` is what rank 0 broadcasts to another rank."""
-    strategy = SimpleNamespace(broadcast=lambda mine: mine if broadcast is None else broadcast)
+def validated(metrics, epoch=0, rank_zero=True, broadcast=None, sanity_checking=False):
+    """A trainer at the end of a validation; `broadcast` is what another rank receives from rank 0."""
+    strategy = SimpleNamespace(broadcast=lambda value: value if broadcast is None else broadcast)
     return SimpleNamespace(
         sanity_checking=sanity_checking,
         current_epoch=epoch,
         max_epochs=2,
         callback_metrics=metrics,
-        is_global_zero=first,
+        is_global_zero=rank_zero,
         strategy=strategy,
         should_stop=False,
     )
 
 
-def test_reports_the_metric_and_stops_when_pruned():
-    reporter = Below()
+def test_the_metric_is_reported_and_a_pruned_run_stops():
+    reporter = Threshold()
     callback = Pruning("val/bleu4", "max", reporter)
     good, bad = validated({"val/bleu4": 0.75}), validated({"val/bleu4": 0.25}, epoch=1)
     callback.on_validation_end(good, None)
@@ -46,36 +45,31 @@ def test_reports_the_metric_and_stops_when_pruned():
     assert reporter.reported == [(1, 0.75, False), (2, 0.25, True)]
 
 
-def test_other_ranks_report_nothing_and_stop_with_rank_0():
-    reporter = Below()
+def test_other_ranks_report_nothing_and_stop_with_rank_zero():
+    reporter = Threshold()
     callback = Pruning("val/bleu4", "max", reporter)
-    trainer = validated({"val/bleu4": 0.75}, first=False, broadcast=True)
+    trainer = validated({"val/bleu4": 0.75}, rank_zero=False, broadcast=True)
     callback.on_validation_end(trainer, None)
     assert trainer.should_stop
     assert reporter.reported == []
 
 
-def test_reports_nothing_in_a_sanity_check():
-    reporter = Below()
+def test_a_sanity_check_reports_nothing():
+    reporter = Threshold()
     Pruning("val/bleu4", "max", reporter).on_validation_end(validated({}, sanity_checking=True), None)
     assert reporter.reported == []
 
 
 @pytest.mark.parametrize(
-    ("metrics", "text"),
+    ("metrics", "message"),
     [
         ({"val/bleu4": float("nan")}, "val/bleu4 is not a number after epoch 1"),
         ({"val/bleu4": 0.0, "val/loss": float("nan")}, "val/loss is not a number"),
         ({"val/bleu1": 0.5}, "no metric val/bleu4 to report; there are val/bleu1"),
     ],
 )
-def test_missing_metric_or_nan_raises(metrics, text):
-    reporter = Below()
-    with pytest.raises(UserError, match=text):
+def test_a_missing_metric_or_nan_ends_the_trial_with_an_error(metrics, message):
+    reporter = Threshold()
+    with pytest.raises(UserError, match=message):
         Pruning("val/bleu4", "max", reporter).on_validation_end(validated(metrics), None)
     assert reporter.reported == []
-
-
-def test_never_prunes_outside_of_a_sweep(monkeypatch):
-    monkeypatch.delenv(REPORTS, raising=False)
-    assert ParentReporter().report(1, 0.0, False) is False

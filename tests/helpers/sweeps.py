@@ -1,4 +1,4 @@
-"""Starts sweeps as a user does."""
+"""Starts sweeps as a user does, in processes."""
 
 import os
 import subprocess
@@ -9,20 +9,18 @@ from types import SimpleNamespace
 import optuna
 
 from helpers import ROOT
-from helpers.quick_trial import height
 
-__all__ = ["SEARCH", "SPACE", "SPY", "TINY", "Sweeps", "epochs", "height", "wait_for"]
+# The search of sweeps with quick trials.
 SEARCH = [
     *("sweep=default", "optimizer.lr=interval(0.001,0.05)", "model.decoder.dropout=interval(0.0,0.5)"),
     *("logger=csv", "trainer.max_epochs=4"),
 ]
-
-# Of real trials.
-TINY = [
-    *("data.source.train=24", "data.source.val=7", "data.source.test=9", "data.batch_size=8"),
-    *("tokenizer.min_count=1", "model.encoder.width=4", "model.encoder.out_dim=16"),
-    *("model.decoder.embed_dim=16", "model.decoder.hidden_dim=16", "search.max_length=8"),
+# A pruner that prunes every trial after its second epoch.
+PRUNE_AFTER_TWO = [
+    *("sweep/pruner=none", "sweep.pruner._target_=optuna.pruners.ThresholdPruner"),
+    *("+sweep.pruner.lower=1000", "+sweep.pruner.n_warmup_steps=2"),
 ]
+# The search of sweeps with real trials.
 SPACE = [
     "sweep=default",
     "optimizer.lr=interval(1e-3,1e-2)",
@@ -33,26 +31,26 @@ SPY = "+callbacks.spy={_target_: spy.Spy, folder: '${run_dir}'}"
 
 
 def wait_for(condition, seconds=60):
-    """Poll until the condition holds, and return what it gave."""
+    """Poll until the condition is true, and return its value."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
     return found
 
 
 def epochs(notes):
-    """The epochs that the processes of a quick trial ran, in order."""
+    """The epochs that a quick trial's processes ran, in order."""
     return [int(line.split()[1]) for line in notes if line.startswith("epoch")]
 
 
 class Sweeps:
-    """Starts sweeps of quick trials in a folder of their own."""
+    """Starts sweeps in a folder, by default with quick trials (quick_trial.py)."""
 
     def __init__(self, folder):
         self.folder = folder
         self.started = []
-        # Beside `conf`, as train.py is.
+        # The scripts lie beside `conf`, as train.py does.
         (folder / "conf").symlink_to(ROOT / "conf")
         (folder / "quick.py").write_text((ROOT / "tests/helpers/quick_trial.py").read_text())
         (folder / "train.py").write_text((ROOT / "train.py").read_text())
@@ -64,10 +62,17 @@ class Sweeps:
             "OMP_NUM_THREADS": "1",
         }
 
-    def start(self, *words, script="quick.py", faults="{}", multirun=True):
-        """A sweeper's process."""
+    def start(self, *overrides, script="quick.py", faults="{}", multirun=True):
+        """Start a sweep's process.
+
+        Args:
+            overrides: its command line.
+            script: the quick trials' script or train.py.
+            faults: JSON of what goes wrong, by trial number (quick_trial.py).
+            multirun: whether to add -m.
+        """
         process = subprocess.Popen(
-            [sys.executable, self.folder / script, *(["-m"] if multirun else []), *words],
+            [sys.executable, self.folder / script, *(["-m"] if multirun else []), *overrides],
             cwd=self.folder,
             env=self.environment | {"QUICK_FAULTS": faults},
             stdout=subprocess.PIPE,
@@ -77,27 +82,27 @@ class Sweeps:
         self.started.append(process)
         return process
 
-    def run(self, *words, timeout=240, **settings):
-        """A sweep from start to end: exit code, stdout, stderr."""
-        process = self.start(*words, **settings)
+    def run(self, *overrides, timeout=240, **settings):
+        """Run a sweep to its end; returns exit code, stdout and stderr."""
+        process = self.start(*overrides, **settings)
         out, err = process.communicate(timeout=timeout)
         return SimpleNamespace(code=process.returncode, out=out, err=err)
 
     def report(self, study):
-        """The command that writes a sweep's report."""
+        """Run the command that writes a sweep's report."""
         command = [sys.executable, "-m", "autocaption.sweep", "report", study]
         return subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
 
     def study(self, name="sweep", storage=None):
-        """What the storage holds."""
+        """The study in a sweep's storage."""
         storage = storage or f"sqlite:///{self.folder}/runs/sweeps/{name}/study.db"
         return optuna.load_study(study_name=name, storage=storage)
 
     def trial(self, number, name="sweep"):
-        """The folder of a trial."""
+        """A trial's run folder."""
         return self.folder / f"runs/sweeps/{name}/trial_{number}"
 
     def notes(self, number, name="sweep"):
-        """What the trial's processes wrote down."""
+        """The lines that a quick trial's processes wrote."""
         file = self.trial(number, name) / "notes.txt"
         return file.read_text().splitlines() if file.exists() else []

@@ -1,4 +1,4 @@
-"""How processes on one machine share its GPUs and cores."""
+"""How GPUs and CPU threads are divided among processes that run at a time."""
 
 import pytest
 
@@ -15,35 +15,29 @@ from autocaption.launch.devices import share, visible_gpus
         (1, 8, ["0", "1"], ["0,1"]),
     ],
 )
-def test_gpus_are_handed_out(slots, devices, gpus, shares):
-    given = [share(slot, slots, devices, gpus, cores=8)["CUDA_VISIBLE_DEVICES"] for slot in range(slots)]
-    assert given == shares
+def test_each_slot_gets_its_gpus(slots, devices, gpus, shares):
+    found = [share(slot, slots, devices, gpus, cores=8)["CUDA_VISIBLE_DEVICES"] for slot in range(slots)]
+    assert found == shares
 
 
-def test_without_gpus_only_the_cores_are_shared(monkeypatch):
+def test_without_gpus_only_the_cores_are_divided(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert share(0, 4, 1, [], cores=8) == {"OMP_NUM_THREADS": "2"}
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert share(0, 4, 1, [], cores=2) == {"OMP_NUM_THREADS": "1"}
+    assert share(0, 4, 1, ["0"], cores=8) == {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "0"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # the user's choice
     assert share(0, 4, 1, [], cores=8) == {}
 
 
-def test_only_the_gpus_that_the_user_allows(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert visible_gpus() == ["2", "5"]
+def test_gpus_come_from_the_environment_before_nvidia_smi(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == []  # no nvidia-smi
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: H100 (UUID: GPU-1)'\necho '  MIG 1g'\necho 'GPU 1: H100'\n")
+    tool.chmod(0o755)
+    assert visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert visible_gpus() == ["5", "7"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
-
-
-def test_a_machine_without_nvidia_smi_has_no_gpu(monkeypatch, tmp_path):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert visible_gpus() == []
-
-
-def test_gpus_are_counted_without_starting_cuda(monkeypatch, tmp_path):
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: a)'\necho 'GPU 1: B (UUID: b)'\necho '  MIG 1g'\n")
-    tool.chmod(0o755)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert visible_gpus() == ["0", "1"]

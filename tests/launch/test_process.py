@@ -1,4 +1,4 @@
-"""A launched process from both sides: configuration, reports, logs, and that nobody outlives its parent."""
+"""Launched processes: small scripts, started and watched as a sweep does with train.py."""
 
 import fcntl
 import os
@@ -10,150 +10,166 @@ import pytest
 from helpers import ROOT
 from helpers.sweeps import wait_for
 
-from autocaption.launch.parent import REPORTS, ParentReporter
 from autocaption.launch.process import Process, last_error_line
 
-# A child without torch: it does what its configuration says.
 CHILD = """
-import os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys
 from pathlib import Path
 from autocaption.launch.parent import ParentReporter, receive_config, watch_parent
-
 config = receive_config()
 watch_parent()
-print("config", config["text"], sys.argv[1:], os.environ["EXTRA"], flush=True)
-if "reports" in config:
-    answers = [ParentReporter().report(*report) for report in config["reports"]]
-    print("answers", answers, flush=True)
-if "spawn" in config:
-    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-    Path("pid").write_text(str(child.pid))
-if "wait" in config:
-    Path("waits").touch()
-    try:
-        signal.pause()
-    except KeyboardInterrupt:
-        sys.exit(130)
-sys.exit(config.get("code", 0))
+"""
+# Another process of the child's group that only a signal ends.
+GRANDCHILD = "subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'], pass_fds=[%d])\n"
+
+PARENT = """
+import signal, sys
+from pathlib import Path
+from autocaption.launch.process import Process
+folder = Path(sys.argv[1])
+process = Process(str(folder / "child.py"), [], {}, folder, None, {}, [int(sys.argv[2])])
+signal.pause()
 """
 
 
-class Reports:
-    """Keeps what is reported and prunes what is below a half."""
+class Threshold:
+    """Prunes below a half."""
 
     def __init__(self):
-        self.values = []
+        self.reported = []
 
     def report(self, epoch, value, last):
-        self.values.append((epoch, value, last))
+        self.reported.append((epoch, value, last))
         return value < 0.5
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch):
-    (tmp_path / "child.py").write_text(CHILD)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.chdir(tmp_path)
+def start(tmp_path):
+    """Starts CHILD with more code as a process."""
     started = []
 
-    def start(reporter=None, keep=(), **config):
-        config = {"text": "naïve ✓", **config}
-        words = (str(tmp_path / "child.py"), ["a=1", "b=2"], config, tmp_path, reporter or Reports())
-        started.append(Process(*words, {"EXTRA": "extra"}, keep))
-        return started[-1]
+    def start(code, config=None, reporter=None, inherited_files=()):
+        script = tmp_path / "child.py"
+        script.write_text(CHILD + code)
+        process = Process(
+            *(str(script), ["seed=1"], config or {}, tmp_path, reporter or Threshold()),
+            {"PYTHONPATH": str(ROOT), "COLOR": "blue"},
+            inherited_files,
+        )
+        started.append(process)
+        return process
 
     yield start
     for process in started:
         process.kill()
 
 
-def ended(process):
-    return wait_for(lambda: [code] if (code := process.poll()) is not None else None)[0]
+@pytest.fixture
+def alive():
+    """A pipe whose reading end reaches the end of file once all that inherited the writing end have ended."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as read_end, open(writing, "wb") as write_end:
+        yield read_end, write_end
 
 
-def test_configuration_is_handed_over_and_logs_are_appended(start, tmp_path):
-    for code in (0, 7):
-        assert ended(start(code=code)) == code
-    lines = (tmp_path / "stdout.log").read_text().splitlines()
-    assert lines == ["config naïve ✓ ['a=1', 'b=2'] extra"] * 2
+def exit_code(process):
+    """Poll until the process ends."""
+    codes = []
+    wait_for(lambda: codes.append(process.poll()) or codes[-1] is not None)
+    return codes[-1]
 
 
-def test_reports_are_answered(start, tmp_path):
-    reporter = Reports()
-    assert ended(start(reporter, reports=[[1, 0.75, False], [2, 0.25, True]])) == 0
-    assert reporter.values == [(1, 0.75, False), (2, 0.25, True)]
-    assert "answers [False, True]" in (tmp_path / "stdout.log").read_text()
+def test_it_gets_its_configuration_and_environment_and_appends_its_output(start, tmp_path):
+    (tmp_path / "stdout.log").write_text("earlier\n")
+    process = start(
+        "print(json.dumps(config), sys.argv[1:], os.environ['COLOR'])\nsys.exit('error: no such picture')",
+        {"seed": 1, "text": "grün"},
+    )
+    assert exit_code(process) == 1
+    out = (tmp_path / "stdout.log").read_text()
+    assert out == 'earlier\n{"seed": 1, "text": "gr\\u00fcn"} [\'seed=1\'] blue\n'
+    assert (tmp_path / "stderr.log").read_text() == "error: no such picture\n"
+    assert last_error_line(tmp_path) == "no such picture"
 
 
-def test_an_interrupt_is_a_ctrl_c(start, tmp_path):
-    process = start(wait=True)
-    wait_for((tmp_path / "waits").exists)
+def test_its_reports_are_answered(start, tmp_path):
+    reporter = Threshold()
+    process = start(
+        "answers = [ParentReporter().report(e, v, e == 3) for e, v in ((1, 0.75), (2, 0.25), (3, 0.5))]\n"
+        "print(answers)",
+        reporter=reporter,
+    )
+    assert exit_code(process) == 0
+    assert reporter.reported == [(1, 0.75, False), (2, 0.25, False), (3, 0.5, True)]
+    assert (tmp_path / "stdout.log").read_text() == "[False, True, False]\n"
+
+
+def test_interrupting_it_is_ctrl_c(start, tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it would inherit that SIGINT is ignored
+    process = start(
+        "try:\n    print('ready')\n    signal.pause()\nexcept KeyboardInterrupt:\n    sys.exit(130)"
+    )
+    wait_for(lambda: "ready" in (tmp_path / "stdout.log").read_text())
     process.interrupt()
-    assert ended(process) == 130
+    assert exit_code(process) == 130
 
 
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    # A killed orphan stays a zombie until its new parent looks.
-    return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
-
-
-def test_a_kill_takes_all_that_it_started(start, tmp_path):
-    process = start(wait=True, spawn=True)
-    wait_for((tmp_path / "waits").exists)
+def test_killing_it_kills_its_whole_group(start, alive, tmp_path):
+    read_end, write_end = alive
+    code = GRANDCHILD % write_end.fileno() + "print('ready')\nsignal.pause()"
+    process = start(code, inherited_files=[write_end.fileno()])
+    write_end.close()
+    wait_for(lambda: "ready" in (tmp_path / "stdout.log").read_text())
     process.kill()
-    assert ended(process) == -signal.SIGKILL
-    pid = int((tmp_path / "pid").read_text())
-    wait_for(lambda: not is_alive(pid))
+    assert read_end.read() == b""  # at the end of both processes
+    assert exit_code(process) == -signal.SIGKILL
 
 
-def test_the_process_shares_the_locks_that_it_is_to_keep(start, tmp_path):
-    lock = open(tmp_path / "lock", "w")  # noqa: SIM115
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    process = start(wait=True, keep=[lock.fileno()])
-    wait_for((tmp_path / "waits").exists)
-    lock.close()
-    with open(tmp_path / "lock") as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def test_its_group_is_killed_when_it_dies(start, alive):
+    read_end, write_end = alive
+    code = GRANDCHILD % write_end.fileno() + "os.kill(os.getpid(), signal.SIGKILL)"
+    process = start(code, inherited_files=[write_end.fileno()])
+    write_end.close()
+    assert exit_code(process) == -signal.SIGKILL
+    assert read_end.read() == b""
+
+
+def test_it_holds_an_inherited_lock_until_it_ends(start, tmp_path):
+    file = tmp_path / "lock"
+    with open(file, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = start("print('ready')\nsignal.pause()", inherited_files=[lock.fileno()])
+    wait_for(lambda: "ready" in (tmp_path / "stdout.log").read_text())
+    with open(file) as again, pytest.raises(BlockingIOError):
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
     process.kill()
-    ended(process)
-    with open(tmp_path / "lock") as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    exit_code(process)
+    with open(file) as again:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-PARENT = """
-import os, sys
-from pathlib import Path
-from autocaption.launch.process import Process
-
-child = Process("child.py", [], {"text": "", "wait": True, "spawn": True}, Path.cwd(), None, {"EXTRA": ""})
-while not Path("waits").exists():
-    child.poll()
-os.kill(os.getpid(), 9)
-"""
-
-
-def test_a_process_and_all_that_it_started_end_with_their_parent(start, tmp_path):
-    done = subprocess.run([sys.executable, "-c", PARENT], check=False)
-    assert done.returncode == -signal.SIGKILL
-    pid = int((tmp_path / "pid").read_text())
-    wait_for(lambda: not is_alive(pid))
-
-
-def test_without_a_parent_nothing_is_pruned(monkeypatch):
-    monkeypatch.delenv(REPORTS, raising=False)
-    assert ParentReporter().report(1, 0.0, False) is False
+def test_it_dies_with_its_parent(alive, tmp_path):
+    read_end, write_end = alive
+    (tmp_path / "child.py").write_text(CHILD + "print('ready')\nsignal.pause()")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, tmp_path, str(write_end.fileno())],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        pass_fds=[write_end.fileno()],
+    )
+    write_end.close()
+    log = tmp_path / "stdout.log"
+    wait_for(lambda: log.exists() and "ready" in log.read_text())
+    parent.kill()
+    parent.wait()
+    assert read_end.read() == b""
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("Traceback\n  File\nerror: no room  \n\n", "no room"),
-        ("ValueError: x\n", "ValueError: x"),
-        ("", "it wrote nothing to stderr"),
+        ("Traceback\nValueError: bad\n\n", "ValueError: bad"),
+        ("error: no vocabulary\n", "no vocabulary"),
+        ("\n", "it wrote nothing to stderr"),
         (None, "it wrote nothing to stderr"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Sweeps of real trainings that are killed at random moments; minutes."""
+"""Sweeps of real trainings that are killed at random moments; takes minutes."""
 
 import json
 import random
@@ -7,16 +7,17 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.sweeps import SPY, TINY
+from helpers.commands import TINY
+from helpers.sweeps import SPY
 from optuna.trial import TrialState
 
 pytestmark = pytest.mark.slow
 KILLS, TRIALS = 10, 12
-PATIENCE = 3600  # seconds; the machine may have other work
+TIMEOUT = 3600  # seconds; the machine may be busy
 
 
 def children(pid):
-    """The processes that a process started and that still run."""
+    """The ids of a process's running children."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
@@ -24,7 +25,7 @@ def children(pid):
 
 
 def kill(process, rng):
-    """Kill the sweeper or one of its trials; the sweeper ends soon after, or goes on."""
+    """Kill the sweeper or one of its trials."""
     trials = children(process.pid)
     if trials and rng.random() < 0.5:
         subprocess.run(["kill", "-9", str(rng.choice(trials))], check=False, capture_output=True)
@@ -33,32 +34,32 @@ def kill(process, rng):
         process.wait()
 
 
-def disturb(sweeps, words, rng, sweepers=1):
-    """Start sweepers again and again while killing; returns how many kills there were."""
+def kill_at_random(sweeps, overrides, rng, sweepers=1):
+    """Restart sweepers and kill at random until they are done; returns the number of kills."""
     start = time.monotonic()
-    sweeps.run(*words, "sweep.n_trials=1", script="train.py", timeout=PATIENCE)
-    one = time.monotonic() - start  # seconds of a trial and its sweeper on this machine, as it is now
+    sweeps.run(*overrides, "sweep.n_trials=1", script="train.py", timeout=TIMEOUT)
+    duration = time.monotonic() - start  # of a sweep of one trial, on this machine as busy as it is
     running, kills = [], 0
     while kills < KILLS:
-        running = [one for one in running if one.poll() is None]
+        running = [process for process in running if process.poll() is None]
         while len(running) < sweepers:
-            running.append(sweeps.start(*words, script="train.py"))
+            running.append(sweeps.start(*overrides, script="train.py"))
         victim = rng.choice(running)
         try:
-            victim.wait(timeout=rng.uniform(0.1, 0.7) * one)
+            victim.wait(timeout=rng.uniform(0.1, 0.7) * duration)
         except subprocess.TimeoutExpired:
             kill(victim, rng)
             kills += 1
         else:
             assert victim.returncode == 0, victim.stderr.read()
-            break  # it was finished sooner
+            break  # the sweep finished early
     for process in running:
-        process.wait(timeout=PATIENCE)
+        process.wait(timeout=TIMEOUT)
     return kills
 
 
 def check(study, sweeps):
-    """Exactly the trials that were asked for, each one whole."""
+    """Check that the study has exactly the trials that were asked for, each of them complete or pruned."""
     trials = study.trials
     assert [trial.number for trial in trials] == list(range(TRIALS))
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}, [
@@ -72,7 +73,7 @@ def check(study, sweeps):
             assert trial.value == metrics["val/loss"] == min(trial.intermediate_values.values())
 
 
-WORDS = [
+OVERRIDES = [
     *("sweep=default", "optimizer.lr=tag(log,interval(1e-4,1e-1))", *TINY, "logger=csv", SPY),
     *("sweep.objective=val/loss", "sweep.direction=minimize", "trainer.max_epochs=4"),
     *(f"sweep.n_trials={TRIALS}", "sweep.n_jobs=2", "sweep.retries=10"),
@@ -80,8 +81,8 @@ WORDS = [
 
 
 def test_a_sweep_survives_ten_kills(sweeps):
-    kills = disturb(sweeps, WORDS, random.Random(1))
-    done = sweeps.run(*WORDS, script="train.py", timeout=PATIENCE)
+    kills = kill_at_random(sweeps, OVERRIDES, random.Random(1))
+    done = sweeps.run(*OVERRIDES, script="train.py", timeout=TIMEOUT)
     assert done.code == 0, done.err
     assert kills == KILLS
     check(sweeps.study(), sweeps)
@@ -89,9 +90,9 @@ def test_a_sweep_survives_ten_kills(sweeps):
 
 @pytest.mark.postgres
 def test_two_sweepers_on_postgresql_survive_ten_kills(sweeps, postgres):
-    words = [*WORDS, f"sweep.storage='{postgres}'", "sweep.n_jobs=1"]
-    kills = disturb(sweeps, words, random.Random(2), sweepers=2)
-    done = sweeps.run(*words, script="train.py", timeout=PATIENCE)
+    overrides = [*OVERRIDES, f"sweep.storage='{postgres}'", "sweep.n_jobs=1"]
+    kills = kill_at_random(sweeps, overrides, random.Random(2), sweepers=2)
+    done = sweeps.run(*overrides, script="train.py", timeout=TIMEOUT)
     assert done.code == 0, done.err
     assert kills == KILLS
     check(sweeps.study(storage=postgres), sweeps)

@@ -1,163 +1,178 @@
-"""Who owns which trial: several sweepers, crashes, other machines."""
+"""Which sweeper runs which trial: several sweepers in one process, each with a storage of its own."""
 
-import contextlib
-import functools
+import json
+import os
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from autocaption.errors import UserError
 from autocaption.sweep.claims import Claims
 from autocaption.sweep.heartbeat import HeartbeatWatch
+from autocaption.sweep.parameters import use_sampler
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
 
-DEFINITION = {
-    "space": {"lr": "interval"},
-    "custom_space": None,
-    "objective": ["val/bleu4"],
-    "direction": ["maximize"],
-    "fixed": ["data=shapes"],
-}
+DEFINITION = {"objective": ["val/bleu4"], "direction": ["maximize"]}
 
 
-@pytest.fixture(params=["sqlite:///{}/study.db", "journal:{}/study.log"])
+@pytest.fixture(params=["sqlite:///{}/study.db", "journal:{}/study.log"], ids=["sqlite", "journal"])
 def url(request, tmp_path):
     return request.param.format(tmp_path)
 
 
-class Sweepers:
-    """Makes sweepers that share a study as separate processes do: each with a storage of its own."""
-
-    def __init__(self, url, folder):
-        self.url, self.folder = url, folder
-
-    def __call__(self, total=3, folder="sweep", grace=60.0, here=True, first=()):
-        storage = open_storage(self.url)
-        study = open_study(storage, "study", DEFINITION, [], first)
-        sampler = functools.partial(lambda number: optuna.samplers.RandomSampler(seed=number))
-        return Claims(study, storage, self.folder / folder, sampler, total, grace, here)
-
-
 @pytest.fixture
-def sweepers(url, tmp_path):
-    return Sweepers(url, tmp_path)
+def sweeper(url, tmp_path):
+    """Makes the claims of a sweeper that shares the study with the others."""
+
+    def make(total=3, folder="sweep", grace=60.0, initial_trials=()):
+        storage = open_storage(url)
+        study = open_study(storage, "study", DEFINITION, [], initial_trials)
+        use_sampler(study, optuna.samplers.RandomSampler, seed=0)
+        return Claims(study, storage, tmp_path / folder, total, grace, local=True)
+
+    return make
 
 
-def crash(claims, claim):
-    """What a crashed sweeper leaves: a running trial, and no lock."""
+def kill(claims, claim):
+    """Leave what a killed sweeper leaves: a running trial whose lock is free."""
     claim.lock.close()
-    claims.owner["pid"] = 2**22 + 1  # no process has it
+    claims.owner["pid"] = 2**22 + 1  # no process has this id
     claims.send_heartbeat(claim)
 
 
-def test_sweepers_share_the_total(sweepers):
-    one, two = sweepers(), sweepers()
-    taken = [one.take(), two.take(), one.take(), two.take()]
-    assert taken.pop() is None
-    assert sorted(claim.number for claim in taken) == [0, 1, 2]
-    for claims, claim in zip((one, two, one), taken, strict=True):
+def states(claims):
+    return [trial.state for trial in claims.study.trials]
+
+
+def test_sweepers_share_the_total(sweeper):
+    one, two = sweeper(), sweeper()
+    claimed = [one.claim_next(), two.claim_next(), one.claim_next(), two.claim_next()]
+    assert claimed.pop() is None
+    assert sorted(claim.number for claim in claimed) == [0, 1, 2]
+    for claims, claim in zip((one, two, one), claimed, strict=True):
         claims.finish(claim, TrialState.COMPLETE, [0.5], "")
-    assert one.take() is None
-    assert two.take() is None
-    assert sweepers(total=4).take().number == 3
+    assert one.claim_next() is None
+    assert two.claim_next() is None
+    assert sweeper(total=4).claim_next().number == 3
 
 
-def test_running_trial_is_left_alone_and_orphan_is_claimed_once(sweepers):
-    crashed, one, two = sweepers(total=2), sweepers(total=2), sweepers(total=2)
-    lost = crashed.take()
-    held = one.take()
-    assert two.take() is None
-    crash(crashed, lost)
-    assert two.may_be_orphaned()
-    again = two.take()
-    assert (again.number, again.attempt) == (lost.number, lost.attempt + 1)
-    assert again.folder == lost.folder
-    assert one.take() is None
-    crashed.finish(lost, TrialState.COMPLETE, [9.0], "")  # too late: another process owns it
-    assert two.study.trials[lost.number].state is TrialState.RUNNING
+def test_a_running_trial_is_left_alone_and_an_orphaned_one_is_claimed_once(sweeper):
+    killed, one, two = sweeper(total=2), sweeper(total=2), sweeper(total=2)
+    orphaned = killed.claim_next()
+    running = one.claim_next()
+    assert two.claim_next() is None
+    kill(killed, orphaned)
+    assert two.should_wait()
+    again = two.claim_next()
+    assert (again.number, again.attempt) == (orphaned.number, orphaned.attempt + 1)
+    assert again.folder == orphaned.folder
+    assert one.claim_next() is None
+    killed.finish(orphaned, TrialState.COMPLETE, [9.0], "")  # its claim is lost, so this has no effect
+    killed.release(orphaned)
+    assert states(two)[orphaned.number] is TrialState.RUNNING
     two.finish(again, TrialState.COMPLETE, [0.5], "")
-    one.finish(held, TrialState.PRUNED, None, "")
-    assert [trial.state for trial in one.study.trials] == [TrialState.COMPLETE, TrialState.PRUNED]
-    assert not one.may_be_orphaned()
+    one.finish(running, TrialState.PRUNED, None, "")
+    assert states(one) == [TrialState.COMPLETE, TrialState.PRUNED]
+    assert not one.should_wait()
 
 
-def test_released_trial_is_claimed_first(sweepers):
-    one, two = sweepers(), sweepers()
-    first = one.take()
+def test_a_trial_without_an_owner_is_orphaned(sweeper):
+    claims = sweeper()
+    claims.study.ask()  # all that a sweeper did that was killed between creating and claiming a trial
+    assert claims.claim_next().number == 0
+
+
+def test_a_released_trial_is_claimed_before_a_new_one(sweeper):
+    one, two = sweeper(), sweeper()
+    first, running = one.claim_next(), one.claim_next()
     params = {"lr": first.trial.suggest_float("lr", 0, 1)}
     one.release(first)
-    again = two.take()
-    assert again.number == first.number
+    assert two.should_wait()
+    again = two.claim_next()
+    assert again.number == first.number < running.number
     assert again.trial.params == params
     assert again.trial.suggest_float("lr", 0, 1) == params["lr"]
 
 
-def test_silent_trial_of_another_machine_is_claimed(sweepers, monkeypatch):
+def test_a_trial_whose_lock_is_still_held_is_not_claimed(sweeper):
+    one, two = sweeper(total=1), sweeper(total=1)
+    first = one.claim_next()
+    inherited = os.dup(first.lock.fileno())  # by the trial's process, which is about to end
+    one.release(first)
+    assert two.claim_next() is None
+    assert two.should_wait()
+    os.close(inherited)
+    assert two.claim_next().number == 0
+
+
+def test_another_machine_s_trial_is_interrupted_once_its_heartbeat_stops(sweeper, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("autocaption.sweep.heartbeat.time.monotonic", lambda: now[0])
-    far, near = sweepers(total=1, folder="there"), sweepers(total=1, folder="here", grace=60)
-    claim = far.take()
-    assert near.take() is None
-    assert near.may_be_orphaned()  # nobody knows yet
+    far, near = sweeper(total=1, folder="there"), sweeper(total=1, folder="here", grace=60)
+    claim = far.claim_next()
+    assert near.claim_next() is None
+    assert near.should_wait()  # no second heartbeat was seen yet
     now[0] = 59
     far.send_heartbeat(claim)
-    assert near.take() is None
-    assert not near.may_be_orphaned()  # it was seen to live
+    assert near.claim_next() is None
+    assert not near.should_wait()  # it is alive
     now[0] = 118
-    assert near.take() is None
+    assert near.claim_next() is None
     claim.lock.close()
     now[0] = 120
-    taken = near.take()
-    assert (taken.number, taken.attempt) == (0, 2)
+    again = near.claim_next()
+    assert (again.number, again.attempt) == (0, 2)
 
 
-def test_initial_trials_come_first_and_once(sweepers):
-    first = [{"lr": 0.25}, {"lr": 0.75}]
-    one, two = sweepers(first=first), sweepers(first=first)
-    taken = [claims.take() for claims in (one, two, one)]  # kept, or their locks would go
-    drawn = [claim.trial.suggest_float("lr", 0, 1) for claim in taken]
+def test_initial_trials_come_first_and_once(sweeper):
+    initial_trials = [{"lr": 0.25}, {"lr": 0.75}]
+    one, two = sweeper(initial_trials=initial_trials), sweeper(initial_trials=initial_trials)
+    claimed = [claims.claim_next() for claims in (one, two, one)]
+    drawn = [claim.trial.suggest_float("lr", 0, 1) for claim in claimed]
     assert drawn[:2] == [0.25, 0.75]
-    assert one.take() is None
+    assert one.claim_next() is None
 
 
-def test_more_initial_trials_than_the_total(sweepers):
-    claims = sweepers(total=1, first=[{"lr": 0.25}, {"lr": 0.75}])
-    claim = claims.take()
+def test_more_initial_trials_than_the_total(sweeper):
+    claims = sweeper(total=1, initial_trials=[{"lr": 0.25}, {"lr": 0.75}])
+    claim = claims.claim_next()
     claims.finish(claim, TrialState.COMPLETE, [0.5], "")
-    assert claims.take() is None
-    assert not claims.may_be_orphaned()
-    assert sweepers(total=2).take().number == 1
+    assert claims.claim_next() is None
+    assert not claims.should_wait()
+    assert sweeper(total=2).claim_next().number == 1
 
 
-@pytest.mark.parametrize("what", sorted(DEFINITION))
-def test_another_definition_is_refused(url, what):
-    open_study(open_storage(url), "study", DEFINITION, [], [])
-    other = {**DEFINITION, what: {"space": {"lr": "choice"}, "custom_space": "a.b"}.get(what, ["minimize"])}
-    with pytest.raises(UserError, match=r"sweep\.study_name=study_2"):
-        open_study(open_storage(url), "study", other, [], [])
+def test_files_of_another_study_are_moved_aside(sweeper, tmp_path):
+    folder = tmp_path / "sweep/trial_0"
+    folder.mkdir(parents=True)
+    (folder / "trial.json").write_text(json.dumps({"study": "earlier"}))
+    (folder / "metrics.json").write_text("{}")
+    claims = sweeper()
+    claim = claims.claim_next()
+    assert {file.name for file in folder.iterdir()} == {".lock", "trial.json"}
+    assert (tmp_path / "sweep/trial_0_of_earlier/metrics.json").exists()
+    (folder / "metrics.json").write_text("{}")
+    claims.release(claim)
+    assert (sweeper().claim_next().folder / "metrics.json").exists()  # the same study's stay
 
 
-def test_study_with_interrupted_setup_is_set_up_again(url, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr(optuna.Study, "enqueue_trial", interrupted)
-        open_study(open_storage(url), "study", DEFINITION, [], [{"lr": 1.0}])
-    study = open_study(open_storage(url), "study", DEFINITION, [], [{"lr": 1.0}])
-    assert len(study.trials) == 1
-
-
-def test_heartbeat_watch_sees_changes_only(monkeypatch):
+def test_any_change_counts_as_a_heartbeat(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("autocaption.sweep.heartbeat.time.monotonic", lambda: now[0])
     watch = HeartbeatWatch(grace=10)
-    trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"beat": 1.0})
-    assert not watch.is_silent(trial)
+
+    def trial(**changes):
+        return optuna.trial.create_trial(state=TrialState.RUNNING, **changes)
+
+    assert not watch.timed_out(trial(user_attrs={"beat": 1.0}))
+    assert not watch.is_alive(trial(user_attrs={"beat": 1.0}))
     now[0] = 11
-    assert watch.is_silent(trial)
-    trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"beat": 2.0})
-    assert not watch.is_silent(trial)
-    assert watch.is_beating(trial)
+    assert watch.timed_out(trial(user_attrs={"beat": 1.0}))
+    assert watch.is_alive(trial(user_attrs={"beat": 2.0}))
+    now[0] = 20
+    assert watch.is_alive(trial(user_attrs={"beat": 2.0}, intermediate_values={1: 0.5}))
+    now[0] = 29
+    assert watch.is_alive(trial(user_attrs={"beat": 2.0}, intermediate_values={1: 0.5}))
+    now[0] = 31
+    assert not watch.is_alive(trial(user_attrs={"beat": 2.0}, intermediate_values={1: 0.5}))

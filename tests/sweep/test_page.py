@@ -1,4 +1,4 @@
-"""The report's importances."""
+"""The numbers of the report page."""
 
 import optuna
 import pytest
@@ -9,12 +9,12 @@ from autocaption.sweep.page import importances
 
 
 def height(high, low):
-    """What is best hangs on `high` alone, what is worst on `low` alone."""
+    """The highest values depend on `high` only, the lowest on `low` only."""
     return 1 + high if high > 0.85 else -1 - low if low < 0.15 else 0.0
 
 
 @pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])
-def test_importances_are_those_for_good_values(directions):
+def test_importance_is_measured_among_good_values(directions):
     study = optuna.create_study(directions=directions)
     unit = FloatDistribution(0, 1)
     for i in range(15):

@@ -1,4 +1,4 @@
-"""Samplers and pruners; parameters depend on seed, trial and key only."""
+"""What samplers draw for a trial, with every sampler and pruner of conf/."""
 
 import functools
 import warnings
@@ -6,58 +6,67 @@ import warnings
 import optuna
 import pytest
 from helpers import CONF
-from hydra import compose, initialize_config_dir
+from helpers.configs import composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autocaption.sweep.parameters import draw, sampler_of
+from autocaption.sweep.parameters import draw, use_sampler
 
 SAMPLERS = sorted(file.stem for file in CONF.glob("sweep/sampler/*.yaml"))
 PRUNERS = sorted(file.stem for file in CONF.glob("sweep/pruner/*.yaml"))
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-1, log=True),
     "dropout": FloatDistribution(0, 0.5),
+    "rate": FloatDistribution(0, 1, step=0.25),
     "size": CategoricalDistribution([1, 2, 3]),
     "layers": IntDistribution(1, 3),
+    "width": IntDistribution(1, 64, log=True),
 }
 FINITE = {"size": CategoricalDistribution(["a", "b"]), "layers": IntDistribution(1, 3)}
 
 
-@functools.cache
-def configured(*words):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", ["sweep=default", *words])
+def configured(*overrides):
+    return composed("sweep=default", *overrides).sweep
 
 
-def run(name, seed, space, trials=14, torn=()):
-    """The parameters of a study's trials; `torn` ones lose all but their first after drawing, once."""
+def study_with(sampler, seed=0):
     warnings.simplefilter("ignore")
     study = optuna.create_study()
-    study.stop = lambda: None
-    sampler = functools.partial(instantiate, configured(f"sweep/sampler={name}").sweep.sampler)
+    use_sampler(study, functools.partial(instantiate, configured(f"sweep/sampler={sampler}").sampler), seed)
+    return study
+
+
+def run(sampler, seed, space, trials=14, interrupted=()):
+    """The parameters of a study's trials; `interrupted` ones resume after their first parameter."""
+    study = study_with(sampler, seed)
     for number in range(trials):
-        study.sampler = sampler_of(sampler, seed, number)
         trial = study.ask()
-        if number in torn:
-            first = dict(list(space.items())[:1])
-            draw(trial, first, None, OmegaConf.create(), sampler, seed)
-            trial = optuna.Trial(study, trial._trial_id)
-        values = draw(trial, space, None, OmegaConf.create(), sampler, seed)
+        if number in interrupted:
+            draw(trial, dict(list(space.items())[:1]), None, OmegaConf.create())
+            study_id = trial.storage.get_study_id_from_name(study.study_name)
+            trial_id = trial.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+            trial = optuna.Trial(study, trial_id)
+        values = draw(trial, space, None, OmegaConf.create())
         assert values == trial.params
-        study.sampler = sampler_of(sampler, seed, number)
         study.tell(trial, sum(len(v) if isinstance(v, str) else v for v in values.values()))
     return [trial.params for trial in study.trials]
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_parameters_depend_on_seed_and_number_only(name):
-    space = {**FINITE, "more": IntDistribution(0, 9)} if name == "grid" else SPACE
-    trials = 8 if name == "gp" else 14  # it fits a model for each
-    whole = run(name, 3, space, trials)
-    assert run(name, 3, space, trials, torn=range(14)) == whole
-    assert run(name, 4, space, trials) != whole
-    assert len({tuple(params.values()) for params in whole}) > trials // 2  # not one draw again and again
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_draws_depend_on_seed_and_trial_number_only(sampler):
+    space = {**FINITE, "more": IntDistribution(0, 9)} if sampler == "grid" else SPACE
+    trials = 8 if sampler == "gp" else 14  # it fits a model for each trial
+    whole = run(sampler, 3, space, trials)
+    assert run(sampler, 3, space, trials, interrupted=range(14)) == whole
+    assert run(sampler, 4, space, trials) != whole
+    assert len({tuple(params.values()) for params in whole}) > trials // 2
+
+
+def test_draws_do_not_depend_on_the_order_of_keys():
+    reverse = dict(reversed(SPACE.items()))
+    for params, reversed_params in zip(run("random", 3, SPACE), run("random", 3, reverse), strict=True):
+        assert params == reversed_params
 
 
 def test_a_grid_has_every_combination_once():
@@ -65,24 +74,24 @@ def test_a_grid_has_every_combination_once():
     assert drawn == {(size, layers) for size in "ab" for layers in (1, 2, 3)}
 
 
-@pytest.mark.parametrize("name", PRUNERS)
-def test_every_pruner_can_be_built(name):
-    config = configured(f"sweep/pruner={name}", "trainer.max_epochs=9")
-    assert isinstance(instantiate(config.sweep.pruner), optuna.pruners.BasePruner)
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_every_pruner_can_be_built(pruner):
+    config = configured(f"sweep/pruner={pruner}", "trainer.max_epochs=9")
+    assert isinstance(instantiate(config.pruner), optuna.pruners.BasePruner)
 
 
-def test_a_custom_space_adds_to_the_trial():
+def test_a_custom_space_adds_parameters():
     def custom(config, trial):
         if trial.params["layers"] > config.deep:
             return {"model.width": trial.suggest_int("width", 1, 9)}
         return None
 
-    study = optuna.create_study()
-    sampler = functools.partial(instantiate, configured("sweep/sampler=random").sweep.sampler)
+    study = study_with("random")
     seen = set()
     for _ in range(12):
         trial = study.ask()
-        values = draw(trial, FINITE, custom, OmegaConf.create({"deep": 2}), sampler, 0)
+        values = draw(trial, FINITE, custom, OmegaConf.create({"deep": 2}))
         study.tell(trial, 1.0)
         deep = values["layers"] > 2
         seen.add(deep)

@@ -1,4 +1,4 @@
-"""What a sweep's configuration asks for, and the parameters of its first trials."""
+"""What a sweep's command asks for: its space, baseline and definition, its initial trials, its mistakes."""
 
 import io
 
@@ -7,7 +7,7 @@ from helpers import CONF
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from rich.console import Console
 
@@ -19,46 +19,108 @@ SPACE = {
     "layers": IntDistribution(1, 3),
     "model/decoder": CategoricalDistribution(["lstm", "transformer"]),
 }
-STANDING = {
+CONFIG = {
     "lr": 0.1,
     "layers": 2,
     "hydra": {"runtime": {"choices": {"model/decoder": "lstm"}}},
 }
-# Its learning rate is outside of the interval, and tried all the same.
-BASELINE = {"lr": 0.1, "layers": 2, "model/decoder": "lstm"}
+OTHER_DECODER = {"hydra": {"runtime": {"choices": {"model/decoder": "gru"}}}}
+BASELINE = {"lr": 0.1, "layers": 2, "model/decoder": "lstm"}  # lr is outside of the interval
 
 
-def first(changed=None, enqueue=(), grid=False):
-    out = Console(file=io.StringIO(), width=500)
-    base = OmegaConf.create({**STANDING, **(changed or {})})
-    return initial_trials(SPACE, base, enqueue, grid, out), out.file.getvalue()
+def plan(*overrides, sweep="sweep=default"):
+    """The plan that `train.py -m sweep=default OVERRIDES` leads to."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("train", [sweep, *overrides], RunMode.MULTIRUN)
+        config.hydra.job.config_name = "train"
+        return read_plan(loader, config, [sweep, *overrides])
 
 
-def test_baseline_comes_before_enqueued_trials():
-    assert first(enqueue=[{"layers": 3}]) == ([BASELINE, {"layers": 3}], "")
+def initial(changes=None, enqueue=(), grid=False):
+    """The initial trials, and what the user is told about them."""
+    console = Console(file=io.StringIO(), width=500)
+    config = OmegaConf.create({**CONFIG, **(changes or {})})
+    return initial_trials(SPACE, config, enqueue, grid, console), console.file.getvalue()
+
+
+def test_a_plan_separates_the_search_space_from_the_base_configuration():
+    found = plan(
+        *("optimizer.lr=interval(0.1,1.0)", "model/decoder=lstm,transformer", "data.batch_size=7"),
+        *("sweep.n_trials=3", "logger=csv", "+trainer.benchmark=true"),
+    )
+    assert found.space.distributions == {
+        "optimizer.lr": FloatDistribution(0.1, 1.0),
+        "model/decoder": CategoricalDistribution(["lstm", "transformer"]),
+    }
+    assert found.space.fixed == ["data.batch_size=7", "logger=csv", "+trainer.benchmark=true"]
+    assert found.groups == ["logger", "model/decoder"]
+    base = found.base_config
+    assert base.data.batch_size == 7
+    assert base.trainer.benchmark is True
+    assert base.test is False  # sweep.overrides
+    assert base.optimizer.lr == 0.001
+    assert base.hydra.runtime.choices["model/decoder"] == "lstm"
+
+
+def test_the_definition_leaves_out_what_may_differ():
+    search = "optimizer.lr=interval(0.1,1.0)"
+    one = plan(search, "data.batch_size=7").definition()
+    assert one["fixed"] == ["data.batch_size=7"]
+    free = ["runs=elsewhere", "logger=csv", "data.num_workers=1", "trainer.devices=1", "sweep.n_trials=9"]
+    assert plan(search, "data.batch_size=7", *free).definition() == one
+    assert plan(search, "data.batch_size=8").definition()["fixed"] == ["data.batch_size=8"]
+    assert plan("optimizer.lr=interval(0.1,2.0)").definition()["space"] != one["space"]
+
+
+def test_a_new_key_and_the_keys_of_a_searched_group_are_accepted():
+    found = plan("+trainer.benchmark=true,false", "data.batch_size=range(1,4)")
+    assert set(found.space.distributions) == {"+trainer.benchmark", "data.batch_size"}
+    plan("model/decoder=lstm,transformer", "model.decoder.heads=range(1,4)")  # the transformer has heads
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hint"),
+    [
+        (["optimizer.lrx=interval(0.1,1.0)"], r"no optimizer\.lrx to search; \+optimizer\.lrx"),
+        (["model.decoder.heads=range(1,4)"], r"no model\.decoder\.heads"),
+        ([], "nothing to search"),
+        (["optimizer.lr=interval(0.1,1.0)", "sweep.n_trials=0"], r"sweep\.n_trials=0"),
+        (["optimizer.lr=interval(0.1,1.0)", "sweep.direction=upwards"], "maximize or minimize"),
+        (["sweep.custom_space=no.such"], r"sweep\.custom_space=no\.such can't be imported"),
+    ],
+)
+def test_mistakes_are_found_before_the_first_trial(overrides, hint):
+    with pytest.raises(UserError, match=hint):
+        plan(*overrides)
+
+
+def test_the_multi_objective_sweep_has_a_direction_for_each_metric():
+    found = plan(sweep="sweep=show_and_tell_multi")
+    assert (found.objective, found.direction) == (["val/bleu4", "val/perplexity"], ["maximize", "minimize"])
+
+
+def test_the_baseline_comes_before_enqueued_trials():
+    assert initial(enqueue=[{"layers": 3}]) == ([BASELINE, {"layers": 3}], "")
     assert initial_trials(SPACE, None, [{"layers": 3}], False, Console()) == [{"layers": 3}]
 
 
 @pytest.mark.parametrize(
-    ("changed", "grid", "why"),
+    ("changes", "grid", "reason"),
     [
         ({"lr": None}, False, "lr=null is not a number"),
-        (
-            {"hydra": {"runtime": {"choices": {"model/decoder": "gru"}}}},
-            False,
-            "gru is not among lstm, trans",
-        ),
+        (OTHER_DECODER, False, "model/decoder=gru is not among lstm, transformer"),
         ({}, True, "lr=0.1 is not on the grid"),
     ],
 )
-def test_baseline_outside_of_the_space_is_skipped_with_a_message(changed, grid, why):
-    found, said = first(changed, [{"layers": 3}], grid)
-    assert found == [{"layers": 3}]
-    assert why in said
+def test_a_baseline_outside_of_the_space_is_left_out_with_a_message(changes, grid, reason):
+    trials, message = initial(changes, [{"layers": 3}], grid)
+    assert trials == [{"layers": 3}]
+    assert f"no baseline among the trials: {reason}" in message
 
 
 @pytest.mark.parametrize(
-    ("values", "grid", "why"),
+    ("params", "grid", "reason"),
     [
         ({"depth": 1}, False, "depth is not in the search space"),
         ({"layers": "many"}, False, "layers=many is not a number"),
@@ -66,61 +128,12 @@ def test_baseline_outside_of_the_space_is_skipped_with_a_message(changed, grid, 
         ({"layers": 4}, True, "layers=4 is not on the grid"),
     ],
 )
-def test_enqueued_values_must_be_in_the_space(values, grid, why):
-    with pytest.raises(UserError, match=rf"sweep\.enqueue: .*{why}"):
-        first(enqueue=[values], grid=grid)
+def test_an_enqueued_trial_outside_of_the_space_is_refused(params, grid, reason):
+    with pytest.raises(UserError, match=rf"sweep\.enqueue: .*{reason}"):
+        initial(enqueue=[params], grid=grid)
 
 
-def test_grid_needs_a_finite_space():
-    with pytest.raises(UserError, match="lr is continuous"):
+def test_a_grid_needs_finitely_many_values():
+    with pytest.raises(UserError, match="lr has infinitely many values"):
         require_grid(SPACE)
     require_grid({**SPACE, "lr": FloatDistribution(0.1, 0.5, step=0.1)})
-
-
-@pytest.fixture
-def plan(monkeypatch):
-    """A function from a command line's overrides to the plan, as the sweeper reads it."""
-    monkeypatch.setenv("AUTOCAPTION_DATA", "/data")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-
-        def read(*arguments):
-            own = [one for one in arguments if one.startswith("sweep")]
-            config = loader.load_configuration("train", ["sweep=default", *own], RunMode.MULTIRUN)
-            with open_dict(config):
-                config.hydra.job.config_name = "train"
-            return read_plan(loader, config, list(arguments))
-
-        yield read
-
-
-def test_a_plan_tells_groups_from_values_and_varied_from_fixed(plan):
-    found = plan("optimizer.lr=interval(0.1,0.2)", "model/decoder=lstm,attention", "search=greedy", "seed=4")
-    assert set(found.space.distributions) == {"optimizer.lr", "model/decoder"}
-    assert found.space.fixed == ["search=greedy", "seed=4"]
-    assert sorted(found.groups) == ["model/decoder", "search"]
-    assert (found.base.seed, found.base.search._target_.rpartition(".")[2]) == (4, "GreedySearch")
-    assert (found.objective, found.direction) == (["val/bleu4"], ["maximize"])
-
-
-def test_what_may_differ_between_commands_is_no_part_of_the_definition(plan):
-    one, two, other = (
-        plan("optimizer.lr=interval(0.1,0.2)", word).definition()
-        for word in ("logger=csv", "data.num_workers=3", "data.batch_size=3")
-    )
-    assert one == two != other
-
-
-@pytest.mark.parametrize(
-    ("words", "error"),
-    [
-        (("seed=1",), "nothing to search"),
-        (("optimizer.lrx=interval(0.1,0.2)",), r"no optimizer.lrx to search; \+optimizer.lrx"),
-        (("optimizer.lr=interval(0.1,0.2)", "sweep.n_trials=0"), "sweep.n_trials=0"),
-        (("optimizer.lr=interval(0.1,0.2)", "sweep.direction=up"), "sweep.direction=up"),
-        (("optimizer.lr=interval(0.1,0.2)", "sweep.custom_space=no.such"), "sweep.custom_space=no.such"),
-    ],
-)
-def test_mistakes_are_found_before_the_first_trial(plan, words, error):
-    with pytest.raises(UserError, match=error):
-        plan(*words)

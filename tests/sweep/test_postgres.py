@@ -8,8 +8,8 @@ pytestmark = pytest.mark.postgres
 
 
 def test_two_sweepers_share_a_database(sweeps, postgres):
-    words = [*SEARCH, "sweep.n_trials=8", "sweep/pruner=none", f"sweep.storage='{postgres}'"]
-    both = [sweeps.start(*words) for _ in range(2)]
+    overrides = [*SEARCH, "sweep.n_trials=8", "sweep/pruner=none", f"sweep.storage='{postgres}'"]
+    both = [sweeps.start(*overrides) for _ in range(2)]
     for process in both:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
@@ -19,12 +19,12 @@ def test_two_sweepers_share_a_database(sweeps, postgres):
     assert len({trial.user_attrs["owner"]["id"] for trial in study.trials}) == 2
 
 
-def test_killed_sweep_resumes(sweeps, postgres):
-    words = [*SEARCH, "sweep.n_trials=2", f"sweep.storage='{postgres}'"]
-    process = sweeps.start(*words, faults='{"1": "hang 2"}')
-    wait_for(lambda: "kept 2" in sweeps.notes(1))
+def test_a_killed_sweep_resumes(sweeps, postgres):
+    overrides = [*SEARCH, "sweep.n_trials=2", f"sweep.storage='{postgres}'"]
+    process = sweeps.start(*overrides, faults='{"1": "hang 2"}')
+    wait_for(lambda: "saved 2" in sweeps.notes(1))
     process.kill()
     process.wait()
-    again = sweeps.run(*words)
+    again = sweeps.run(*overrides)
     assert again.code == 0, again.err
     assert epochs(sweeps.notes(1)) == [1, 2, 3, 4]

@@ -1,95 +1,127 @@
-"""How a trial's end is read from its folder and its attributes."""
+"""What a trial's reports store in the study, and the outcome of a trial that ended."""
 
+import contextlib
 import json
-import re
 
 import optuna
 import pytest
+from optuna.pruners import ThresholdPruner
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
-from autocaption.sweep.reporter import Outcome, StudyReporter, failure, outcome_so_far
-from autocaption.sweep.study import ATTEMPT, EPOCHS, PRUNED
+from autocaption.sweep.reporter import Outcome, StudyReporter, failure, recorded_outcome
+from autocaption.sweep.storage import Storage
 
 OBJECTIVE = ["val/bleu4", "val/loss"]
 
 
-def outcome(folder, metrics=None, **attributes):
-    if metrics is not None:
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-    trial = create_trial(state=TrialState.RUNNING, user_attrs=attributes)
-    return outcome_so_far(trial, folder, OBJECTIVE)
+@pytest.fixture(params=[["maximize"]])
+def trial(request):
+    """A running trial and the reporter of its first attempt."""
+    storage = Storage(InMemoryStorage(), contextlib.nullcontext)
+    study = optuna.create_study(
+        storage=storage.backend, directions=request.param, pruner=ThresholdPruner(lower=0.5)
+    )
+    study.ask()  # another trial, so that numbers and ids may differ
+    trial = study.ask()
+    trial.set_user_attr("attempt", 1)
+    return trial, StudyReporter(storage, study, trial.number, attempt=1)
 
 
-def test_a_trial_without_metrics_has_not_ended(tmp_path):
-    assert outcome(tmp_path) is None
+def stored(trial):
+    return trial.study.trials[trial.number]
 
 
-def test_a_complete_trial_has_the_values_of_its_metrics(tmp_path):
-    metrics = {"val/loss": 2.0, "val/bleu4": 0.5, "epochs": 3}
-    assert outcome(tmp_path, metrics) == Outcome(TrialState.COMPLETE, [0.5, 2.0])
+def test_reports_are_stored_and_pruned(trial):
+    trial, reporter = trial
+    assert not reporter.report(1, 0.75, last=False)
+    assert stored(trial).intermediate_values == {1: 0.75}
+    assert reporter.report(2, 0.25, last=False)
+    assert stored(trial).intermediate_values == {1: 0.75, 2: 0.25}
+    assert stored(trial).user_attrs["epochs"] == stored(trial).user_attrs["pruned"] == 2
+    assert stored(trial).state is TrialState.RUNNING
 
 
-def test_a_pruned_trial_counts_as_pruned_whatever_it_left(tmp_path):
-    found = outcome(tmp_path, {"val/loss": 2.0, "val/bleu4": 0.5}, **{PRUNED: 2})
-    assert found.state is TrialState.PRUNED
+def test_the_last_epoch_is_never_pruned(trial):
+    trial, reporter = trial
+    assert not reporter.report(2, 0.25, last=True)
+    assert "pruned" not in stored(trial).user_attrs
+
+
+def test_a_resumed_trial_may_report_an_epoch_again(trial):
+    trial, reporter = trial
+    reporter.report(1, 0.75, last=False)
+    assert not reporter.report(1, 0.75, last=False)
+    assert stored(trial).intermediate_values == {1: 0.75}
+
+
+def test_reports_of_an_earlier_attempt_are_ignored(trial):
+    trial, reporter = trial
+    trial.set_user_attr("attempt", 2)
+    assert not reporter.is_current()
+    assert reporter.report(1, 0.75, last=False)  # so that it ends
+    assert stored(trial).intermediate_values == {}
+    assert "pruned" not in stored(trial).user_attrs
+
+
+def test_a_trial_that_ended_takes_no_reports(trial):
+    trial, reporter = trial
+    trial.study.tell(trial, 0.5)
+    assert reporter.report(1, 0.75, last=False)
+
+
+@pytest.mark.parametrize("trial", [["maximize", "minimize"]], indirect=True)
+def test_nothing_is_pruned_by_several_objectives(trial):
+    trial, reporter = trial
+    assert not reporter.report(1, 0.25, last=False)
+    assert stored(trial).user_attrs["epochs"] == 1
+
+
+def test_each_heartbeat_of_a_job_changes_the_trial(trial, monkeypatch):
+    trial, reporter = trial
+    for now in (1.0, 2.0):
+        monkeypatch.setattr("autocaption.sweep.reporter.time.time", lambda now=now: now)
+        reporter.send_heartbeat()
+        assert stored(trial).user_attrs["beat"] == now
 
 
 @pytest.mark.parametrize(
-    ("metrics", "error"),
+    ("metrics", "attrs", "outcome"),
     [
-        ({"val/loss": 1.0, "epochs": 2}, r"no metric val/bleu4 in .*metrics.json; there are val/loss$"),
-        ({"val/loss": float("nan"), "val/bleu4": 0.5}, "val/loss is not a number"),
+        (None, {}, None),
+        (None, {"pruned": 3}, Outcome(TrialState.PRUNED)),
+        ({"val/bleu4": 0.5, "val/loss": 1.5}, {"pruned": 3}, Outcome(TrialState.PRUNED)),
+        ({"val/bleu4": 0.5, "val/loss": 1.5, "epochs": 2}, {}, Outcome(TrialState.COMPLETE, [0.5, 1.5])),
+        (
+            {"val/bleu4": 0.5, "val/loss": float("nan")},
+            {},
+            Outcome(TrialState.FAIL, error="val/loss is not a number"),
+        ),
+        (
+            {"val/bleu4": 0.5, "val/perplexity": 9.0, "epochs": 2},
+            {},
+            Outcome(
+                TrialState.FAIL,
+                error="no metric val/loss in {}/metrics.json; there are val/bleu4, val/perplexity",
+            ),
+        ),
     ],
 )
-def test_missing_metrics_and_nan_are_failures(tmp_path, metrics, error):
-    found = outcome(tmp_path, metrics)
-    assert found.state is TrialState.FAIL
-    assert re.search(error, found.error)
+def test_the_recorded_outcome(tmp_path, metrics, attrs, outcome):
+    if metrics is not None:
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    found = recorded_outcome(create_trial(state=TrialState.RUNNING, user_attrs=attrs), tmp_path, OBJECTIVE)
+    assert found == (outcome and outcome._replace(error=outcome.error.format(tmp_path)))
 
 
-@pytest.mark.parametrize(("code", "error"), [(-9, "SIGKILL"), (0, "metrics.json"), (1, "boom")])
-def test_a_failure_names_its_reason(tmp_path, code, error):
-    (tmp_path / "stderr.log").write_text("error: boom\n")
-    assert failure(code, tmp_path).state is TrialState.FAIL
-    assert error in failure(code, tmp_path).error
-
-
-class Below(optuna.pruners.BasePruner):
-    """Prunes what is below a half."""
-
-    def prune(self, study, trial):
-        return trial.intermediate_values[trial.last_step] < 0.5
-
-
-@pytest.fixture
-def reporter():
-    study = optuna.create_study(pruner=Below())
-    trial = study.ask()
-    trial.set_user_attr(ATTEMPT, 1)
-    return StudyReporter(study, trial.number, attempt=1)
-
-
-def test_values_are_stored_and_pruning_is_too(reporter):
-    assert reporter.report(1, 0.75, False) is False
-    assert reporter.report(2, 0.25, False) is True
-    (trial,) = reporter.study.trials
-    assert trial.intermediate_values == {1: 0.75, 2: 0.25}
-    assert (trial.user_attrs[EPOCHS], trial.user_attrs[PRUNED]) == (2, 2)
-
-
-def test_the_last_epoch_is_never_pruned(reporter):
-    assert reporter.report(1, 0.25, True) is False
-    assert PRUNED not in reporter.study.trials[0].user_attrs
-
-
-def test_an_attempt_that_was_taken_over_stops_and_stores_nothing(reporter):
-    late = StudyReporter(reporter.study, 0, attempt=0)
-    assert late.report(1, 0.75, False) is True
-    assert reporter.study.trials[0].intermediate_values == {}
-
-
-def test_several_objectives_are_never_pruned():
-    study = optuna.create_study(directions=["maximize", "minimize"], pruner=Below())
-    trial = study.ask()
-    trial.set_user_attr(ATTEMPT, 1)
-    assert StudyReporter(study, trial.number, attempt=1).report(1, 0.0, False) is False
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (-9, "killed by SIGKILL at every attempt"),
+        (0, "it ended without metrics.json"),
+        (1, "ValueError: bad"),
+    ],
+)
+def test_a_failure_names_its_cause(tmp_path, code, error):
+    (tmp_path / "stderr.log").write_text("Traceback\nValueError: bad\n")
+    assert failure(code, tmp_path) == Outcome(TrialState.FAIL, None, error)

@@ -1,13 +1,13 @@
-"""Hydra's sweep syntax as Optuna's distributions."""
+"""The search space: Hydra's sweep syntax, and the merge of configuration and command line."""
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from autocaption.errors import UserError
-from autocaption.sweep.space import as_overrides, read
+from autocaption.sweep.space import as_overrides, read_space
 
 SYNTAX = {
     "interval(0.1, 2)": FloatDistribution(0.1, 2),
@@ -24,27 +24,35 @@ SYNTAX = {
 
 
 def space(yaml, *arguments):
-    return read(yaml, arguments, OverridesParser.create())
+    return read_space(yaml, arguments, OverridesParser.create())
 
 
 @pytest.mark.parametrize(("text", "distribution"), SYNTAX.items())
-def test_syntax(text, distribution):
+def test_a_sweep_becomes_its_distribution(text, distribution):
     assert space({}, f"a.b={text}").distributions == {"a.b": distribution}
     if "," not in text.partition("(")[0]:
         assert space({"a.b": text}).distributions == {"a.b": distribution}
 
 
-def test_the_command_line_wins_over_the_file():
+def test_the_command_line_wins_over_the_configuration():
     found = space(
         {"a": "interval(0, 1)", "b": "interval(0, 1)", "c": "choice(1, 2)"},
-        *("sweep=mine", "sweep.n_trials=3", "sweep/sampler=random", "a=interval(0,2)", "b=0.5", "d=7", "~e"),
+        *(
+            "sweep=mine",
+            "sweep.n_trials=3",
+            "sweep/sampler=random",
+            "a=interval(0,2)",
+            "b=0.5",
+            "d=7",
+            "~e",
+        ),
     )
     assert found.distributions == {"a": FloatDistribution(0, 2), "c": CategoricalDistribution([1, 2])}
     assert found.fixed == ["b=0.5", "d=7", "~e"]
 
 
 @pytest.mark.parametrize("text", ["5", "interval(2, 1)", "tag(log, interval(0, 1))", "range(3, 3)"])
-def test_values_that_are_no_search_space_are_refused(text):
+def test_a_value_that_is_no_search_space_is_refused(text):
     with pytest.raises(UserError, match="space"):
         space({"a": text})
 
@@ -53,19 +61,21 @@ values = st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allo
 
 
 @given(values)
-def test_a_value_survives_the_command_line(value):
+def test_a_value_is_the_same_after_the_command_line(value):
     (override,) = OverridesParser.create().parse_overrides(as_overrides({"a": value}))
     assert override.value() == value
     assert type(override.value()) is type(value)
 
 
 @given(st.text(max_size=12).filter(str.isprintable))
-def test_a_choice_survives_the_command_line(text):
+@example("größe")
+@example("NaN")
+def test_a_choice_is_the_same_after_the_command_line(text):
     quoted = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     try:
         (given_,) = OverridesParser.create().parse_overrides([f"a={quoted}"])
     except Exception:
-        return  # Hydra's own quoting has its limits
+        return  # text that Hydra's own quoting can't express
     choices = space({}, f"a=choice({quoted}, other)").distributions["a"].choices
     (again,) = OverridesParser.create().parse_overrides(as_overrides({"a": choices[0]}))
     assert again.value() == given_.value()

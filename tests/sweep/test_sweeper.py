@@ -1,24 +1,32 @@
-"""The sweeper's loop, with trials that end as soon as they start."""
+"""The loop of a sweep, with trials that end as soon as they start."""
 
 import json
+import signal
 
-import optuna
 import pytest
+from optuna.samplers import BruteForceSampler, RandomSampler
 from optuna.trial import TrialState
 from rich.console import Console
 
 from autocaption.errors import UserError
 from autocaption.sweep.claims import Claims
+from autocaption.sweep.parameters import use_sampler
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
-from autocaption.sweep.sweeper import Sweeper
+from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
 from autocaption.sweep.table import SweepTable
 
 COMPLETE, FAIL = TrialState.COMPLETE, TrialState.FAIL
+GOOD = {"val/bleu4": 0.25, "val/loss": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr("autocaption.sweep.sweeper.POLL_SECONDS", 0)
 
 
 class Ended:
-    """A process that ended before it was looked at."""
+    """A process that ended at once."""
 
     def __init__(self, code):
         self.code = code
@@ -33,27 +41,28 @@ class Ended:
 
 
 class Scripted:
-    """Starts trials that end as a script says: metrics, an exit code, or a code for each attempt."""
+    """A sweep whose trials end as scripted: metrics, an exit code, an error, or a list of them."""
 
-    def __init__(self, folder, script, **settings):
-        objective = settings.pop("objective", ["val/bleu4"])
-        definition = {"objective": objective, "direction": ["maximize"] * len(objective), "fixed": []}
-        storage = open_storage(f"sqlite:///{folder}/study.db")
+    def __init__(self, folder, script, objective=("val/bleu4",), sampler=RandomSampler, **settings):
+        directions = ["maximize"] * len(objective)
+        definition = {"objective": list(objective), "direction": directions, "fixed": []}
+        storage = open_storage(f"journal:{folder}/study.log")
         self.study = open_study(storage, "study", definition, [], [])
-        claims = Claims(
-            self.study, storage, folder, lambda n: optuna.samplers.RandomSampler(n), len(script), 60.0, True
-        )
-        self.script, self.slots = script, []
+        use_sampler(self.study, sampler, seed=0)
+        self.claims = Claims(self.study, storage, folder, len(script), 60.0, local=True)
+        self.script, self.starts = script, []
         self.console = Console(record=True, width=200, force_terminal=False)
         table = SweepTable(self.study, objective, len(script), 1, self.console)
         settings = {"jobs": 1, "max_failures": 3, "retries": 2, "heartbeat": 1.0, **settings}
-        self.sweeper = Sweeper(claims, self.start, table, objective, **settings)
+        self.sweeper = Sweeper(self.claims, self.start, table, objective, **settings)
 
     def start(self, claim, slot):
-        self.slots.append(slot)
+        self.starts.append(claim.number)
         end = self.script[claim.number]
         if isinstance(end, list):
             end = end.pop(0)
+        if callable(end):
+            end = end(claim)
         if isinstance(end, UserError):
             raise end
         if isinstance(end, dict):
@@ -62,58 +71,104 @@ class Scripted:
         (claim.folder / "stderr.log").write_text(f"Traceback\nBoomError: {claim.number}\n\n")
         return Ended(end)
 
+    def run(self):
+        self.sweeper.run()
+        return [trial.state for trial in self.study.trials]
 
-GOOD = {"val/bleu4": 0.25, "val/loss": 1.0}
 
-
-def test_every_outcome_of_a_trial_is_recorded(tmp_path):
-    nan, none = {"val/bleu4": float("nan")}, {"val/loss": 1.0}
-    script = [GOOD, 1, GOOD, nan, GOOD, none, UserError("won't compose"), GOOD, 0]
-    run = Scripted(tmp_path, script)
-    run.sweeper.run()
-    states = [trial.state for trial in run.study.trials]
-    assert states == [COMPLETE, FAIL, COMPLETE, FAIL, COMPLETE, FAIL, FAIL, COMPLETE, FAIL]
-    errors = [trial.user_attrs.get("error", "") for trial in run.study.trials]
-    for number, text in {
+def test_every_way_a_trial_can_end(tmp_path):
+    nan, incomplete = {"val/bleu4": float("nan")}, {"val/loss": 1.0}
+    sweep = Scripted(tmp_path, [GOOD, 1, GOOD, nan, GOOD, incomplete, UserError("won't compose"), GOOD, 0])
+    assert sweep.run() == [COMPLETE, FAIL, COMPLETE, FAIL, COMPLETE, FAIL, FAIL, COMPLETE, FAIL]
+    errors = [trial.user_attrs.get("error", "") for trial in sweep.study.trials]
+    parts = {
         1: "BoomError: 1",
         3: "not a number",
         5: "val/loss",
-        6: "won't",
-        8: "metrics",
-    }.items():
-        assert text in errors[number]
-        assert errors[number] in run.console.export_text(clear=False)
-    assert run.study.best_value == 0.25
+        6: "won't compose",
+        8: "without metrics.json",
+    }
+    for number, part in parts.items():
+        assert part in errors[number]
+        assert errors[number] in sweep.console.export_text(clear=False)
+    assert sweep.study.best_value == 0.25
 
 
-def test_killed_trial_is_retried_up_to_the_limit(tmp_path):
-    run = Scripted(tmp_path, [[-9, -9, GOOD], [-9, -9, -9], GOOD])
-    run.sweeper.run()
-    assert [trial.state for trial in run.study.trials] == [COMPLETE, FAIL, COMPLETE]
-    assert "SIGKILL" in run.study.trials[1].user_attrs["error"]
-    assert len(run.slots) == 3 + 3 + 1
+def test_a_killed_trial_is_restarted_a_limited_number_of_times(tmp_path):
+    sweep = Scripted(tmp_path, [[-9, -9, GOOD], [-9, -9, -9], GOOD])
+    assert sweep.run() == [COMPLETE, FAIL, COMPLETE]
+    assert "SIGKILL" in sweep.study.trials[1].user_attrs["error"]
+    assert sweep.starts == [0, 0, 0, 1, 1, 1, 2]
 
 
 def test_failures_in_a_row_end_the_sweep_with_the_last_error(tmp_path):
-    run = Scripted(tmp_path, [1, 1, GOOD, 1, 1, 1, GOOD], max_failures=2)
+    sweep = Scripted(tmp_path, [1, 1, GOOD, 1, 1, 1, GOOD], max_failures=2)
     with pytest.raises(UserError, match="BoomError: 5"):
-        run.sweeper.run()
-    assert [trial.state for trial in run.study.trials] == [FAIL, FAIL, COMPLETE, FAIL, FAIL, FAIL]
+        sweep.run()
+    assert [trial.state for trial in sweep.study.trials] == [FAIL, FAIL, COMPLETE, FAIL, FAIL, FAIL]
 
 
-def test_result_of_a_killed_sweeper_is_recorded(tmp_path):
-    run = Scripted(tmp_path, [GOOD, GOOD])
-    claim = run.sweeper.claims.take()
-    run.start(claim, 0)
-    claim.lock.close()  # the sweeper is killed here
-    (tmp_path / "again").mkdir()
-    again = Scripted(tmp_path, [1, GOOD])  # it would fail if it were run again
-    again.sweeper.run()
-    assert [trial.state for trial in again.study.trials] == [COMPLETE, COMPLETE]
+def test_a_result_from_before_the_sweeper_was_killed_is_taken_over(tmp_path):
+    killed = Scripted(tmp_path, [GOOD, GOOD])
+    claim = killed.claims.claim_next()
+    killed.start(claim, 0)
+    claim.lock.close()
+    again = Scripted(tmp_path, [1, GOOD])
+    assert again.run() == [COMPLETE, COMPLETE]
+    assert again.starts == [1]
+
+
+def test_a_pruned_trial_is_stored_as_pruned(tmp_path):
+    def pruned(claim):
+        claim.trial.set_user_attr("pruned", 2)
+        return 0
+
+    sweep = Scripted(tmp_path, [pruned, GOOD])
+    assert sweep.run() == [TrialState.PRUNED, COMPLETE]
 
 
 def test_several_objectives(tmp_path):
-    run = Scripted(tmp_path, [GOOD, {**GOOD, "val/loss": 2.0}], objective=["val/bleu4", "val/loss"])
-    run.sweeper.run()
-    assert [trial.values for trial in run.study.trials] == [[0.25, 1.0], [0.25, 2.0]]
-    assert [trial.number for trial in run.study.best_trials] == [1]
+    sweep = Scripted(tmp_path, [GOOD, {**GOOD, "val/loss": 2.0}], objective=["val/bleu4", "val/loss"])
+    sweep.run()
+    assert [trial.values for trial in sweep.study.trials] == [[0.25, 1.0], [0.25, 2.0]]
+    assert [trial.number for trial in sweep.study.best_trials] == [1]
+
+
+def test_a_sweep_ends_when_every_combination_was_tried(tmp_path):
+    def suggest(claim):
+        claim.trial.suggest_int("layers", 1, 3)
+        return GOOD
+
+    sweep = Scripted(tmp_path, [suggest] * 9, sampler=BruteForceSampler)
+    assert sweep.run() == [COMPLETE] * 3
+    more = Scripted(tmp_path, [suggest] * 9, sampler=BruteForceSampler)
+    assert more.run() == [COMPLETE] * 3
+
+
+class Deaf(Ended):
+    """A process that ignores interrupts; signals of the terminal arrive whenever the sweeper polls it."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.calls = []
+
+    def poll(self):
+        signal.raise_signal(signal.SIGINT)
+        return self.code
+
+    def interrupt(self):
+        self.calls.append("interrupt")
+
+    def kill(self):
+        self.calls.append("kill")
+        self.code = -9
+
+
+def test_a_second_ctrl_c_kills_the_trials(tmp_path):
+    sweep, process = Scripted(tmp_path, [GOOD]), Deaf()
+    sweep.sweeper.start = lambda claim, slot: process
+    with pytest.raises(InterruptedSweepError):
+        sweep.run()
+    assert process.calls == ["interrupt", "kill"]
+    assert [trial.state for trial in sweep.study.trials] == [TrialState.WAITING]
+    assert "interrupted" in sweep.console.export_text()

@@ -1,0 +1,92 @@
+"""Trials as jobs of a launcher: the file for the job, and how the job's end is noticed."""
+
+import stat
+import threading
+from types import SimpleNamespace
+
+import pytest
+from helpers.sweeps import wait_for
+from hydra.core.hydra_config import HydraConfig
+
+from autocaption.sweep.claims import Claims
+from autocaption.sweep.launcher import JobSettings, LaunchedTrial, run_job, write_job
+from autocaption.sweep.storage import open_storage
+from autocaption.sweep.study import open_study
+from autocaption.sweep.trials import Prepared
+
+DEFINITION = {"objective": ["val/bleu4"], "direction": ["maximize"]}
+
+
+@pytest.fixture
+def claims(tmp_path):
+    storage = open_storage(f"journal:{tmp_path}/study.log")
+    study = open_study(storage, "study", DEFINITION, [], [])
+    return Claims(study, storage, tmp_path, 3, 60.0, local=False)
+
+
+def settings(tmp_path):
+    pruner = {"_target_": "optuna.pruners.NopPruner"}
+    return JobSettings("no_such_script.py", f"journal:{tmp_path}/study.log", "study", pruner, 60.0)
+
+
+class Launcher:
+    """Runs a function as the job."""
+
+    def __init__(self, job):
+        self.job, self.launched = job, []
+
+    def launch(self, overrides, number):
+        self.launched.append((overrides, number))
+        return [SimpleNamespace(return_value=self.job())]
+
+
+def code(trial):
+    wait_for(lambda: trial.poll() is not None)
+    return trial.poll()
+
+
+def test_the_job_s_file_can_be_read_by_the_user_only(claims, tmp_path):
+    claim = claims.claim_next()
+    write_job(Prepared(["seed=1"], {"logger": {"api_key": "secret"}}, 1), claim, settings(tmp_path))
+    (file,) = claim.folder.glob(".handed*")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_job_whose_trial_has_had_another_attempt_does_nothing(claims, tmp_path, monkeypatch):
+    claim = claims.claim_next()
+    write_job(Prepared([], {}, 1), claim, settings(tmp_path))
+    claims.release(claim)
+    again = claims.claim_next()
+    again.lock.close()
+    runtime = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(claim.folder)))
+    monkeypatch.setattr(HydraConfig, "get", lambda: runtime)
+    assert run_job(SimpleNamespace(attempt=1)) == 0
+    assert not list(claim.folder.glob(".handed*"))
+    assert not (claim.folder / "stderr.log").exists()
+
+
+def test_a_job_gets_the_trial_s_folder_and_returns_its_exit_code(claims, tmp_path):
+    claim = claims.claim_next()
+    launcher = Launcher(lambda: 3)
+    assert code(LaunchedTrial(launcher, claim, ["seed=1"])) == 3
+    folder = [f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=trial_0", "+attempt=1"]
+    assert launcher.launched == [([["seed=1", *folder]], 0)]
+    assert claim.lock.closed
+
+
+def test_a_lost_job_counts_as_killed(claims):
+    def lost():
+        raise RuntimeError("several lines\nnode failed")
+
+    claim = claims.claim_next()
+    assert code(LaunchedTrial(Launcher(lost), claim, [])) == -9
+    assert (claim.folder / "stderr.log").read_text() == "the job was lost: node failed\n"
+
+
+def test_interrupting_ends_the_wait_for_a_job(claims):
+    job_ends = threading.Event()
+    trial = LaunchedTrial(Launcher(job_ends.wait), claims.claim_next(), [])
+    assert trial.poll() is None
+    trial.interrupt()
+    assert trial.poll() == -2
+    job_ends.set()
