@@ -137,7 +137,7 @@ def test_a_resumed_run_follows_its_command_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "word", ["model.decoder.hidden_dim=32", "tokenizer.min_count=2", "seed=9", "data=flickr8k"]
+    "word", ["model.decoder.hidden_dim=32", "tokenizer.min_count=2", "seed=9", "data.source.size=32"]
 )
 def test_what_a_checkpoint_cannot_follow_is_refused_on_resume(trained, tmp_path, word):
     folder = tmp_path / "copy"

@@ -73,6 +73,8 @@ def workspace(tmp_path_factory):
     done = run_here(*of_kind("train.py", "experiment=show_and_tell", "data.root=DIR"), *TINY, cwd=folder)
     assert done.returncode == 0, done.stderr
     run = only_run(folder)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "preempted"}))  # something to resume
     (folder / "runs/RUN").symlink_to(run)
     for name in ("a", "b", "c"):
         shutil.copy(run / "checkpoints/best.ckpt", folder / f"{name}.ckpt")

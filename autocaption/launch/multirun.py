@@ -193,7 +193,8 @@ def _job(context: HydraContext, config: DictConfig, number: int, overrides: list
     with open_dict(composed):
         if composed.get("logger") and "wandb" in composed.logger:
             names = {"name": sanitised(differs), "group": sanitised(folder.parent.name)}
-            composed.logger.wandb = {**names, **composed.logger.wandb}
+            for key, name in names.items():
+                composed.logger.wandb.setdefault(key, name)
     return Job(number, overrides, differs, folder, composed)
 
 

@@ -35,7 +35,7 @@ Start = Callable[[Claim, int], Running]
 # Launchers of jobs on this machine, where a sweep starts its trials itself: ours, and Hydra's default.
 LOCAL_LAUNCHERS = (
     "hydra_plugins.autocaption_launcher.launcher.AutocaptionLauncher",
-    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",  # of Hydra 1.3
 )
 
 

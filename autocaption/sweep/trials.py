@@ -123,5 +123,5 @@ def trial_config(
             config.callbacks.best.monitor = objective
             config.callbacks.best.mode = callback["mode"]
         if "wandb" in (config.get("logger") or {}):
-            config.logger.wandb = {**config.logger.wandb, **wandb}
+            config.logger.wandb.update(wandb)
     return resolved(config, run_dir=str(folder), resume=resume and str(resume))

@@ -104,8 +104,16 @@ def test_its_reports_are_answered(start, tmp_path):
     assert (tmp_path / "stdout.log").read_text() == "[False, True, False]\n"
 
 
+@pytest.fixture
+def _default_sigint():
+    """SIGINT is not ignored, as it is in a shell's background job; the process inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_default_sigint")
 def test_interrupting_it_is_ctrl_c(start, tmp_path):
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # it would inherit that SIGINT is ignored
     process = start(
         "try:\n    print('ready')\n    signal.pause()\nexcept KeyboardInterrupt:\n    sys.exit(130)"
     )

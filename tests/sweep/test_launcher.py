@@ -1,4 +1,4 @@
-"""Trials as jobs of a launcher: the file for the job, and how the job's end is noticed."""
+"""Trials as jobs of a launcher: the job's file, and its exit code."""
 
 import stat
 import threading

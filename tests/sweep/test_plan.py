@@ -38,7 +38,7 @@ def plan(*overrides, sweep="sweep=default"):
 
 
 def initial(changes=None, enqueue=(), grid=False):
-    """The initial trials, and what the user is told about them."""
+    """The initial trials, and the message about them."""
     console = Console(file=io.StringIO(), width=500)
     config = OmegaConf.create({**CONFIG, **(changes or {})})
     return initial_trials(SPACE, config, enqueue, grid, console), console.file.getvalue()
