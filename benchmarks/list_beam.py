@@ -22,7 +22,7 @@ def list_beam(decoder, memory_1PD: Tensor, beam_size: int, max_length: int) -> l
         for total, tokens, state in live:
             logits_1V, after = decoder.step(torch.tensor(tokens[-1:]), state)
             logp_V = logits_1V[0].log_softmax(-1)
-            logp_V[Constraints().never] = -math.inf
+            logp_V[Constraints().forbidden] = -math.inf
             values, words = logp_V.topk(beam_size + 1)  # one of them may be <eos>
             for value, word in zip(values.tolist(), words.tolist(), strict=True):
                 candidates.append((total + value, [*tokens, word], after))

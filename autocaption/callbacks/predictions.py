@@ -1,96 +1,117 @@
-"""Callbacks that take the generated captions of validation and test."""
+"""Callbacks that use the captions generated in validation and test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch.distributed as dist
 
 from autocaption.data.sources import CaptionedImage, Source
+from autocaption.errors import UserError
 from autocaption.files import write_json, write_whole
 from autocaption.models.captioner import Predictions
 from autocaption.report.sheet import sheet
 
 
+class Prediction(NamedTuple):
+    """An image's generated caption."""
+
+    id: str
+    caption: str
+    references: tuple[str, ...]
+
+
 class PredictionCallback(pl.Callback):
-    """Collects the captions of a whole split, over all ranks."""
+    """Collects the generated captions of a whole split from all ranks."""
 
     def __init__(self) -> None:
-        self._predictions: list[Predictions] = []
+        self._batches: list[Predictions] = []
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Keep a batch's captions."""
-        self._predictions.append(outputs)
+        self._batches.append(outputs)
 
     on_test_batch_end = on_validation_batch_end
 
-    def collect(self, order: Sequence[str]) -> list[tuple[str, str, tuple[str, ...]]]:
-        """(id, caption, references) of every image of every rank, in this order of ids; once an epoch.
+    def collect(self, order: Sequence[str]) -> list[Prediction]:
+        """All predictions since the last call, from all ranks, ordered like these image ids.
 
-        A collective: every rank calls it and gets all of them.
+        A collective: every rank must call it, and every rank gets everything.
         """
-        mine = [triple for predictions in self._predictions for triple in zip(*predictions, strict=True)]
-        self._predictions = []
-        ranks = [mine]
+        own = [
+            Prediction(*triple)
+            for batch in self._batches
+            for triple in zip(batch.ids, batch.captions, batch.references, strict=True)
+        ]
+        self._batches = []
+        ranks = [own]
         if dist.is_available() and dist.is_initialized():
-            ranks = [mine] * dist.get_world_size()
-            dist.all_gather_object(ranks, mine)
-        index = {id: i for i, id in enumerate(order)}
-        return sorted((triple for rank in ranks for triple in rank), key=lambda triple: index[triple[0]])
+            ranks = [own] * dist.get_world_size()
+            dist.all_gather_object(ranks, own)
+        position = {id: i for i, id in enumerate(order)}
+        everything = (prediction for rank in ranks for prediction in rank)
+        return sorted(everything, key=lambda prediction: position[prediction.id])
 
 
 class CaptionWriter(PredictionCallback):
-    """Writes generated captions to disk after a test, and logs a W&B table after every validation.
+    """Writes a test's captions to disk, and logs a W&B table after each validation.
 
-    A test writes `captions.json` (COCO result format) and `samples.png` to the folder.
+    A test leaves `captions.json` (COCO result format) and `samples.png` in the folder.
 
     Args:
         folder: the run folder.
-        samples: number of pictures shown, spread evenly over the split.
+        samples: the number of images in the table and the picture, spread evenly over the split.
+
+    Raises:
+        UserError: `samples` is below 1.
     """
 
     def __init__(self, folder: str, samples: int) -> None:
         super().__init__()
+        if samples < 1:
+            raise UserError(f"callbacks.captions.samples={samples} must be at least 1")
         self.folder, self.samples = Path(folder), samples
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log pictures with generated and reference captions."""
-        source, images, captioned = self._collected(trainer, "val")
-        loggers = [log for log in trainer.loggers if isinstance(log, pl.loggers.WandbLogger)]
+        """Log images with their generated and reference captions."""
+        source, images, predictions = self._collected(trainer, "val")
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, pl.loggers.WandbLogger)]
         if not loggers or trainer.sanity_checking or not trainer.is_global_zero:
             return
         import wandb
 
         rows = [
-            [image.id, wandb.Image(source.read(image)), caption, "\n".join(references)]
-            for image, (_, caption, references) in self._spread(images, captioned)
+            [one.id, wandb.Image(source.read(images[one.id])), one.caption, "\n".join(one.references)]
+            for one in self._spread(predictions)
         ]
         for logger in loggers:
             logger.log_table("val/captions", columns=["id", "image", "generated", "references"], data=rows)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write captions.json and samples.png."""
-        source, images, captioned = self._collected(trainer, "test")
+        source, images, predictions = self._collected(trainer, "test")
         if not trainer.is_global_zero:
             return
-        captions = [{"image_id": id, "caption": caption} for id, caption, _ in captioned]
+        captions = [{"image_id": one.id, "caption": one.caption} for one in predictions]
         write_json(self.folder / "captions.json", captions)
-        shown = self._spread(images, captioned)
+        shown = self._spread(predictions)
         page = sheet(
-            [source.read(image) for image, _ in shown],
-            [caption for _, (_, caption, _) in shown],
-            [references for _, (_, _, references) in shown],
+            [source.read(images[one.id]) for one in shown],
+            [one.caption for one in shown],
+            [one.references for one in shown],
         )
         write_whole(self.folder / "samples.png", lambda aside: page.save(aside, format="PNG"))
 
-    def _collected(self, trainer: Any, stage: str) -> tuple[Source, dict[str, CaptionedImage], list]:
+    def _collected(
+        self, trainer: Any, stage: str
+    ) -> tuple[Source, Mapping[str, CaptionedImage], list[Prediction]]:
         data = trainer.datamodule
         images = {image.id: image for image in data.source.split(data.split_of(stage))}
         return data.source, images, self.collect(list(images))
 
-    def _spread(self, images: dict[str, CaptionedImage], captioned: list) -> list:
-        step = max(1, len(captioned) // self.samples)
-        return [(images[one[0]], one) for one in captioned[::step][: self.samples]]
+    def _spread(self, predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+        step = max(1, len(predictions) // self.samples)
+        return predictions[::step][: self.samples]

@@ -1,5 +1,3 @@
-"""What a training prints."""
-
 import sys
 import time
 from typing import Any
@@ -7,9 +5,11 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, RichProgressBar
 
+SHOWN = ("train/loss", "val/loss", "val/bleu1", "val/bleu4")
+
 
 class EpochLines(ProgressBar):
-    """One line for each validation, as a log file needs it."""
+    """Prints one line after each validation, for log files."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,11 +17,11 @@ class EpochLines(ProgressBar):
         self._start = time.monotonic()
 
     def disable(self) -> None:
-        """Called by Lightning on ranks that print nothing."""
+        """Print nothing; Lightning calls this on all ranks but the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Called by Lightning on the rank that prints."""
+        """Print again."""
         self._enabled = True
 
     def on_train_start(self, *_: Any) -> None:
@@ -29,19 +29,17 @@ class EpochLines(ProgressBar):
         self._start = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print epoch, time and metrics of the validation."""
+        """Print epoch, seconds since the start of training, and metrics."""
         if not self._enabled or trainer.sanity_checking:
             return
         metrics = [
-            f"{name} {float(value):.3f}"
-            for name, value in trainer.callback_metrics.items()
-            if name in ("train/loss", "val/loss", "val/bleu1", "val/bleu4")
+            f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in SHOWN
         ]
         elapsed = time.monotonic() - self._start
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        print("  ".join([epoch, f"{elapsed:.0f} s", *metrics]))
+        print("  ".join([epoch, f"{elapsed:.0f} s", *metrics]), flush=True)
 
 
 def progress_bar() -> ProgressBar:
-    """A bar on a terminal, a line for each validation elsewhere."""
+    """A progress bar in a terminal, otherwise a line an epoch."""
     return RichProgressBar() if sys.stderr.isatty() else EpochLines()

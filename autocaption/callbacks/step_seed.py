@@ -1,5 +1,3 @@
-"""Seeds of training steps."""
-
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,10 +7,9 @@ from autocaption.randomness import seed_of
 
 
 class StepSeed(pl.Callback):
-    """Draws each step's dropout from (seed, epoch, batch, rank).
+    """Seeds torch for each training step from (seed, epoch, batch, rank).
 
-    So a resumed training equals an uninterrupted one: a generator seeded once, at the start of the
-    process, would start again.
+    Dropout then depends on nothing drawn before, so a resumed training equals an uninterrupted one.
 
     Args:
         seed: the run's seed.

@@ -1,4 +1,4 @@
-"""HTML pages that need nothing beside them: the frame, the style, tables."""
+"""Self-contained HTML pages: the frame, the style, tables."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -22,22 +22,22 @@ pre {{ background: #f5f5f5; padding: 1em; overflow-x: auto; }}
 
 
 def page(title: str, body: Iterable[str], script: str = "") -> str:
-    """A whole page.
+    """A page.
 
     Args:
-        title: plain text; also the heading.
-        body: HTML, part by part.
-        script: JavaScript that the parts need.
+        title: plain text, also the heading.
+        body: the parts of the body, as HTML.
+        script: JavaScript that the body needs.
     """
     return _PAGE.format(title=html.escape(title), script=script, body="\n".join(body))
 
 
 def table(head: Sequence[str], rows: Iterable[str]) -> str:
-    """A table that scrolls where it is too wide.
+    """A table that scrolls sideways if it is too wide.
 
     Args:
-        head: plain text.
-        rows: from `row`.
+        head: the column titles, as plain text.
+        rows: the rows, made with `row`.
     """
     cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "\n".join([f"<tr>{cells}</tr>", *rows])
@@ -45,13 +45,13 @@ def table(head: Sequence[str], rows: Iterable[str]) -> str:
 
 
 def row(cells: Iterable[str], style: str = "") -> str:
-    """A row of HTML cells; `style` is a class such as `best`."""
+    """A row of cells made with `cell`; `style` is a CSS class such as `best`."""
     kind = f' class="{style}"' if style else ""
     return f"<tr{kind}>{''.join(cells)}</tr>"
 
 
 def cell(value: object, style: str = "") -> str:
-    """A cell of plain text, empty for None; floats get five digits."""
+    """A cell of plain text, empty for None; floats are rounded to five significant digits."""
     text = f"{value:.5g}" if isinstance(value, float) else "" if value is None else str(value)
     kind = f' class="{style}"' if style else ""
     return f"<td{kind}>{html.escape(text)}</td>"

@@ -1,11 +1,9 @@
-"""A sheet of pictures with their captions."""
-
 import textwrap
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-TILE, MARGIN, LINE = 224, 12, 16
+TILE, MARGIN, LINE = 224, 12, 16  # pixels
 
 
 def sheet(
@@ -14,7 +12,7 @@ def sheet(
     references: Sequence[Sequence[str]],
     columns: int = 4,
 ) -> Image.Image:
-    """A sheet of pictures, each with its generated caption in black and two references in grey."""
+    """A grid of pictures, each above its generated caption in black and its first two references in grey."""
     text_height = 9 * LINE
     width, height = TILE + MARGIN, TILE + text_height + MARGIN
     rows = -(-len(pictures) // columns)

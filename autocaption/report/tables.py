@@ -7,11 +7,11 @@ from torch import nn
 
 
 def parameter_count(module: nn.Module, depth: int = 2) -> dict[str, tuple[int, int]]:
-    """{part: (parameters, trainable parameters)}, each parameter counted once.
+    """{part: (parameters, trainable parameters)}; a shared parameter is counted once.
 
     Args:
         module: the model.
-        depth: 1 for encoder and decoder, 2 for their parts.
+        depth: how many levels of names make a part: 1 for encoder and decoder, 2 for their parts.
     """
     counts: dict[str, tuple[int, int]] = {}
     for name, parameter in module.named_parameters():
@@ -23,7 +23,7 @@ def parameter_count(module: nn.Module, depth: int = 2) -> dict[str, tuple[int, i
 
 
 def parameter_table(model: nn.Module) -> Table:
-    """Parameters of encoder and decoder, then of their parts."""
+    """Parameter counts of encoder and decoder, then of their parts."""
     table = Table("parameters", "total", "trainable")
     for depth in (1, 2):
         for part, (total, trained) in parameter_count(model, depth).items():
@@ -32,7 +32,7 @@ def parameter_table(model: nn.Module) -> Table:
 
 
 def metrics_table(metrics: Mapping[str, float], splits: Sequence[str]) -> Table:
-    """A row a split that was scored, a column a metric."""
+    """A row for each split that was scored, a column for each metric."""
     scored = [split for split in splits if f"{split}/loss" in metrics]
     names = sorted({key.split("/")[1] for key in metrics if "/" in key} - {"loss"})
     table = Table("", *names)

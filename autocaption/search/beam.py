@@ -1,7 +1,4 @@
-"""Beam search.
-
-Legend: B images, K beams, T time, P places, D width, V vocabulary, R = B x K rows.
-"""
+"""Legend: B images, K beams, T time, P places of the memory, D width, V vocabulary, R = B x K rows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,25 +10,25 @@ from autocaption.search.constraints import Constraints
 from autocaption.search.hypotheses import BeamHypotheses
 from autocaption.search.state import batch_of, begin, narrow, reorder
 
-COMPACT_BELOW = 0.7  # share of unfinished images at which finished ones are dropped from the batch
+SHRINK_AT = 0.7  # the batch is shrunk once at most this share of its images is still active
 
 
 class BeamSearch:
     """Beam search, batched over images and beams.
 
-    Each image has K live beams, which grow by a word a step, and a pool of its K best finished captions. A
-    caption's score is the sum of its tokens' log-probabilities (<eos> included) divided by length **
-    length_penalty. A caption of `max_length` words counts as finished. An image's search ends when no
-    live beam can enter its pool any more, so stopping early never changes the result; finished images
-    leave the batch.
+    Each image has K live beams, which grow by a token a step, and a pool of its K best finished
+    captions. A caption's score is the sum of its tokens' log-probabilities (<eos> included) divided by
+    length ** length_penalty. A caption that reaches `max_length` words counts as finished. An image is
+    done once no live beam can enter its pool, so stopping early never changes a result; images that are
+    done leave the batch.
 
     Args:
-        beam_size: K, also the number of captions returned for each image.
-        length_penalty: exponent of the length that scores are divided by: 0 for the sum, 1 for the mean.
-        max_length: most words of a caption.
+        beam_size: K, also the number of captions returned for an image.
+        length_penalty: 0 for the sum of log-probabilities, 1 for their mean.
+        max_length: the maximum number of words.
         allow_unk: whether <unk> may be generated.
-        min_length: fewest words of a caption.
-        no_repeat_ngram: n such that no n-gram occurs twice in a caption; 0 for no limit.
+        min_length: the minimum number of words.
+        no_repeat_ngram: n-grams of this length occur at most once in a caption; 0 for no limit.
     """
 
     def __init__(
@@ -52,21 +49,21 @@ class BeamSearch:
         (B, device), K, T = batch_of(memory_BPD), self.beam_size, self.max_length
         logits_RV, state = begin(decoder, memory_BPD, K)
         beams = BeamHypotheses(B, K, T, self.length_penalty, device)
-        result, images_B = beams.pool, torch.arange(B, device=device)  # images not finished yet
+        result, images_B = beams.pool, torch.arange(B, device=device)  # images_B: those still in the batch
         for time in range(T):
             generated_RT = beams.live_BKT[..., :time].flatten(0, 1)
             logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), generated_RT)
             tokens_BK, beams_BK = beams.grow(logp_RV.unflatten(0, (-1, K)), time)
-            going_B = beams.can_improve(time + 1)
-            going = int(going_B.sum())
-            if not going or time == T - 1:
+            active_B = beams.can_improve(time + 1)
+            active = int(active_B.sum())
+            if not active or time == T - 1:
                 break
             rows_BK = torch.arange(len(images_B), device=device).unsqueeze(1) * K + beams_BK
-            if going > COMPACT_BELOW * len(images_B):
+            if active > SHRINK_AT * len(images_B):
                 state = reorder(state, rows_BK.flatten())
             else:
                 result = _written(result, beams.pool, images_B)
-                kept_B = going_B.nonzero().squeeze(1)
+                kept_B = active_B.nonzero().squeeze(1)
                 state = State(reorder(state, rows_BK[kept_B].flatten()).rows, narrow(state.images, kept_B))
                 beams.narrow(kept_B)
                 images_B, tokens_BK = images_B[kept_B], tokens_BK[kept_B]
@@ -77,6 +74,7 @@ class BeamSearch:
 
 
 def _written(result: Captions, pool: Captions, images_B: torch.Tensor) -> Captions:
+    """The result with the pools of these images."""
     return Captions(
         result.tokens_BKT.index_copy(0, images_B, pool.tokens_BKT),
         result.scores_BK.index_copy(0, images_B, pool.scores_BK),

@@ -1,7 +1,4 @@
-"""Diverse beam search.
-
-Legend: B images, K beams in all, T time, P places, D width, V vocabulary, R = B x K rows.
-"""
+"""Legend: B images, K beams in all, T time, P places of the memory, D width, V vocabulary, R = B x K rows."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -17,24 +14,24 @@ from autocaption.search.state import batch_of, begin, reorder
 
 
 class DiverseBeamSearch:
-    """Beam search in groups that avoid each other's words (Vijayakumar et al. 2018, Hamming diversity).
+    """Groups of beams that avoid each other's words (Vijayakumar et al. 2018, Hamming diversity).
 
-    At each time step the groups choose in turn, and a word is penalised by `diversity` for each beam of
-    an earlier group that chose it at this step (algorithm 1). The penalty affects the choice only: scores
-    are those of BeamSearch, so that captions of all groups can be compared.
+    At each time step the groups choose one after the other, and a word is penalised by `diversity` for
+    each beam of an earlier group that chose it at this step (algorithm 1). The penalty affects only the
+    choice: scores stay those of BeamSearch, so the captions of all groups are comparable.
 
     Args:
-        beam_size: K, also the number of captions returned for each image.
-        groups: number of groups, a divisor of K; 1 for plain beam search.
+        beam_size: K, also the number of captions returned for an image.
+        groups: the number of groups, a divisor of K; 1 for plain beam search.
         diversity: lambda, in nats.
-        length_penalty: exponent of the length that scores are divided by: 0 for the sum, 1 for the mean.
-        max_length: most words of a caption.
+        length_penalty: 0 for the sum of log-probabilities, 1 for their mean.
+        max_length: the maximum number of words.
         allow_unk: whether <unk> may be generated.
-        min_length: fewest words of a caption.
-        no_repeat_ngram: n such that no n-gram occurs twice in a caption; 0 for no limit.
+        min_length: the minimum number of words.
+        no_repeat_ngram: n-grams of this length occur at most once in a caption; 0 for no limit.
 
     Raises:
-        UserError: K is not a multiple of `groups`.
+        UserError: the beams can't be divided into groups of equal size.
     """
 
     def __init__(
@@ -56,7 +53,7 @@ class DiverseBeamSearch:
 
     @torch.no_grad()
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
-        """The K captions of all groups, best first; groups may find the same caption."""
+        """The K captions of all groups, best first; two groups may generate the same one."""
         (B, device), K, T = batch_of(memory_BPD), self.beam_size, self.max_length
         logits_RV, state = begin(decoder, memory_BPD, K)
         size = K // self.groups
@@ -67,14 +64,14 @@ class DiverseBeamSearch:
             logp_RV = self.constraints.apply(logits_RV.float().log_softmax(-1), generated_BKT.flatten(0, 1))
             penalty_BV = logp_RV.new_zeros(B, logp_RV.shape[1])
             tokens, rows = [], []
-            for number, (group, logp_BKV) in enumerate(
+            for index, (group, logp_BKV) in enumerate(
                 zip(groups, logp_RV.view(B, K, -1).split(size, 1), strict=True)
             ):
-                chosen_BK, beams_BK = group.grow(logp_BKV, time, penalty_BV)
-                loss_BK = torch.full_like(group.scores_BK, -self.diversity)
-                penalty_BV.scatter_add_(1, chosen_BK, loss_BK.masked_fill(group.scores_BK.isinf(), 0))
-                tokens.append(chosen_BK)
-                rows.append(rows_B1 + number * size + beams_BK)
+                tokens_BK, beams_BK = group.grow(logp_BKV, time, penalty_BV)
+                added_BK = torch.full_like(group.scores_BK, self.diversity)
+                penalty_BV.scatter_add_(1, tokens_BK, added_BK.masked_fill(group.scores_BK.isinf(), 0))
+                tokens.append(tokens_BK)
+                rows.append(rows_B1 + index * size + beams_BK)
             if time == T - 1 or not any(group.can_improve(time + 1).any() for group in groups):
                 break
             state = reorder(state, torch.cat(rows, 1).flatten())

@@ -1,7 +1,4 @@
-"""Greedy search.
-
-Legend: B images, K captions an image, T time, P places, D width, V vocabulary.
-"""
+"""Legend: B images, K captions an image, T time, P places of the memory, D width, V vocabulary."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,13 +12,13 @@ from autocaption.search.state import batch_of
 
 
 class GreedySearch:
-    """The most likely word at every step.
+    """The most likely token at every step.
 
     Args:
-        max_length: most words of a caption.
+        max_length: the maximum number of words.
         allow_unk: whether <unk> may be generated.
-        min_length: fewest words of a caption.
-        no_repeat_ngram: n such that no n-gram occurs twice in a caption; 0 for no limit.
+        min_length: the minimum number of words.
+        no_repeat_ngram: n-grams of this length occur at most once in a caption; 0 for no limit.
     """
 
     def __init__(
@@ -31,7 +28,7 @@ class GreedySearch:
 
     @torch.no_grad()
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
-        """One caption an image; its score is the sum of its tokens' log-probabilities."""
+        """One caption an image (K = 1), scored with the sum of its tokens' log-probabilities."""
         B, device = batch_of(memory_BPD)
         state = decoder.init_state(memory_BPD)
         tokens_B = torch.full((B,), BOS, device=device)
@@ -43,7 +40,7 @@ class GreedySearch:
             logp_BV = self.constraints.apply(logits_BV.float().log_softmax(-1), generated_BT[:, :time])
             best_B, tokens_B = logp_BV.max(-1)
             scores_B += best_B.masked_fill(done_B, 0)
-            tokens_B = tokens_B.masked_fill(done_B | best_B.isinf(), PAD)  # -inf: no word is allowed
+            tokens_B = tokens_B.masked_fill(done_B | best_B.isinf(), PAD)  # -inf: no token is allowed
             generated_BT[:, time] = tokens_B
             done_B |= (tokens_B == EOS) | best_B.isinf()
             if done_B.all():

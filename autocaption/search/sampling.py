@@ -1,7 +1,4 @@
-"""Sampling.
-
-Legend: B images, K samples an image, T time, P places, D width, V vocabulary, R = B x K rows.
-"""
+"""Legend: B images, K samples an image, R = B x K rows, T time, P places, D width, V vocabulary."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,22 +16,24 @@ from autocaption.search.state import batch_of, begin
 
 
 class Sampling:
-    """Captions drawn word by word from (seed, image), whatever batch the image is in.
+    """Samples captions token by token.
+
+    Draws depend on (seed, image) only, so an image's captions are the same in every batch.
 
     Args:
-        samples: K, captions drawn for each image, returned most likely first.
-        seed: seed of the draws.
-        temperature: divides the logits: below 1 favours likely words, above 1 unlikely ones.
-        top_k: only the k most likely words may be drawn; 0 for all.
-        top_p: only the most likely words that together reach this probability (nucleus sampling,
-            Holtzman et al. 2020); 1 for all. Applied after temperature and `top_k`.
-        max_length: most words of a caption.
+        samples: K, the number of captions drawn and returned for an image, most likely first.
+        seed: the seed of the draws.
+        temperature: divides the logits; below 1 sharpens the distribution, above 1 flattens it.
+        top_k: only the k most likely tokens may be drawn; 0 for all.
+        top_p: only the most likely tokens that together reach this probability may be drawn (nucleus
+            sampling, Holtzman et al. 2020); 1 for all. It applies after temperature and `top_k`.
+        max_length: the maximum number of words.
         allow_unk: whether <unk> may be generated.
-        min_length: fewest words of a caption.
-        no_repeat_ngram: n such that no n-gram occurs twice in a caption; 0 for no limit.
+        min_length: the minimum number of words.
+        no_repeat_ngram: n-grams of this length occur at most once in a caption; 0 for no limit.
 
     Raises:
-        UserError: a value out of its range.
+        UserError: a value is out of range.
     """
 
     def __init__(
@@ -63,9 +62,9 @@ class Sampling:
         """K captions an image; a score is the sum of the tokens' log-probabilities at temperature 1.
 
         Args:
-            decoder: predicts the next word.
-            memory_BPD: memory of the images.
-            ids: image ids, from which draws are seeded; None for positions in the batch.
+            decoder: the decoder.
+            memory_BPD: the images' memory.
+            ids: the images' ids, from which draws are seeded; None for their positions in the batch.
         """
         (B, device), K, T = batch_of(memory_BPD), self.samples, self.max_length
         draws_RT = self._draws(ids or [str(position) for position in range(B)]).to(device)
@@ -78,7 +77,7 @@ class Sampling:
             tokens_R = self._draw(logp_RV, draws_RT[:, time])
             logp_R = logp_RV.gather(1, tokens_R.unsqueeze(1)).squeeze(1)
             scores_R += logp_R.masked_fill(done_R, 0)
-            tokens_R = tokens_R.masked_fill(done_R | logp_R.isinf(), PAD)  # -inf: no word is allowed
+            tokens_R = tokens_R.masked_fill(done_R | logp_R.isinf(), PAD)  # -inf: no token is allowed
             generated_RT[:, time] = tokens_R
             done_R |= (tokens_R == EOS) | logp_R.isinf()
             if time == T - 1 or done_R.all():
@@ -88,7 +87,7 @@ class Sampling:
         return Captions(take(generated_RT.view(B, K, T), order_BK), scores_BK)
 
     def _draws(self, ids: Sequence[str]) -> Tensor:
-        """Uniform numbers (R, T), seeded by image."""
+        """Uniform draws_RT, seeded image by image."""
         return torch.cat(
             [
                 torch.rand(
@@ -101,14 +100,14 @@ class Sampling:
         )
 
     def _draw(self, logp_RV: Tensor, draws_R: Tensor) -> Tensor:
-        """The word at which the cumulative probability, most likely word first, passes the draw."""
-        words = min(self.top_k or logp_RV.shape[1], logp_RV.shape[1])
-        top_RV, words_RV = (logp_RV / self.temperature).topk(words)
-        probabilities_RV = top_RV.softmax(-1).nan_to_num(0.0)  # NaN where no word is allowed
+        """The token at which the cumulative probabilities, largest first, exceed the draw."""
+        count = min(self.top_k or logp_RV.shape[1], logp_RV.shape[1])
+        logits_RV, tokens_RV = (logp_RV / self.temperature).topk(count)
+        probabilities_RV = logits_RV.softmax(-1).nan_to_num(0.0)  # NaN where no token is allowed
         before_RV = probabilities_RV.cumsum(-1) - probabilities_RV
         probabilities_RV = probabilities_RV.masked_fill(before_RV >= self.top_p, 0)
-        cumulated_RV = probabilities_RV.cumsum(-1)
-        passed_R = draws_R.unsqueeze(1) * cumulated_RV[:, -1:]
-        index_R1 = torch.searchsorted(cumulated_RV, passed_R, right=True)
-        last_R1 = (probabilities_RV > 0).sum(-1, keepdim=True).sub(1).clamp_min(0)  # guards against rounding
-        return words_RV.gather(1, index_R1.minimum(last_R1)).squeeze(1)
+        cumulative_RV = probabilities_RV.cumsum(-1)
+        target_R1 = draws_R.unsqueeze(1) * cumulative_RV[:, -1:]
+        index_R1 = torch.searchsorted(cumulative_RV, target_R1, right=True)
+        last_R1 = (probabilities_RV > 0).sum(-1, keepdim=True).sub(1).clamp_min(0)  # against rounding
+        return tokens_RV.gather(1, index_R1.minimum(last_R1)).squeeze(1)

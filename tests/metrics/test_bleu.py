@@ -1,4 +1,4 @@
-"""Corpus BLEU against sacrebleu and known scores."""
+"""Corpus BLEU against sacrebleu, and the inputs that it refuses."""
 
 import pytest
 from hypothesis import given
@@ -46,70 +46,70 @@ def assert_oracle(preds, target):
 
 
 @given(corpora())
-def test_random_corpora(corpus):
+def test_random_corpora_equal_sacrebleu(corpus):
     assert_oracle(*corpus)
 
 
 @given(corpora(hypothesis=texts(1, 4), reference=texts(5, 10)))
-def test_captions_shorter_than_all_references(corpus):
+def test_short_captions_equal_sacrebleu(corpus):
     assert_oracle(*corpus)
 
 
 @given(corpora(hypothesis=texts(10, 14)))
-def test_long_captions(corpus):
+def test_long_captions_equal_sacrebleu(corpus):
     assert_oracle(*corpus)
 
 
-def test_known_score():
-    preds = ["the the the the the the the"]  # the example of Papineni et al. (2002): 2/7
+def test_example_of_the_paper():
+    preds = ["the the the the the the the"]  # Papineni et al. (2002): 2/7
     target = [["the cat is on the mat", "there is a cat on the mat"]]
     assert bleu((preds, target)) == pytest.approx({"bleu1": 2 / 7, "bleu2": 0, "bleu3": 0, "bleu4": 0})
 
 
-def test_perfect_captions():
+def test_perfect_captions_score_one():
     target = [["a b c d", "c d"], ["d c b a a", "b b"]]
     scores = bleu((["a b c d", "d c b a a"], target))
     assert scores == {"bleu1": 1, "bleu2": 1, "bleu3": 1, "bleu4": 1}
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_equally_near_references_the_shorter_counts(order):
+def test_shorter_of_two_equally_close_references_counts(order):
     preds, target = ["a b c d"], [["a b c d a b", "c d"][::order]]
     assert bleu((preds, target))["bleu1"] == 1.0  # the longer would cost a brevity penalty of exp(-1/2)
     assert_oracle(preds, target)
 
 
-def test_the_nearest_reference_counts_not_the_shortest():
+def test_closest_reference_counts_not_the_shortest():
     preds, target = ["a b c d"], [["a", "a b c d a"]]
     assert bleu((preds, target))["bleu1"] == pytest.approx(2.718281828 ** (1 - 5 / 4))
     assert_oracle(preds, target)
 
 
 @pytest.mark.parametrize("preds", [["", ""], ["", "a b c d"], ["a", "b"]])
-def test_empty_and_short_captions(preds):
+def test_empty_and_tiny_captions_equal_sacrebleu(preds):
     assert_oracle(preds, [["a b c d", "a"], ["a b c d", "b"]])
 
 
 def test_images_may_have_different_numbers_of_references():
     preds, target = ["a b c d", "b c d a"], [["a b d c", "a b c"], ["b c d"]]
-    padded = [target[0], target[1] * 2]  # a reference twice changes nothing
+    padded = [target[0], target[1] * 2]  # a repeated reference changes nothing
     assert bleu((preds, target)) == pytest.approx(oracle(preds, padded), abs=1e-6)
 
 
 @pytest.mark.parametrize("n_gram", [1, 2, 6])
-def test_other_orders(n_gram):
+def test_other_orders_equal_sacrebleu(n_gram):
     preds, target = ["a b c d a b c d", "b a"], [["a b c d a b c a"], ["b a c"]]
     assert bleu((preds, target), n_gram=n_gram) == pytest.approx(oracle(preds, target, n_gram), abs=1e-6)
 
 
 @given(corpora(), corpora())
-def test_updates_add_up(one, other):
+def test_two_updates_equal_one(one, other):
     together = (one[0] + other[0], one[1] + other[1])
     assert bleu(one, other) == bleu(together)
 
 
 @given(corpora(), corpora())
-def test_two_devices_give_the_metrics_of_one(one, other):
+def test_two_devices_equal_one(one, other):
     theirs = Bleu()
     theirs.update(*other)
 
@@ -122,7 +122,7 @@ def test_two_devices_give_the_metrics_of_one(one, other):
     assert bleu(metric=theirs) == bleu(other)
 
 
-def test_reset_forgets():
+def test_reset_forgets_all_counts():
     metric = Bleu()
     corpus = (["a b c d e"], [["a b c d", "b c d e"]])
     expected = bleu(corpus, metric=metric)
@@ -131,7 +131,7 @@ def test_reset_forgets():
     assert bleu(corpus, metric=metric) == expected
 
 
-def test_update_leaves_its_arguments_alone():
+def test_update_does_not_change_its_arguments():
     target = [["a b c", "a"]]
     bleu((["a"], target))
     assert target == [["a b c", "a"]]
@@ -148,9 +148,9 @@ def test_update_leaves_its_arguments_alone():
         (["a", "b"], [["a"], []]),
     ],
 )
-def test_mismatched_inputs_are_refused(preds, target):
+def test_invalid_inputs_are_refused_and_not_counted(preds, target):
     metric = Bleu()
     with pytest.raises(ValueError, match="references"):
         metric.update(preds, target)
     good = (["a b c d"], [["a b c d"]])
-    assert bleu(good, metric=metric)["bleu4"] == 1.0  # nothing of the refused was counted
+    assert bleu(good, metric=metric)["bleu4"] == 1.0  # nothing that was refused is counted

@@ -1,0 +1,79 @@
+"""The grid of pictures with generated captions and references."""
+
+import pytest
+from PIL import Image, ImageChops
+
+from autocaption.report.sheet import LINE, MARGIN, TILE, sheet
+
+WIDTH, HEIGHT = TILE + MARGIN, TILE + 9 * LINE + MARGIN
+COLOURS = ["red", "lime", "blue", "yellow", "cyan", "magenta"]
+GREY = (0x88, 0x88, 0x88)
+
+
+def squares(count):
+    return [Image.new("RGB", (30, 20), colour) for colour in COLOURS[:count]]
+
+
+def corner(i, columns=4):
+    return MARGIN + i % columns * WIDTH, MARGIN + i // columns * HEIGHT
+
+
+def text_area(i):
+    """The box below a picture, down to the next row."""
+    x, y = corner(i)
+    return (x, y + TILE, x + TILE, y + TILE + 9 * LINE)
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "size"), [(1, 4, (4, 1)), (4, 4, (4, 1)), (5, 4, (4, 2)), (5, 2, (2, 3))]
+)
+def test_size_follows_the_number_of_pictures(count, columns, size):
+    page = sheet(squares(count), ["a"] * count, [[]] * count, columns)
+    assert page.size == (size[0] * WIDTH + MARGIN, size[1] * HEIGHT + MARGIN)
+
+
+def test_each_picture_has_its_position():
+    page = sheet(squares(6), [""] * 6, [[]] * 6)
+    for i, colour in enumerate(COLOURS):
+        x, y = corner(i)
+        tile = page.crop((x, y, x + TILE, y + TILE))
+        assert ImageChops.difference(tile, Image.new("RGB", (TILE, TILE), colour)).getbbox() is None
+    assert page.getpixel((MARGIN // 2, MARGIN // 2)) == (255, 255, 255)
+
+
+def test_text_is_drawn_below_its_picture_only():
+    blank = sheet(squares(6), [""] * 6, [[]] * 6)
+    for i in (0, 5):
+        captions, references = [""] * 6, [[]] * 6
+        captions[i], references[i] = "a dog runs over the grass " * 5, ["two dogs " * 20, "grass " * 20]
+        page = sheet(squares(6), captions, references)
+        box = ImageChops.difference(page, blank).getbbox()
+        left, top, right, bottom = text_area(i)
+        assert left - 2 <= box[0] < left + 5
+        assert top < box[1] < top + LINE
+        assert right - 60 < box[2] <= right + MARGIN
+        assert bottom - LINE < box[3] < bottom + MARGIN  # nine lines, and no overlap with the next row
+
+
+def colours(page, line):
+    """What is drawn in a line of text below the first picture."""
+    x, y = corner(0)
+    top = y + TILE + 4 + line * LINE
+    found = page.crop((x, top, x + TILE, top + LINE)).getcolors(99999)
+    return {colour for _, colour in found} - {(255, 255, 255)}
+
+
+def test_generated_caption_is_black_and_two_references_are_grey():
+    page = sheet(squares(1), ["IIII"], [["HHHH", "EEEE", "TTTT"]])
+    assert min(colours(page, 0)) < (40, 40, 40)
+    for line in (1, 2):
+        assert GREY in colours(page, line)
+        assert min(colours(page, line)) >= GREY
+    assert not colours(page, 3)
+
+
+def test_long_text_wraps_and_is_cut_after_three_lines():
+    page = sheet(squares(1), ["word " * 100], [["other " * 100]])
+    assert [bool(colours(page, line)) for line in range(8)] == [True] * 6 + [False] * 2
+    assert min(colours(page, 2)) < (40, 40, 40)
+    assert min(colours(page, 3)) >= GREY

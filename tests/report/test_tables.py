@@ -1,0 +1,56 @@
+"""Tables for the terminal: parameter counts and metrics."""
+
+import io
+import re
+
+from rich.console import Console
+from torch import nn
+
+from autocaption.report.tables import metrics_table, parameter_count, parameter_table
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.ModuleDict({"net": nn.Linear(3, 4)}).requires_grad_(False)
+        self.decoder = nn.ModuleDict({"embedding": nn.Embedding(1000, 2), "output": nn.Linear(2, 1000)})
+        self.decoder["output"].weight = self.decoder["embedding"].weight  # shared: counted once
+
+
+def rows(table):
+    """The words of each printed line that has any."""
+    console = Console(width=100, file=io.StringIO())
+    console.print(table)
+    lines = re.sub("[^\\w,./\n]", " ", console.file.getvalue()).splitlines()
+    return [line.split() for line in lines if line.strip()]
+
+
+def test_shared_parameters_count_once_and_frozen_ones_as_untrained():
+    assert parameter_count(Model(), 1) == {"encoder": (16, 0), "decoder": (3000, 3000)}
+    assert parameter_count(Model()) == {
+        "encoder.net": (16, 0),
+        "decoder.embedding": (2000, 2000),
+        "decoder.output": (1000, 1000),
+    }
+
+
+def test_parameter_table_lists_encoder_and_decoder_then_their_parts():
+    assert rows(parameter_table(Model())) == [
+        ["parameters", "total", "trainable"],
+        ["encoder", "16", "0"],
+        ["decoder", "3,000", "3,000"],
+        ["encoder.net", "16", "0"],
+        ["decoder.embedding", "2,000", "2,000"],
+        ["decoder.output", "1,000", "1,000"],
+    ]
+
+
+def test_metrics_table_has_a_row_a_split_and_a_column_a_metric():
+    val, test = {"loss": 2.0, "bleu4": 0.25}, {"loss": 1.0, "bleu1": 0.5, "bleu4": 0.12345}
+    metrics = {f"val/{name}": value for name, value in val.items()}
+    metrics |= {f"test/{name}": value for name, value in test.items()} | {"epochs": 3}
+    assert rows(metrics_table(metrics, ("train", "val", "test"))) == [
+        ["bleu1", "bleu4"],
+        ["val", "nan", "0.250"],
+        ["test", "0.500", "0.123"],
+    ]
