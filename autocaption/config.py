@@ -1,5 +1,6 @@
 """A composed configuration: what it must hold, and how a checkpoint's is changed by a command line."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ MISSING, _ENV = "???", "${oc.env:"  # data.root: ${oc.env:AUTOCAPTION_DATA,???}
 FIXED_ON_RESUME = ("model.", "tokenizer.", "data.source.", "data.crop", "seed", "init_from", "learning_rates")
 NOT_CHANGED = ("run_dir", "resume", "runs", "where_present")
 # What a checkpoint decides about a model, unless the command line says otherwise.
-MODEL_KEYS = ("data", "tokenizer", "model", "search", "metrics")
+MODEL_KEYS = ("data", "tokenizer", "model", "search", "metrics", "trainer.precision")
 
 
 def with_overrides(
@@ -33,15 +34,22 @@ def with_overrides(
         base: the checkpoint's configuration.
         composed: what Hydra composed from the command line.
         overrides: the command line's overrides.
-        keys: the top-level keys to take from `base`; None for all of them.
+        keys: the keys to take from `base`; None for all of them.
     """
     changes: Any = OverridesParser.create().parse_overrides(list(overrides))
-    if any(change.key_or_group in ("experiment", "debug") for change in changes):
+    recipes = [change for change in changes if change.key_or_group in ("experiment", "debug")]
+    if recipes and keys is None:
         return composed
     new: dict = OmegaConf.to_container(composed, resolve=False)  # type: ignore[assignment]
     old: dict = OmegaConf.to_container(base, resolve=False)  # type: ignore[assignment]
-    merged = {**new, **{key: old[key] for key in keys or old}}
+    whole = [key for key in keys or old if key in old]
+    merged = copy.deepcopy({**new, **{key: old[key] for key in whole}})
+    for key in set(keys or ()) - set(whole):
+        if OmegaConf.select(base, key) is not None:
+            _copy(old, merged, key.split("."), delete=False)
     for change in changes:
+        if change in recipes:  # what it sets beside the model is in the composed configuration
+            continue
         _copy(new, merged, change.key_or_group.replace("/", ".").split("."), change.is_delete())
     return OmegaConf.create(merged)
 

@@ -18,7 +18,12 @@ def base():
     """What a checkpoint carries that was trained far from the defaults."""
     return composed(
         *("data=flickr8k", "data.root=/old", "search=greedy", "search.max_length=7", "seed=3"),
-        *("model/encoder=resnet50", "optimizer.lr=0.5", "trainer.max_epochs=99"),
+        *(
+            "model/encoder=resnet50",
+            "optimizer.lr=0.5",
+            "trainer.max_epochs=99",
+            "trainer.precision=bf16-mixed",
+        ),
     )
 
 
@@ -90,11 +95,21 @@ def test_eval_takes_only_the_model_from_the_checkpoint(base):
     words = ("checkpoint=/x.ckpt", "data.split=val")
     after = changed(base, *words, keys=MODEL_KEYS, name="eval")
     expected = plain(composed(*words, name="eval"))
-    for key in MODEL_KEYS:
+    for key in ("data", "tokenizer", "model", "search", "metrics"):
         expected[key] = plain(base)[key]
     expected["data"]["split"] = "val"
+    expected["trainer"]["precision"] = "bf16-mixed"  # or its metrics would be others
     assert after == expected
     assert after["trainer"]["max_epochs"] != 99
+
+
+@pytest.mark.parametrize("word", ["experiment=shapes", "debug=fast"])
+def test_eval_keeps_the_model_whatever_recipe_is_named(base, word):
+    after = changed(base, "checkpoint=/x.ckpt", word, keys=MODEL_KEYS, name="eval")
+    assert after["model"] == plain(base)["model"]
+    assert after["data"] == plain(base)["data"]
+    composed_alone = plain(composed("checkpoint=/x.ckpt", word, name="eval"))
+    assert after["trainer"]["limit_test_batches"] == composed_alone["trainer"]["limit_test_batches"]
 
 
 def test_a_value_in_a_list(base):

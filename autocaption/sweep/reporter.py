@@ -15,6 +15,9 @@ from autocaption.launch.process import last_error_line
 from autocaption.sweep.storage import Storage
 from autocaption.sweep.study import ATTEMPT, EPOCHS, JOB_HEARTBEAT, PRUNED
 
+# Exit codes of a run that a signal stopped and that can be resumed: Ctrl-C, and all others.
+STOPPED = (130, 143)
+
 
 class StudyReporter:
     """Stores a trial's intermediate values in the study and asks the pruner.
@@ -91,8 +94,9 @@ def recorded_outcome(trial: FrozenTrial, folder: Path, objective: Sequence[str])
 
 def failure(code: int, folder: Path) -> Outcome:
     """The outcome of a process that exited with `code` and recorded none."""
-    if code < 0:
-        error = f"killed by {signal.Signals(-code).name} at every attempt"
+    if code < 0 or code in STOPPED:
+        number = -code if code < 0 else code - 128
+        error = f"stopped by {signal.Signals(number).name} at every attempt"
     elif code == 0:
         error = "it ended without metrics.json"
     else:

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from autocaption.errors import UserError
 from autocaption.launch.process import Running
 from autocaption.sweep.claims import Claim, Claims
-from autocaption.sweep.reporter import Outcome, failure, recorded_outcome
+from autocaption.sweep.reporter import STOPPED, Outcome, failure, recorded_outcome
 from autocaption.sweep.storage import STORAGE_ERRORS
 from autocaption.sweep.study import KILLS
 from autocaption.sweep.table import SweepTable
@@ -93,7 +93,8 @@ class Sweeper:
 
     def _handle_exit(self, claim: Claim, code: int, slot: int) -> None:
         outcome = self._recorded_outcome(claim) if code == 0 else None
-        if outcome is None and code < 0 and self._count_kill(claim) <= self.retries:
+        stopped = code < 0 or code in STOPPED
+        if outcome is None and stopped and self._count_kill(claim) <= self.retries:
             self._start(claim, slot)
             return
         self._finish(claim, outcome or failure(code, claim.folder))

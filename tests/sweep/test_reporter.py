@@ -117,7 +117,7 @@ def test_the_recorded_outcome(tmp_path, metrics, attrs, outcome):
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        (-9, "killed by SIGKILL at every attempt"),
+        (-9, "stopped by SIGKILL at every attempt"),
         (0, "it ended without metrics.json"),
         (1, "ValueError: bad"),
     ],

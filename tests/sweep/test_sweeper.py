@@ -101,6 +101,13 @@ def test_a_killed_trial_is_restarted_a_limited_number_of_times(tmp_path):
     assert sweep.starts == [0, 0, 0, 1, 1, 1, 2]
 
 
+def test_a_preempted_trial_is_resumed_a_limited_number_of_times(tmp_path):
+    sweep = Scripted(tmp_path, [[143, 130, GOOD], [143, 143, 143], GOOD])
+    assert sweep.run() == [COMPLETE, FAIL, COMPLETE]
+    assert "SIGTERM" in sweep.study.trials[1].user_attrs["error"]
+    assert sweep.starts == [0, 0, 0, 1, 1, 1, 2]
+
+
 def test_failures_in_a_row_end_the_sweep_with_the_last_error(tmp_path):
     sweep = Scripted(tmp_path, [1, 1, GOOD, 1, 1, 1, GOOD], max_failures=2)
     with pytest.raises(UserError, match="BoomError: 5"):
