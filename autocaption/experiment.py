@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 from rich.console import Console
 
 from autocaption import build
@@ -53,10 +53,7 @@ def train(config: DictConfig) -> float | None:
     config = with_optional_values(config)
     saved, changes = None, dict[str, Any]()
     if config.resume is not None:
-        # Hydra has looked up `last` already: its folder is the job's.
-        last = config.resume == "last" and HydraConfig.initialized()
-        named = HydraConfig.get().runtime.output_dir if last else config.resume
-        path, damaged = checkpoint_to_resume(config.runs, named)
+        path, damaged = checkpoint_to_resume(config.runs, _resumed_name(config))
         for file in damaged:
             log.warning("%s is damaged; resuming from %s", file, path.name)
         saved = checkpoint.load(path)
@@ -69,6 +66,17 @@ def train(config: DictConfig) -> float | None:
             for key, (before, after) in changes.items():
                 log.info("changed on resume: %s from %s to %s", key, before, after)
         return _train(config, saved, run)
+
+
+def _resumed_name(config: DictConfig) -> str:
+    """What `resume=` names; for `last` the folder that Hydra has looked up as the job's."""
+    if config.resume != "last" or not HydraConfig.initialized():
+        return str(config.resume)
+    job = cast(DictConfig, HydraConfig.get())
+    # Lightning asks again when it launches the ranks; the run is running then, and no longer left to resume.
+    with read_write(job):
+        job.run.dir = job.runtime.output_dir
+    return str(job.runtime.output_dir)
 
 
 def _resumed(config: DictConfig, saved: DictConfig, folder: Path) -> tuple[DictConfig, dict[str, Any]]:

@@ -149,6 +149,16 @@ def test_a_signal_stops_a_run_that_resumes_as_if_nothing_had_happened(whole, tmp
     assert [attempt["state"] for attempt in record["attempts"]] == [state, "finished"]
 
 
+def test_two_devices_resume_the_last_run(tmp_path):
+    process = start(tmp_path, *WORDS, "trainer=ddp_sim")
+    wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/last.ckpt")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = run("train.py", "resume=last", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert read(only_run(tmp_path) / "run.json")["state"] == "finished"
+
+
 def test_a_second_process_in_a_folder_is_refused_in_one_line(tmp_path):
     process = start(tmp_path, *WORDS, "trainer.max_epochs=1000")
     wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/last.ckpt")))
