@@ -54,6 +54,10 @@ def rows(cwd):
     return sum(file.read_bytes().count(b"\n") for file in cwd.glob("runs/*/csv/metrics.csv"))
 
 
+def is_finished(cwd):
+    return any(read(file)["state"] == "finished" for file in cwd.glob("runs/*/run.json"))
+
+
 def kill_at(process, cwd, count, writing):
     """Kill a run once its CSV has `count` rows, and if `writing`, amid the next checkpoint's writing."""
 
@@ -79,12 +83,15 @@ def survive(cwd, whole, words, seed, kills):
             folder = None
         process = start(cwd, *(["resume=last"] if folder is not None else words))
         if killed < kills:
-            kill_at(process, cwd, rng.randint(min(rows(cwd) + 1, total), total - 2), rng.random() < 0.3)
+            count = rng.randint(min(rows(cwd) + 1, total - 2), total - 2)
+            kill_at(process, cwd, count, writing=rng.random() < 0.3)
         _, err = process.communicate(timeout=240)
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, err
             return killed
         killed += 1
+        if is_finished(cwd):  # it was killed while it ended
+            return killed
 
 
 def uninterrupted(folder, *words):
