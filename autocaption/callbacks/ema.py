@@ -4,45 +4,44 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 
 class ExponentialMovingAverage(pl.Callback):
-    """A moving average of the weights (Polyak & Juditsky 1992), with which the model is scored and saved.
+    """Validates and saves an exponential moving average of the weights (Polyak & Juditsky 1992).
 
-    After each optimizer step, average += (1 - d) (weights - average). So that the start is soon
-    forgotten, d rises to `decay` as (1 + n) / (10 + n) with the number n of steps (as TensorFlow's
-    does). BatchNorm statistics are averaged with the weights that they belong to.
+    After optimizer step n, average += (1 - d) (weights - average) with d = min(decay, (1 + n) / (10 + n)),
+    TensorFlow's warm-up, so that the initial weights are soon forgotten. BatchNorm statistics are averaged
+    with the weights; frozen parameters are not copied.
 
-    Validation, checkpoints and whatever follows training get the average in place of the weights. The
-    weights themselves are kept in the callback's part of a checkpoint, from which training resumes exactly.
+    The module holds the average during validation and after training, and the live weights otherwise,
+    also after an exception. A checkpoint holds the average as the model and the live weights under
+    `ema_weights`, from which training resumes exactly.
 
-    Lightning's WeightAveraging (2.6) copies the whole module, a frozen encoder included, and leaves the
-    average in place of the weights where a validation raises an exception.
+    Lightning's WeightAveraging (2.6.6) copies the whole module, frozen encoder included, starts from the
+    weights after the first step, and leaves the average in the module if a validation raises.
 
     Args:
-        decay: of the average, an optimizer step.
+        decay: the upper limit of d.
     """
 
     def __init__(self, decay: float) -> None:
         self.decay, self.steps = decay, 0
         self._average: dict[str, Tensor] = {}
-        self._exchanged = False  # whether the module holds the average, and `_average` the weights
-        self._resumed: dict[str, Tensor] = {}  # the weights of a checkpoint, until training starts
+        # The live weights while the module holds the average, else empty. They are a copy, not swapped
+        # with the average, so that a copy interrupted halfway can be repeated.
+        self._live: dict[str, Tensor] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start from the weights as they are; after a resume they are the average."""
-        self._average = {name: live.clone() for name, live in averaged(pl_module).items()}
-        self._exchanged = False
-        for name, live in averaged(pl_module).items():
-            if name in self._resumed:
-                live.copy_(self._resumed[name])
-        self._resumed = {}
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the average from the module; a resumed module holds the average already."""
+        self._average = {name: value.clone() for name, value in averaged(pl_module).items()}
+        self._show_live(pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Follow an optimizer step, which takes several batches where gradients are accumulated."""
+        """Update the average after an optimizer step, not after every accumulated batch."""
         if trainer.global_step == self.steps:
             return
         self.steps = trainer.global_step
@@ -51,57 +50,62 @@ class ExponentialMovingAverage(pl.Callback):
         torch._foreach_lerp_([self._average[name] for name in live], list(live.values()), 1 - decay)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Score the average."""
-        self._exchange(pl_module, True)
+        """Validate the average during training; `trainer.validate` takes the module as it is."""
+        if trainer.state.fn is TrainerFn.FITTING:
+            self._show_average(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Back to the weights."""
-        self._exchange(pl_module, False)
+        """Restore the live weights."""
+        self._show_live(pl_module)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Back to the weights, wherever a validation was interrupted."""
-        self._exchange(pl_module, False)
+        """Restore the live weights, wherever training was interrupted."""
+        if self._average:  # else a resumed training has not started: the module holds the only average
+            self._show_live(pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What follows training gets the average."""
-        self._exchange(pl_module, True)
-        self._average, self._exchanged = {}, False
+        """Leave the average in the module."""
+        self._show_average(pl_module)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Free the copies once training has ended without an exception."""
+        if stage == TrainerFn.FITTING:
+            self._average, self._live = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps; the weights are added where the module is at hand."""
+        """The number of steps; `on_save_checkpoint` adds the weights, since only it gets the module's."""
         return {"steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the number of steps."""
+        """Restore the number of steps."""
         self.steps = state_dict["steps"]
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save the average as the model, and the weights beside it, also amid a validation."""
-        if self._average:
-            held = {name: checkpoint["state_dict"][name] for name in self._average}
-            average, weights = (held, self._average) if self._exchanged else (self._average, held)
-            checkpoint["ema_weights"] = weights
-            checkpoint["state_dict"] |= average
+        """Save the average as the model and the live weights beside it, also during a validation."""
+        if live := self._live or {name: checkpoint["state_dict"][name] for name in self._average}:
+            checkpoint["ema_weights"] = live
+        checkpoint["state_dict"] |= self._average
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the weights until training starts."""
-        self._resumed = checkpoint.get("ema_weights", {})
+        """Keep the live weights of a resumed training until it starts."""
+        if trainer.state.fn is TrainerFn.FITTING:
+            self._live = checkpoint.get("ema_weights", {})
 
-    def _exchange(self, module: pl.LightningModule, average: bool) -> None:
-        """Bring the average, or the weights, into the module, unless they are there."""
-        if not self._average or self._exchanged == average:
-            return
-        for name, live in averaged(module).items():
-            kept = live.clone()
-            live.copy_(self._average[name])
-            self._average[name].copy_(kept)
-        self._exchanged = average
+    def _show_average(self, module: pl.LightningModule) -> None:
+        if self._average and not self._live:
+            self._live = {name: value.clone() for name, value in averaged(module).items()}
+            _copy(self._average, module)
+
+    def _show_live(self, module: pl.LightningModule) -> None:
+        if self._live:
+            _copy(self._live, module)
+            self._live = {}
 
 
 def averaged(module: pl.LightningModule) -> dict[str, Tensor]:
@@ -112,3 +116,10 @@ def averaged(module: pl.LightningModule) -> dict[str, Tensor]:
         for name, tensor in module.state_dict().items()
         if tensor.is_floating_point() and name not in frozen
     }
+
+
+def _copy(values: dict[str, Tensor], module: pl.LightningModule) -> None:
+    """Copy values into the module."""
+    for name, tensor in averaged(module).items():
+        if name in values:
+            tensor.copy_(values[name])
