@@ -120,8 +120,8 @@ def require_values(config: DictConfig) -> None:
     Raises:
         UserError: names the first key without one, and the environment variable that may give it.
     """
-    for key, text in _leaves(OmegaConf.to_container(config, resolve=False), ""):
-        if key.startswith("hydra."):
+    for key, text in _flat(OmegaConf.to_container(config, resolve=False), ""):
+        if key.startswith("hydra.") or not isinstance(text, str):
             continue
         if text == MISSING:
             raise UserError(f"no value for {key}; give it with {key}=VALUE")
@@ -138,12 +138,3 @@ def with_optional_values(config: DictConfig) -> DictConfig:
         if OmegaConf.select(config, key, default=_ABSENT) is not _ABSENT:
             OmegaConf.update(changed, key, value)
     return changed
-
-
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """(key, text) of every string in nested dicts."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _leaves(part, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, str):
-        yield key, value

@@ -92,7 +92,7 @@ def _resumed(config: DictConfig, saved: DictConfig, folder: Path) -> tuple[DictC
 def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) -> float | None:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     saved = resumed
-    if saved is None and config.init_from is not None:  # its weights and vocabulary only
+    if resumed is None and config.init_from is not None:  # its weights and vocabulary only
         saved = checkpoint.load(config.init_from)
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
     if is_first_rank():
@@ -105,14 +105,15 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
     metrics = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_metrics_of(trainer, "val")}
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    if best:  # metrics of the best epoch, whose weights are kept
-        metrics |= checkpoint.load(best)[METRICS]
+    kept = checkpoint.load(best) if best else None
+    if kept:  # metrics of the best epoch, whose weights are kept
+        metrics |= kept[METRICS]
     pruned = _pruned(trainer)
     if run is not None:
         run.pruned = pruned
     if config.test and not pruned:
-        if best:
-            captioner.load_state_dict(checkpoint.load(best)["state_dict"])
+        if kept:
+            captioner.load_state_dict(kept["state_dict"])
         trainer.test(captioner, data, verbose=False)
         metrics |= _metrics_of(trainer, config.data.split)
     return _finish(config, trainer, metrics, best)
@@ -163,7 +164,6 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     task = "trial" if "sweep" in (config.get("callbacks") or {}) else task
     overrides = [hide_argument(one) for one in _overrides()]
     run = Run.start(folder, task, shlex.join(command_line()), overrides)
-    code = 1
     try:
         with run.recorded():
             build.save_config(config, folder / "config.yaml")
@@ -174,13 +174,11 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
                 run.note(resumed_from=file, step=step)
                 log.info("Resuming %s from %s, step %d", folder, file, step)
             yield run
-        code = 0
     except PreemptedError as error:
-        code = int(error.code or 0)
         log.info("Stopped by %s. Resume with: resume=%s", signal.Signals(error.signal).name, folder)
         raise
     finally:
-        close_wandb(code)
+        close_wandb(run.exit_code)
         run.release()
 
 

@@ -1,6 +1,7 @@
 """The checkpoint that an interrupted run resumes from."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class LastCheckpoint(Checkpoint):
         self.interval = timedelta(minutes=every_n_minutes).total_seconds()
         self.saved_step = -1  # the last one that was saved; none yet
         self._counted_from, self._saved_at = 0, time.monotonic()
-        self._before_batch = self._amid_validation = False
+        self._rewind: Callable[[dict[str, Any]], None] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count steps and time from here."""
@@ -56,40 +57,33 @@ class LastCheckpoint(Checkpoint):
 
     def save_before(self, trainer: pl.Trainer) -> None:
         """Save the state before the batch that just started."""
-        self._before_batch = True
-        try:
-            self.save(trainer)
-        finally:
-            self._before_batch = False
+        self.save(trainer, _to_before_batch)
 
     def save_amid_validation(self, trainer: pl.Trainer) -> None:
         """Save the state after the last training batch; a resumed run starts the validation anew."""
-        self._amid_validation = True
-        try:
-            self.save(trainer)
-        finally:
-            self._amid_validation = False
+        self.save(trainer, _to_validation_start)
 
-    def save(self, trainer: pl.Trainer) -> None:
-        """Save now; every rank calls it."""
+    def save(self, trainer: pl.Trainer, rewind: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Save now; every rank calls it.
+
+        Args:
+            trainer: the trainer.
+            rewind: sets the progress of the fit loop's parts back, by their names.
+        """
         if trainer.is_global_zero:
             rotate(self.path, self.keep)
-        trainer.save_checkpoint(self.path)
+        self._rewind = rewind
+        try:
+            trainer.save_checkpoint(self.path)
+        finally:
+            self._rewind = None
         self.saved_step = self._counted_from = trainer.global_step
         self._saved_at = time.monotonic()
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Set the progress back to before the batch that started."""
-        loops = checkpoint.get("loops", {}).get("fit_loop", {})
-        if self._before_batch:
-            progress = loops["epoch_loop.batch_progress"]
-            for counts in (progress["current"], progress["total"]):
-                counts["ready"] -= 1
-        if self._amid_validation:  # as if it had been interrupted in its first batch
-            progress = loops["epoch_loop.val_loop.batch_progress"]
-            for counts in (progress["current"], progress["total"]):
-                done = 0 if counts is progress["current"] else counts["completed"]
-                counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+        """Set the progress back to where the saved state is."""
+        if self._rewind is not None:
+            self._rewind(checkpoint["loops"]["fit_loop"])
 
     def _is_due(self, trainer: Any) -> bool:
         steps = trainer.global_step - self._counted_from
@@ -98,6 +92,20 @@ class LastCheckpoint(Checkpoint):
         if self.interval:  # ranks have clocks of their own
             by_time = trainer.strategy.broadcast(by_time)
         return by_steps or by_time
+
+
+def _to_before_batch(loops: dict[str, Any]) -> None:
+    progress = loops["epoch_loop.batch_progress"]
+    for counts in (progress["current"], progress["total"]):
+        counts["ready"] -= 1
+
+
+def _to_validation_start(loops: dict[str, Any]) -> None:
+    """As if the validation had been interrupted in its first batch."""
+    progress = loops["epoch_loop.val_loop.batch_progress"]
+    for counts in (progress["current"], progress["total"]):
+        done = 0 if counts is progress["current"] else counts["completed"]
+        counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
 
 
 def is_clean(trainer: pl.Trainer, batch_idx: int) -> bool:

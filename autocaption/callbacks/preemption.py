@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from autocaption.callbacks.last_checkpoint import LastCheckpoint, is_clean
+from autocaption.runs.run import exit_code
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -21,7 +22,7 @@ class PreemptedError(SystemExit):
 
     def __init__(self, number: int) -> None:
         self.signal = number
-        super().__init__(130 if number == signal.SIGINT else 143)
+        super().__init__(exit_code(number))
 
 
 class Preemption(pl.Callback):

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -20,9 +19,10 @@ from rich.table import Table
 from autocaption.launch.devices import share, visible_gpus
 from autocaption.launch.process import Process, last_error_line
 from autocaption.launch.resolved import resolved
+from autocaption.launch.signals import StopSignals
 from autocaption.runs.folder import newest_whole
 from autocaption.runs.provenance import command_line, hide_argument
-from autocaption.runs.run import FINISHED, RUNNING, state_of
+from autocaption.runs.run import FINISHED, RUNNING, exit_code, state_of
 
 TICK = 0.05  # seconds between two looks at the processes
 
@@ -81,7 +81,7 @@ def launch(
     if stopped:
         console.print("Interrupted. Rerun with the same hydra.sweep.dir to resume:", markup=False)
         console.print(f"  hydra.sweep.dir={jobs[0].folder.parent}", soft_wrap=True, markup=False)
-        sys.exit(130 if stopped == signal.SIGINT else 143)
+        sys.exit(exit_code(stopped))
     failed = [job for job in jobs if job.error]
     for job in failed:
         print(f"error: job {job.number} ({job.differs}): {job.error} ({job.folder})", file=sys.stderr)
@@ -104,31 +104,27 @@ class _Jobs:
 
     def __init__(self, jobs: list[Job], n_jobs: int, console: Console) -> None:
         self.jobs, self.n_jobs, self.console = jobs, n_jobs, console
-        self._signal, self._signals = 0, 0
+        self._signals = StopSignals()
 
     def run(self) -> int:
         """The signal that ended it early, or 0."""
-        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         slots: dict[int, Job] = {}
         waiting = [job for job in self.jobs if self._is_missing(job)]
-        sent = 0
-        try:
-            while slots or (waiting and not self._signal):
+        passed_on = 0
+        with self._signals as signals:
+            while slots or (waiting and not signals.count):
                 for slot in range(self.n_jobs):
-                    if slot not in slots and waiting and not self._signal:
+                    if slot not in slots and waiting and not signals.count:
                         slots[slot] = self._start(waiting.pop(0), slot)
                 time.sleep(TICK)
-                if self._signals > sent:
-                    sent = self._signals
+                if signals.count > passed_on:
+                    passed_on = signals.count
                     for job in slots.values():
                         self._stop(job)
                 for slot, job in list(slots.items()):
                     if self._ended(job):
                         del slots[slot]
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        return self._signal
+        return signals.last
 
     def _is_missing(self, job: Job) -> bool:
         state = state_of(job.folder) if job.folder.exists() else ""
@@ -149,10 +145,10 @@ class _Jobs:
 
     def _stop(self, job: Job) -> None:
         assert job.process is not None
-        if self._signals > 1:
+        if self._signals.count > 1:
             job.process.kill()
         else:
-            job.process.interrupt(self._signal)
+            job.process.interrupt(self._signals.last)
 
     def _ended(self, job: Job) -> bool:
         assert job.process is not None
@@ -161,7 +157,7 @@ class _Jobs:
             self._show(job)
         if code is None:
             return False
-        if code and not self._signal:
+        if code and not self._signals.count:
             job.error = last_error_line(job.folder)
         return True
 
@@ -173,9 +169,6 @@ class _Jobs:
         sys.stdout.write(new.decode(errors="replace"))
         sys.stdout.flush()
 
-    def _receive(self, number: int, frame: Any) -> None:
-        self._signal, self._signals = number, self._signals + 1
-
 
 class _NoReports:
     def report(self, epoch: int, value: float, last: bool) -> bool:
@@ -184,13 +177,12 @@ class _NoReports:
 
 def _job(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> Job:
     composed = context.config_loader.load_sweep_config(config, overrides)
-    with open_dict(composed):
-        composed.hydra.job.id = composed.hydra.job.num = number
-    folder = Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
     common = set(config.hydra.overrides.task)
     own = [hide_argument(one) for one in filter_overrides(overrides) if one not in common]
     differs = " ".join(own) or f"job {number}"
     with open_dict(composed):
+        composed.hydra.job.id = composed.hydra.job.num = number
+        folder = Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
         if composed.get("logger") and "wandb" in composed.logger:
             names = {"name": sanitised(differs), "group": sanitised(folder.parent.name)}
             for key, name in names.items():

@@ -1,6 +1,5 @@
 """How checkpoints reach the disk, and come back: whole, verified, and free of absolute paths."""
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from autocaption.errors import UserError
+from autocaption.files import write_whole
 from autocaption.runs.folder import is_whole
 
 
@@ -26,23 +26,22 @@ class SafeCheckpointIO(TorchCheckpointIO):
             UserError: the disk is full, or the folder can't be written to.
         """
         path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+
+        def write(aside: Path) -> None:
             with open(aside, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(aside, path)
+
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, write)
             _sync_folder(path.parent)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
                 f"cannot write the checkpoint {path}: {reason}; make room there, then resume the run"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: Any, map_location: Any = "cpu", weights_only: Any = True

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import secrets
+import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ FILE, LOCK = "run.json", ".run.lock"
 LAYOUT = 1  # of run.json
 RUNNING, FINISHED, PREEMPTED, FAILED, PRUNED = "running", "finished", "preempted", "failed", "pruned"
 INTERRUPTED = "interrupted"  # by Ctrl-C, or (never written, but seen from the free lock) by a crash
+# Exit codes of a run that a signal stopped and that can be resumed, and its state.
+STOPPED = {128 + signal.SIGINT: INTERRUPTED, 128 + signal.SIGTERM: PREEMPTED}
 
 
 class Run:
@@ -89,6 +92,11 @@ class Run:
         """The random id of the run, and of its W&B run."""
         return self.record["id"]
 
+    @property
+    def exit_code(self) -> int:
+        """The exit code of this attempt; 1 if it was not recorded, as on a full disk."""
+        return self.record["attempts"][-1].get("exit_code", 1)
+
     def note(self, **facts: Any) -> None:
         """Add facts to this attempt, such as the checkpoint that it resumes from."""
         self.record["attempts"][-1] |= facts
@@ -119,11 +127,11 @@ class Run:
             self.end(FAILED, 1, str(error))
             raise
         except KeyboardInterrupt:
-            self.end(INTERRUPTED, 130)
+            self.end(INTERRUPTED, exit_code(signal.SIGINT))
             raise
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
-            self.end({130: INTERRUPTED, 143: PREEMPTED}.get(code, FAILED), code)
+            self.end(STOPPED.get(code, FAILED), code)
             raise
         except Exception as error:
             file = self.folder / "traceback.txt"
@@ -141,6 +149,11 @@ class Run:
 
     def _write(self) -> None:
         write_json(self.folder / FILE, self.record)
+
+
+def exit_code(number: int) -> int:
+    """The exit code of a run that a signal stopped: 130 for Ctrl-C, 143 for all others."""
+    return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
 def read(folder: Path) -> dict[str, Any] | None:

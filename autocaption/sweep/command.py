@@ -19,6 +19,7 @@ from rich.console import Console
 from autocaption.errors import UserError
 from autocaption.launch.devices import share, visible_gpus
 from autocaption.launch.process import Process, Running
+from autocaption.runs.run import exit_code
 from autocaption.sweep.claims import Claim, Claims
 from autocaption.sweep.launcher import JobSettings, LaunchedTrial, run_job, write_job
 from autocaption.sweep.parameters import SamplerFactory, make_sampler, use_sampler
@@ -83,9 +84,9 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
             settings.retries,
             settings.heartbeat,
         ).run()
-    except InterruptedSweepError:
+    except InterruptedSweepError as error:
         console.print("Interrupted. Rerun the same command to resume.")
-        sys.exit(130)
+        sys.exit(exit_code(error.signal))
     except STORAGE_ERRORS as error:
         line = first_line(error.__cause__ or error)
         raise UserError(

@@ -16,6 +16,7 @@ from rich.console import Console
 from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.sweep.space import CustomSpace, Space, as_text, read_space
+from autocaption.sweep.study import as_list
 from autocaption.sweep.trials import compose
 
 Distributions = Mapping[str, BaseDistribution]
@@ -111,10 +112,7 @@ def _custom_space(name: str | None) -> CustomSpace | None:
 
 
 def _objective(settings: DictConfig) -> tuple[list[str], list[str]]:
-    objective, direction = (
-        [value] if isinstance(value, str) else list(value)
-        for value in (settings.objective, settings.direction)
-    )
+    objective, direction = as_list(settings.objective), as_list(settings.direction)
     if len(objective) != len(direction) or not set(direction) <= set(MODES):
         raise UserError(
             f"sweep.direction={settings.direction}: give {' or '.join(MODES)} for each of "

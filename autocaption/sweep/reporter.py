@@ -12,11 +12,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.launch.process import last_error_line
+from autocaption.runs.run import STOPPED
 from autocaption.sweep.storage import Storage
 from autocaption.sweep.study import ATTEMPT, EPOCHS, JOB_HEARTBEAT, PRUNED
-
-# Exit codes of a run that a signal stopped and that can be resumed: Ctrl-C, and all others.
-STOPPED = (130, 143)
 
 
 class StudyReporter:
@@ -92,10 +90,16 @@ def recorded_outcome(trial: FrozenTrial, folder: Path, objective: Sequence[str])
     return Outcome(TrialState.COMPLETE, values)
 
 
+def stopping_signal(code: int) -> int:
+    """The signal that killed a process (exit code -N) or stopped its run; 0 for none."""
+    if code < 0:
+        return -code
+    return code - 128 if code in STOPPED else 0
+
+
 def failure(code: int, folder: Path) -> Outcome:
     """The outcome of a process that exited with `code` and recorded none."""
-    if code < 0 or code in STOPPED:
-        number = -code if code < 0 else code - 128
+    if number := stopping_signal(code):
         error = f"stopped by {signal.Signals(number).name} at every attempt"
     elif code == 0:
         error = "it ended without metrics.json"

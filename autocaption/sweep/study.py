@@ -67,7 +67,7 @@ def open_study(
         study = optuna.create_study(
             storage=storage.backend,
             study_name=name,
-            directions=_as_list(definition["direction"]),
+            directions=as_list(definition["direction"]),
             load_if_exists=True,
         )
         found = study.user_attrs.get(DEFINITION)
@@ -75,7 +75,7 @@ def open_study(
             study.set_user_attr(UID, secrets.token_hex(4))
             study.set_user_attr(GROUPS, list(groups))
             with warnings.catch_warnings(action="ignore"):  # values outside of the space, experimental API
-                study.set_metric_names(_as_list(definition["objective"]))
+                study.set_metric_names(as_list(definition["objective"]))
                 for params in initial_trials:
                     study.enqueue_trial(dict(params), skip_if_exists=True)
             # Last: if this process is killed before, the next one repeats the steps above.
@@ -91,7 +91,8 @@ def open_study(
     return study
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """A setting that may be one value or several, as a list."""
     return [value] if isinstance(value, str) else list(value)
 
 

@@ -1,18 +1,17 @@
 """The loop of a sweep: start trials, await them, retry killed ones."""
 
 import contextlib
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from optuna.trial import TrialState
 
 from autocaption.errors import UserError
 from autocaption.launch.process import Running
+from autocaption.launch.signals import StopSignals
 from autocaption.sweep.claims import Claim, Claims
-from autocaption.sweep.reporter import STOPPED, Outcome, failure, recorded_outcome
+from autocaption.sweep.reporter import Outcome, failure, recorded_outcome, stopping_signal
 from autocaption.sweep.storage import STORAGE_ERRORS
 from autocaption.sweep.study import KILLS
 from autocaption.sweep.table import SweepTable
@@ -22,7 +21,15 @@ REFRESH_SECONDS = 1.0  # between two updates of the table
 
 
 class InterruptedSweepError(Exception):
-    """The sweep ended early because of Ctrl-C or SIGTERM."""
+    """A signal ended the sweep early.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
 
 
 @dataclass
@@ -59,7 +66,8 @@ class Sweeper:
         self.claims, self.start, self.table, self.objective = claims, start, table, objective
         self.jobs, self.max_failures, self.retries, self.heartbeat = jobs, max_failures, retries, heartbeat
         self._jobs: dict[int, _Job] = {}  # by slot
-        self._failures = self._signals = 0
+        self._signals = StopSignals()
+        self._failures = 0
         self._next_claim = self._next_heartbeat = self._next_refresh = 0.0
 
     def run(self) -> None:
@@ -69,16 +77,16 @@ class Sweeper:
             UserError: too many trials failed in a row.
             InterruptedSweepError: a signal ended the sweep; its running trials can be resumed.
         """
-        with self._counting_signals(), self.table.shown():
+        with self._signals as signals, self.table.shown():
             try:
-                while not self._signals:
+                while not signals.count:
                     self._handle_exits()
                     nothing_to_claim = self._fill_slots()
                     if nothing_to_claim and not self._jobs and not self.claims.should_wait():
                         return
                     self._send_heartbeats()
                     time.sleep(POLL_SECONDS)
-                raise InterruptedSweepError
+                raise InterruptedSweepError(signals.last)
             finally:
                 self._stop_all()
                 self.table.update()
@@ -93,8 +101,7 @@ class Sweeper:
 
     def _handle_exit(self, claim: Claim, code: int, slot: int) -> None:
         outcome = self._recorded_outcome(claim) if code == 0 else None
-        stopped = code < 0 or code in STOPPED
-        if outcome is None and stopped and self._count_kill(claim) <= self.retries:
+        if outcome is None and stopping_signal(code) and self._count_kill(claim) <= self.retries:
             self._start(claim, slot)
             return
         self._finish(claim, outcome or failure(code, claim.folder))
@@ -162,7 +169,7 @@ class Sweeper:
                 with contextlib.suppress(*STORAGE_ERRORS):  # the sweep may be stopping because of one
                     if job.running.poll() is not None:
                         ended.append(self._jobs.pop(slot).claim)
-            if self._signals > 1 and not killed:
+            if self._signals.count > 1 and not killed:
                 killed = True
                 for job in self._jobs.values():
                     job.running.kill()
@@ -175,15 +182,3 @@ class Sweeper:
                 self.claims.release(claim)
             else:
                 self.claims.finish(claim, *outcome)
-
-    @contextlib.contextmanager
-    def _counting_signals(self) -> Iterator[None]:
-        def count(number: int, frame: Any) -> None:
-            self._signals += 1
-
-        previous = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)

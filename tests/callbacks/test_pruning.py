@@ -3,20 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
+from helpers.sweeps import Threshold
 
 from autocaption.callbacks.pruning import Pruning
 from autocaption.errors import UserError
-
-
-class Threshold:
-    """Prunes below a half, and keeps what was reported."""
-
-    def __init__(self):
-        self.reported = []
-
-    def report(self, epoch, value, last):
-        self.reported.append((epoch, value, last))
-        return value < 0.5
 
 
 def validated(metrics, epoch=0, rank_zero=True, broadcast=None, sanity_checking=False):

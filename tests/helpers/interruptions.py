@@ -12,8 +12,8 @@ from autocaption.callbacks.last_checkpoint import LastCheckpoint
 class Copies(LastCheckpoint):
     """Keeps a copy of every checkpoint that it saves."""
 
-    def save(self, trainer):
-        super().save(trainer)
+    def save(self, trainer, rewind=None):
+        super().save(trainer, rewind)
         number = len(list(self.path.parent.glob("copy-*")))
         shutil.copy(self.path, self.path.parent / f"copy-{number:02}.ckpt")
 

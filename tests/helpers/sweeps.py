@@ -44,6 +44,17 @@ def epochs(notes):
     return [int(line.split()[1]) for line in notes if line.startswith("epoch")]
 
 
+class Threshold:
+    """A reporter that prunes below a half, and keeps what was reported."""
+
+    def __init__(self):
+        self.reported = []
+
+    def report(self, epoch, value, last):
+        self.reported.append((epoch, value, last))
+        return value < 0.5
+
+
 class Sweeps:
     """Starts sweeps in a folder, by default with quick trials (quick_trial.py)."""
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from helpers import ROOT
-from helpers.sweeps import wait_for
+from helpers.sweeps import Threshold, wait_for
 
 from autocaption.launch.process import Process, last_error_line
 
@@ -30,17 +30,6 @@ folder = Path(sys.argv[1])
 process = Process(str(folder / "child.py"), [], {}, folder, None, {}, [int(sys.argv[2])])
 signal.pause()
 """
-
-
-class Threshold:
-    """Prunes below a half."""
-
-    def __init__(self):
-        self.reported = []
-
-    def report(self, epoch, value, last):
-        self.reported.append((epoch, value, last))
-        return value < 0.5
 
 
 @pytest.fixture

@@ -92,13 +92,14 @@ def test_two_sweepers_share_a_study(sweeps):
     assert len({trial.user_attrs["owner"]["id"] for trial in study.trials}) == 2
 
 
-def test_ctrl_c_leaves_trials_that_the_same_command_resumes(sweeps):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 143)])
+def test_a_signal_leaves_trials_that_the_same_command_resumes(sweeps, number, code):
     overrides = [*SEARCH, "sweep.n_trials=2", "sweep.n_jobs=2", "sweep/pruner=none"]
     process = sweeps.start(*overrides, faults='{"0": "hang 2", "1": "hang 3"}')
     wait_for(lambda: "saved 2" in sweeps.notes(0) and "saved 3" in sweeps.notes(1))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert out.endswith("Interrupted. Rerun the same command to resume.\n")
     assert out.count("  interrupted") == 2
     assert [trial.state for trial in sweeps.study().trials] == [WAITING, WAITING]

@@ -1,7 +1,7 @@
 """Show, Attend and Tell.
 
 Legend: B images, N captions an image, K beams an image, T time, P places, D width, V vocabulary,
-M real tokens, R rows of a search or of a batch's captions; A, C, G as in attend_lstm.py.
+M real tokens, R rows of a search or of a batch's captions; A, C, G as in attention_recurrence.py.
 """
 
 import functools
@@ -100,7 +100,7 @@ class AttentionDecoder(nn.Module):
         Args:
             gates_RG: the words' part of the gates, biases included; each image has R / B rows.
             h_RD: the hidden state before the step, c_RD the cell state.
-            keys_BPA: of the memory, like values_BPC.
+            keys_BPA: keys of the memory; values_BPC: its values.
         """
         query_BK1A = self.query(h_RD).view(len(keys_BPA), -1, 1, keys_BPA.shape[2])
         scores_BKP = self.score((keys_BPA.unsqueeze(1) + query_BK1A).tanh()).squeeze(3)
