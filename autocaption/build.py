@@ -1,6 +1,5 @@
 """Configuration to objects. Beside train.py and eval.py, the only place that sees a DictConfig."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,16 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 
 from autocaption.data.datamodule import CaptionDataModule
+from autocaption.data.manifest import Manifest
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
 from autocaption.errors import UserError
 from autocaption.features.cache import FeatureCache
 from autocaption.files import write_text
+from autocaption.machine import cores, devices_of
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
-from autocaption.precision import fastest_precision
+from autocaption.precision import autocast_type, fastest_precision
 from autocaption.runs.checkpoint_io import SafeCheckpointIO
 from autocaption.runs.provenance import without_secrets
 
@@ -153,14 +154,21 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
-    data, workers = config.data, _workers(config)
+    data = config.data
+    manifest = Manifest(Path(data.manifest) if data.get("manifest") else None)
     evaluation = CenterCrop(encoder.image_size, data.crop)
     training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
-    on_gpu = config.trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
     features = None
     if data.features == "cache":
-        device = "cuda" if on_gpu else "cpu"
-        features = FeatureCache(data.features_folder, encoder, data.batch_size, workers, device)
+        features = FeatureCache(
+            folder=data.features_folder,
+            encoder=encoder,
+            batch_size=data.batch_size,
+            devices=devices_of(config.trainer.accelerator, config.trainer.devices),
+            manifest=manifest,
+            dtype=data.get("features_dtype", "float16"),
+            autocast=autocast_type(config.trainer.precision, config.trainer.accelerator),
+        )
     elif data.features is not None:
         raise UserError(f"data.features={data.features}: take `cache`, or null to read pictures each time")
     return CaptionDataModule(
@@ -169,13 +177,14 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
         training_transform=training,
         evaluation_transform=evaluation,
         batch_size=data.batch_size,
-        num_workers=workers,
+        num_workers=_workers(config),
         seed=config.seed,
         split=data.split,
         check_images=data.check_images,
         features=features,
         feature_views=data.feature_views,
         captions_per_image=data.get("captions_per_image"),
+        manifest=manifest,
     )
 
 
@@ -184,7 +193,7 @@ def _workers(config: DictConfig) -> int:
     if config.data.num_workers != "auto":
         return config.data.num_workers
     devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
-    return min(len(os.sched_getaffinity(0)) // max(devices, 1), 8)
+    return min(cores() // max(devices, 1), 8)
 
 
 def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer, decoder: Any = None) -> Captioner:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and releasing the pages of mapped ones."""
+"""Writing files whole or not at all, and the disk blocks and memory pages of mapped ones."""
 
 import json
 import mmap
@@ -26,6 +26,21 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def allocate(path: Path) -> None:
+    """Give a sparse file its disk blocks: writing to a hole on a full disk would kill the process.
+
+    Raises:
+        OSError: the disk has no room.
+    """
+    with open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            return
+        while block := file.read(2**20):  # macOS has no such call: write what is there
+            file.seek(-len(block), os.SEEK_CUR)
+            file.write(block)
 
 
 def release_pages(stored: Any) -> None:

@@ -18,3 +18,16 @@ def fastest_precision(accelerator: str) -> str:
         if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
             return "bf16-mixed"
     return "32-true"
+
+
+def autocast_type(precision: str, accelerator: str) -> torch.dtype | None:
+    """The data type that products have under a Trainer's precision; None for that of the weights.
+
+    Args:
+        precision: as in `trainer.precision`, likewise `accelerator`.
+    """
+    if precision == "auto":
+        precision = fastest_precision(accelerator)
+    if not str(precision).endswith("-mixed"):
+        return None
+    return torch.bfloat16 if precision.startswith("bf16") else torch.float16

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import read_image
 from autocaption.data.sources import CaptionedImage
 from autocaption.data.transforms import CenterCrop
@@ -67,7 +68,9 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         images = write_pictures(Path(name), pictures, picture_size)
         for round in range(rounds):
-            cache = FeatureCache(f"{name}/features{round}", encoder, batch, num_workers=2, device="cpu")
+            cache = FeatureCache(
+                f"{name}/features{round}", encoder, batch, [torch.device("cpu")], Manifest(None)
+            )
             bare(encoder, batch_BCHW, 1)
             forward.append(bare(encoder, batch_BCHW, pictures // batch // 2))
             start = time.perf_counter()

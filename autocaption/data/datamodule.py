@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs
+from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs, collate
+from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import check_pictures
 from autocaption.data.samplers import InOrder, TrainingSampler
 from autocaption.data.sources import CaptionedImage, Source
@@ -39,10 +40,11 @@ class CaptionDataModule(pl.LightningDataModule):
         num_workers: processes that read and transform pictures; 0 for the main process.
         seed: seed of order and augmentation.
         split: the split that `test_dataloader` reads.
-        check_images: whether `preload` decodes every picture.
+        check_images: whether `preload` decodes every picture that is not known to decode.
         features: stores a frozen encoder's outputs; None to read pictures.
         feature_views: augmented views stored of each training picture; 0 for the centre crop alone.
         captions_per_image: the first captions of each image that training uses; None for all.
+        manifest: remembers which pictures decode; None to check them each time.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class CaptionDataModule(pl.LightningDataModule):
         features: FeatureStore | None = None,
         feature_views: int = 0,
         captions_per_image: int | None = None,
+        manifest: Manifest | None = None,
     ) -> None:
         super().__init__()
         self.source, self.tokenizer = source, tokenizer
@@ -66,7 +69,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.seed, self.test_split, self.check_images = seed, split, check_images
         self.features, self.feature_views = features, feature_views
-        self.captions_per_image = captions_per_image
+        self.captions_per_image, self.manifest = captions_per_image, manifest or Manifest(None)
         self._datasets: dict[str, CaptionDataset] = {}
         self._position = (0, 0)  # epoch and images that a resumed training starts from
 
@@ -84,7 +87,7 @@ class CaptionDataModule(pl.LightningDataModule):
             if self.features is not None:
                 self._dataset(split, training=split == "train")
             elif self.check_images and is_first_rank():
-                check_pictures(self.source, self.source.split(split))
+                check_pictures(self.source, self.source.split(split), self.manifest)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled by (seed, epoch); every rank gets equally many images.
@@ -155,7 +158,7 @@ class CaptionDataModule(pl.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=dataset.collate,
+            collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
         )

@@ -4,7 +4,7 @@ Legend: B images, N captions an image, T time, P places, D width; C channels, H 
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,12 +23,12 @@ RELEASE_AFTER = 2**24  # bytes read from a memory map; the kernel maps several t
 
 
 class Inputs(Protocol):
-    """Model inputs of a split; `field` is the Batch field they are stacked into."""
+    """Model inputs of a split; `field` is the Batch field that holds them."""
 
     field: str
 
-    def __call__(self, epoch: int, index: int) -> Tensor:
-        """The input of one image, as drawn for this epoch."""
+    def __call__(self, keys: Sequence[Key]) -> Tensor:
+        """The inputs of a batch: of each image, as drawn for its epoch."""
         ...
 
 
@@ -42,8 +42,11 @@ class PictureInputs:
     ) -> None:
         self.source, self.images, self.transform, self.seed = source, images, transform, seed
 
-    def __call__(self, epoch: int, index: int) -> Tensor:
-        """uint8 picture_CHW."""
+    def __call__(self, keys: Sequence[Key]) -> Tensor:
+        """uint8 images_BCHW."""
+        return torch.stack([self._picture(*key) for key in keys])
+
+    def _picture(self, epoch: int, index: int) -> Tensor:
         seed = seed_of("augment", self.seed, epoch, index)
         return self.transform(self.source.read(self.images[index]), seed)
 
@@ -62,20 +65,24 @@ class FeatureInputs:
         self.stored, self.seed = stored, seed
         self._resident = 0  # bytes read since pages were last released
 
-    def __call__(self, epoch: int, index: int) -> Tensor:
-        """float32 features_PD."""
-        views = self.stored.shape[1]
-        view = seed_of("view", self.seed, epoch, index) % views if views > 1 else 0
-        features_PD = self.stored[index, view]
-        self._resident += features_PD.nbytes
+    def __call__(self, keys: Sequence[Key]) -> Tensor:
+        """features_BPD as they are stored; the model casts them, on its device."""
+        features_BPD = np.asarray(
+            self.stored[[index for _, index in keys], [self._view(*key) for key in keys]]
+        )
+        self._resident += features_BPD.nbytes
         if self._resident > RELEASE_AFTER:
             release_pages(self.stored)
-            self._resident = features_PD.nbytes
-        return torch.from_numpy(features_PD.astype(np.float32))
+            self._resident = 0
+        return torch.from_numpy(features_BPD)
+
+    def _view(self, epoch: int, index: int) -> int:
+        views = self.stored.shape[1]
+        return seed_of("view", self.seed, epoch, index) % views if views > 1 else 0
 
 
 class CaptionDataset(Dataset):
-    """One split: inputs by key, and whole batches by `collate`.
+    """One split, a batch at a time.
 
     Args:
         images: the images of the split.
@@ -96,17 +103,22 @@ class CaptionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: Key) -> tuple[int, Tensor]:
-        epoch, index = key
-        return index, self.inputs(epoch, index)
+    def __getitem__(self, key: Key) -> Batch:
+        """A batch of one image; a DataLoader asks for whole ones."""
+        return self.__getitems__([key])
 
-    def collate(self, items: list[tuple[int, Tensor]]) -> Batch:
-        """Stack inputs and gather their captions."""
-        indices = [index for index, _ in items]
-        stacked: dict = {self.inputs.field: torch.stack([tensor for _, tensor in items])}
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """The batch of these keys, in their order."""
+        indices = [index for _, index in keys]
+        inputs: dict = {self.inputs.field: self.inputs(keys)}
         return Batch(
             ids=tuple(self.images[i].id for i in indices),
             references=tuple(self.references[i] for i in indices) if self.references else (),
             tokens_BNT=self.tokens.gather(indices),
-            **stacked,
+            **inputs,
         )
+
+
+def collate(batch: Any) -> Batch:
+    """The DataLoader's collate_fn: the dataset has made a batch already."""
+    return batch

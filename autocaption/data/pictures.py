@@ -1,15 +1,13 @@
 """Reading picture files."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
 
+from autocaption.data.manifest import Manifest
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.errors import UserError
-from autocaption.progress import track
 
 
 def read_image(path: Path) -> Image.Image:
@@ -30,22 +28,11 @@ def read_image(path: Path) -> Image.Image:
         ) from None
 
 
-def check_pictures(source: Source, images: Sequence[CaptionedImage]) -> None:
+def check_pictures(source: Source, images: Sequence[CaptionedImage], manifest: Manifest) -> None:
     """Decode every picture that is a file, so that a broken one is found before the first step.
 
     Raises:
         UserError: names the first broken picture.
     """
-
-    def decode(image: CaptionedImage) -> None:
-        source.read(image)
-
-    files = [image for image in images if image.path is not None]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = [pool.submit(decode, image) for image in files]
-        try:
-            for future in track(futures, "Checking images", len(futures)):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    by_path = {image.path: image for image in images if image.path is not None}
+    manifest.check(list(by_path), lambda path: source.read(by_path[path]))

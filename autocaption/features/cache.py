@@ -8,24 +8,23 @@ import hashlib
 import json
 import logging
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from PIL import Image
+from torch import nn
 
+from autocaption.data.manifest import Manifest
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.transforms import Transform
 from autocaption.errors import UserError
-from autocaption.features.folding import folded
-from autocaption.files import release_pages, write_json
+from autocaption.features.extraction import Extraction, Views
+from autocaption.files import allocate, release_pages, write_json
 from autocaption.progress import track
-from autocaption.randomness import seed_of
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +45,10 @@ class FeatureCache:
         folder: the folder of all caches.
         encoder: a frozen encoder.
         batch_size: images a forward pass.
-        num_workers: threads that read and transform pictures.
-        device: device of the forward passes.
+        devices: devices of the forward passes, which take batches in turn.
+        manifest: content digests of the pictures.
         dtype: data type on disk.
+        autocast: data type of the forward passes under autocast; None for the encoder's own.
 
     Raises:
         UserError: the encoder is trained, so its outputs change.
@@ -59,17 +59,18 @@ class FeatureCache:
         folder: str,
         encoder: nn.Module,
         batch_size: int,
-        num_workers: int,
-        device: str,
+        devices: Sequence[torch.device],
+        manifest: Manifest,
         dtype: str = "float16",
+        autocast: torch.dtype | None = None,
     ) -> None:
         if any(parameter.requires_grad for parameter in encoder.parameters()):
             raise UserError(
                 "data.features=cache needs a frozen encoder: take one with model.encoder.trainable=none"
             )
         self.folder, self.encoder = Path(folder), encoder
-        self.batch_size, self.num_workers, self.device = batch_size, num_workers, device
-        self.dtype = np.dtype(dtype)
+        self.batch_size, self.devices, self.manifest = batch_size, devices, manifest
+        self.dtype, self.autocast = np.dtype(dtype), autocast
 
     def get(
         self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int
@@ -83,7 +84,7 @@ class FeatureCache:
             views: views of each image.
 
         Raises:
-            UserError: a picture is broken, or the disk is full.
+            UserError: a picture is broken, a feature is not finite, or the disk is full.
         """
         key = self._key(source, images, transform, views)
         final = self.folder / key
@@ -92,36 +93,37 @@ class FeatureCache:
             with _locked(self.folder / f"{key}.lock"):
                 if not final.exists():  # another process may have made it while this one waited
                     partial = self.folder / f"{key}.partial"
-                    self._compute(partial, _Views(source, images, transform, views))
+                    self._compute(partial, Views(source, images, transform, views))
                     os.rename(partial, final)
         return np.load(final / ARRAY, mmap_mode="r")
 
     def _key(self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int) -> str:
         digest = hashlib.blake2b(digest_size=12)
-        digest.update(repr((FORMAT, repr(self.encoder), transform, views, self.dtype.name)).encode())
+        settings = FORMAT, repr(self.encoder), transform, views, self.dtype.name, self.autocast
+        digest.update(repr(settings).encode())
         for name in ("out_dim", "image_size", "pooling"):
             digest.update(repr((name, getattr(self.encoder, name, None))).encode())
         for name, tensor in [*self.encoder.state_dict().items(), *self.encoder.named_buffers()]:
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        files = [image.path for image in images if image.path]
+        contents = dict(zip(files, self.manifest.digests(files), strict=True))
         for image in images:
-            content = image.path.read_bytes() if image.path else source.read(image).tobytes()
-            digest.update(image.id.encode() + hashlib.blake2b(content, digest_size=16).digest())
+            content = contents[image.path] if image.path else _digest_of(source.read(image))
+            digest.update(f"{image.id} {content}\n".encode())
         return digest.hexdigest()
 
-    @torch.inference_mode()
-    def _compute(self, partial: Path, views: "_Views") -> None:
+    def _compute(self, partial: Path, views: Views) -> None:
         """Fill a folder, starting where an earlier process stopped."""
-        example_BCHW = self._moved(views[0].unsqueeze(0))
-        encoder = folded(self.encoder.to(self.device).eval(), example_BCHW)
-        example_PD = self._encode(encoder, example_BCHW)[0]
-        array = self._open(partial, (len(views.images), views.count, *example_PD.shape))
-        rows = array.reshape(len(views), *example_PD.shape)
+        extraction = Extraction(self.encoder, views, self.devices, self.dtype, self.autocast)
+        array = self._open(partial, (len(views.images), views.count, *extraction.shape))
+        rows = array.reshape(len(views), *extraction.shape)
         done = json.loads((partial / DONE).read_text())["rows"]
         log.info("Features: encoding %d pictures into %s", len(views) - done, partial.with_suffix(""))
         saved = done
-        for images_BCHW in track(self._batches(views, done), "Encoding", len(views), len, done):
-            features_BPD = self._encode(encoder, images_BCHW)
-            rows[done : done + len(features_BPD)] = features_BPD.cpu().numpy()
+        batches = extraction.batches(done, self.batch_size)
+        for features_BPD in track(batches, "Encoding", len(views), len, done):
+            self._require_finite(features_BPD, views, done)
+            rows[done : done + len(features_BPD)] = features_BPD
             done += len(features_BPD)
             if done - saved >= SAVE_EVERY or done == len(views):
                 array.flush()  # before the count: it must never be ahead of the data
@@ -129,36 +131,21 @@ class FeatureCache:
                 saved = done
                 release_pages(array)
 
-    def _batches(self, views: "_Views", start: int) -> Iterator[Tensor]:
-        """images_BCHW of the views from `start`, read by threads while the previous batch is encoded.
-
-        Threads rather than a DataLoader's processes: decoding releases the GIL, and starting and copying
-        between processes takes a tenth of the encoder's time on two cores.
-        """
-        with ThreadPoolExecutor(max(1, self.num_workers)) as pool:
-            ahead: deque[list[Future[Tensor]]] = deque()
-            for first in range(start, len(views), self.batch_size):
-                rows = range(first, min(first + self.batch_size, len(views)))
-                ahead.append([pool.submit(views.__getitem__, row) for row in rows])
-                if len(ahead) > 1:
-                    yield _stacked(ahead.popleft())
-            if ahead:
-                yield _stacked(ahead.popleft())
-
-    def _encode(self, encoder: nn.Module, images_BCHW: Tensor) -> Tensor:
-        return encoder(self._moved(images_BCHW)).to(getattr(torch, self.dtype.name))
-
-    def _moved(self, images_BCHW: Tensor) -> Tensor:
-        return images_BCHW.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+    def _require_finite(self, features_BPD: np.ndarray, views: Views, first: int) -> None:
+        bad_B = ~np.isfinite(features_BPD).all((1, 2))
+        if bad_B.any():
+            image = views.images[(first + int(bad_B.argmax())) // views.count]
+            raise UserError(
+                f"the encoder's output for {image.path or image.id} is not finite in {self.dtype.name}; "
+                "take data.features_dtype=float32, or check the encoder's weights"
+            )
 
     def _open(self, partial: Path, shape: tuple[int, ...]) -> Any:
         partial.mkdir(exist_ok=True)
         if not (partial / DONE).exists():
             try:
                 array = np.lib.format.open_memmap(partial / ARRAY, "w+", self.dtype, shape)
-                # Allocate now: writing to a hole in the file on a full disk would kill the process.
-                with open(partial / ARRAY, "r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, os.path.getsize(partial / ARRAY))
+                allocate(partial / ARRAY)
                 write_json(partial / DONE, {"rows": 0})
             except OSError as error:
                 (partial / ARRAY).unlink(missing_ok=True)
@@ -171,24 +158,8 @@ class FeatureCache:
         return np.lib.format.open_memmap(partial / ARRAY, "r+")
 
 
-class _Views:
-    """All views of all images, image by image, as transformed pictures."""
-
-    def __init__(
-        self, source: Source, images: Sequence[CaptionedImage], transform: Transform, count: int
-    ) -> None:
-        self.source, self.images, self.transform, self.count = source, images, transform, count
-
-    def __len__(self) -> int:
-        return len(self.images) * self.count
-
-    def __getitem__(self, row: int) -> Tensor:
-        image, view = self.images[row // self.count], row % self.count
-        return self.transform(self.source.read(image), seed_of("stored view", view, image.id))
-
-
-def _stacked(pictures: list[Future[Tensor]]) -> Tensor:
-    return torch.stack([picture.result() for picture in pictures])
+def _digest_of(picture: Image.Image) -> str:
+    return hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest()
 
 
 @contextmanager

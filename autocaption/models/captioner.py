@@ -78,7 +78,7 @@ class Captioner(pl.LightningModule):
     def memory(self, batch: Batch) -> Tensor:
         """memory_BPD, from features where the batch holds them."""
         if batch.features_BPD is not None:
-            return batch.features_BPD
+            return batch.features_BPD.to(self.dtype)  # stored in half precision
         assert batch.images_BCHW is not None
         return self.encoder(batch.images_BCHW)
 

@@ -69,10 +69,10 @@ def test_any_change_gives_other_features(tmp_path, flickr8k):
     assert get() == 8
 
 
-def test_batch_size_and_threads_change_nothing(tmp_path):
+def test_batch_size_and_devices_change_nothing(tmp_path):
     source, images = scenes()
     one = cache(tmp_path / "a", batch_size=4, dtype="float32").get(source, images, CENTRE, 1)
-    other = cache(tmp_path / "b", batch_size=11, num_workers=0, dtype="float32").get(
+    other = cache(tmp_path / "b", batch_size=3, devices=[torch.device("cpu")] * 3, dtype="float32").get(
         source, images, CENTRE, 1
     )
     np.testing.assert_allclose(one, other, atol=1e-5)
@@ -169,6 +169,31 @@ def test_a_broken_picture_is_named(tmp_path, flickr8k):
     with pytest.raises(UserError, match=r"broken image: .*t2\.jpg"):
         cache(tmp_path / "features").get(source, source.split("train"), CENTRE, 1)
     assert made(tmp_path / "features") == []
+
+
+@pytest.mark.parametrize(("bias", "dtype"), [(float("nan"), "float16"), (1e5, "float16"), (1e5, "float32")])
+def test_features_that_are_not_finite_are_refused(tmp_path, flickr8k, bias, dtype):
+    source, encoder = Flickr8k(str(flickr8k)), Encoder()
+    encoder.grid.bias.data[2] = bias
+    features = cache(tmp_path / "features", encoder, dtype=dtype)
+    if dtype == "float32":  # 1e5 fits
+        assert features.get(source, source.split("train"), CENTRE, 1).max() > 9e4
+        return
+    with pytest.raises(UserError, match=r"t1\.jpg is not finite in float16; .*data\.features_dtype=float32"):
+        features.get(source, source.split("train"), CENTRE, 1)
+    assert made(tmp_path / "features") == []
+
+
+def test_autocast_is_a_part_of_the_name_and_of_the_values(tmp_path):
+    source, images = scenes()
+    full, half = (
+        cache(tmp_path, dtype="float32", autocast=kind).get(source, images, CENTRE, 1)
+        for kind in (None, torch.bfloat16)
+    )
+    assert len(made(tmp_path)) == 2
+    assert not np.array_equal(full, half)
+    np.testing.assert_allclose(full, half, atol=0.02)
+    assert np.array_equal(half, torch.from_numpy(half.copy()).bfloat16().float().numpy())
 
 
 def test_an_encoder_in_training_has_no_features(tmp_path):

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from autocaption.data.manifest import Manifest
 from autocaption.data.sources.shapes import Shapes
 from autocaption.data.transforms import CenterCrop, RandomCropFlip
 from autocaption.features.cache import FeatureCache
@@ -29,7 +30,7 @@ class Encoder(nn.Module):
 
 
 def cache(folder, encoder=None, **changes):
-    settings = {"batch_size": 4, "num_workers": 2, "device": "cpu", **changes}
+    settings = {"batch_size": 4, "devices": [torch.device("cpu")], "manifest": Manifest(None), **changes}
     return FeatureCache(str(folder), encoder or Encoder(), **settings)
 
 
