@@ -3,12 +3,13 @@
 Legend: B images, N captions an image, T time, P places, D width; C channels, H height, W width.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from autocaption.data.packing import Layout
+from autocaption.data.tensors import mapped
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Batch:
         ids: ids of the B images.
         references: the normalised captions of each image, uncut; empty in training.
         tokens_BNT: int64, <bos> words <eos>, padded with <pad>; all <pad> where an image has fewer captions.
+        layout: where the input tokens (all but <eos>) lie in tokens_BNT[..., :-1], and so where their
+            targets lie in tokens_BNT[..., 1:].
         images_BCHW: uint8 RGB, normalised by the encoder; None where there are features.
         features_BPD: outputs of the frozen encoder; None where there are images.
     """
@@ -26,6 +29,7 @@ class Batch:
     ids: tuple[str, ...]
     references: tuple[tuple[str, ...], ...]
     tokens_BNT: Tensor
+    layout: Layout
     images_BCHW: Tensor | None = None
     features_BPD: Tensor | None = None
 
@@ -34,14 +38,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move the batch; copies from pinned memory don't block."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return mapped(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """Copy the batch to page-locked memory; called by the DataLoader."""
-        return self._each(lambda tensor: tensor.pin_memory())
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        changed: dict[str, Any] = {
-            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **changed)
+        return mapped(self, lambda tensor: tensor.pin_memory())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from autocaption.data.batch import Batch
+from autocaption.data.packing import Layout
 from autocaption.data.samplers import Key
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
@@ -111,10 +112,13 @@ class CaptionDataset(Dataset):
         """The batch of these keys, in their order."""
         indices = [index for _, index in keys]
         inputs: dict = {self.inputs.field: self.inputs(keys)}
+        tokens_BNT, lengths_BN = self.tokens.gather(indices)
+        steps = max(tokens_BNT.shape[2] - 1, 0)
         return Batch(
             ids=tuple(self.images[i].id for i in indices),
             references=tuple(self.references[i] for i in indices) if self.references else (),
-            tokens_BNT=self.tokens.gather(indices),
+            tokens_BNT=tokens_BNT,
+            layout=Layout.of_lengths(np.maximum(lengths_BN - 1, 0), steps),  # <eos> is no input
             **inputs,
         )
 

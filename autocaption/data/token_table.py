@@ -34,8 +34,8 @@ class TokenTable:
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])  # of each caption
         self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])  # caption of each image
 
-    def gather(self, images: Sequence[int]) -> Tensor:
-        """tokens_BNT (int64) of these images, padded; N is the most captions any of them has."""
+    def gather(self, images: Sequence[int]) -> tuple[Tensor, np.ndarray]:
+        """tokens_BNT (int64) of these images, padded, and lengths_BN; N is the most captions any has."""
         images_B = np.asarray(images, np.int64)
         counts_B = self._first[images_B + 1] - self._first[images_B]
         slots_N = np.arange(max(counts_B.max(initial=0), 1))
@@ -46,4 +46,5 @@ class TokenTable:
         time_T = np.arange(length_BN.max(initial=0))
         real_BNT = time_T < length_BN[..., None]
         position_BNT = np.where(real_BNT, start_BN[..., None] + time_T, 0)
-        return torch.from_numpy(np.where(real_BNT, self._flat[position_BNT], PAD).astype(np.int64))
+        tokens_BNT = np.where(real_BNT, self._flat[position_BNT], PAD).astype(np.int64)
+        return torch.from_numpy(tokens_BNT), length_BN

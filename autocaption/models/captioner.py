@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection, SumMetric
 
 from autocaption.data.batch import Batch
+from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import PAD, Tokenizer
 from autocaption.errors import UserError
 from autocaption.models.losses import Loss
@@ -83,22 +84,29 @@ class Captioner(pl.LightningModule):
         return self.encoder(batch.images_BCHW)
 
     def score(
-        self, memory_BPD: Tensor, tokens_BNT: Tensor, sampled_share: float = 0.0
-    ) -> tuple[Loss, Tensor]:
+        self,
+        memory_BPD: Tensor,
+        tokens_BNT: Tensor,
+        layout: Layout | None = None,
+        sampled_share: float = 0.0,
+    ) -> tuple[Loss, int]:
         """The loss over real tokens, and their number.
 
         Args:
             memory_BPD: memory of the images.
             tokens_BNT: their captions.
+            layout: where their input tokens lie; None to find out, which waits for the device.
             sampled_share: the share of input tokens sampled from the model; 0 for teacher forcing.
         """
         targets_BNT = tokens_BNT[..., 1:]
-        real_BNT = targets_BNT != PAD
-        inputs_BNT = tokens_BNT[..., :-1] * real_BNT  # <eos> is no input (<pad> is 0)
-        inputs_BNT = scheduled_inputs(self.decoder, memory_BPD, inputs_BNT, sampled_share)
-        hidden_BNTD, penalty = self.decoder(memory_BPD, inputs_BNT)
-        loss = self.loss(self.decoder.head(hidden_BNTD[real_BNT]), targets_BNT[real_BNT])
-        return loss._replace(objective=loss.objective + penalty), real_BNT.sum()
+        layout = layout or Layout.of(targets_BNT)
+        inputs_BNT = tokens_BNT[..., :-1] * (targets_BNT != PAD)  # <eos> is no input (<pad> is 0)
+        inputs_BNT = scheduled_inputs(self.decoder, memory_BPD, inputs_BNT, sampled_share, layout)
+        hidden_BNTD, penalty = self.decoder(memory_BPD, inputs_BNT, layout)
+        real = layout.image_major
+        targets_M = real.pack(targets_BNT)
+        loss = self.loss(self.decoder.head(real.pack(hidden_BNTD)), targets_M)
+        return loss._replace(objective=loss.objective + penalty), len(targets_M)
 
     def caption(self, memory_BPD: Any, ids: Sequence[str] | None = None) -> list[str]:
         """The best caption of each image."""
@@ -111,7 +119,7 @@ class Captioner(pl.LightningModule):
         if self.scheduled_sampling:
             steps = self.trainer.estimated_stepping_batches
             sampled_share = self.scheduled_sampling * self.trainer.global_step / steps
-        loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT, sampled_share)
+        loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT, batch.layout, sampled_share)
         self.log("train/loss", loss.objective.detach(), prog_bar=True)
         self.log("train/perplexity", loss.nll.exp())
         return loss.objective
@@ -126,7 +134,7 @@ class Captioner(pl.LightningModule):
 
     def _evaluate(self, batch: Batch, stage: str) -> Predictions:
         memory_BPD = self.memory(batch)
-        loss, tokens = self.score(memory_BPD, batch.tokens_BNT)
+        loss, tokens = self.score(memory_BPD, batch.tokens_BNT, batch.layout)
         self.nll[stage].update(loss.nll * tokens)
         self.tokens[stage].update(tokens)
         captions = self.caption(memory_BPD, batch.ids)

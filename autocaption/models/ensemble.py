@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from autocaption.data.tokenizer import PAD
+from autocaption.data.packing import Layout
 from autocaption.models.protocols import Decoded, Decoder, Encoder, State
 
 Memories = tuple[Tensor, ...]  # one from each encoder
@@ -48,16 +48,15 @@ class EnsembleDecoder(nn.Module):
         super().__init__()
         self.decoders: Any = nn.ModuleList(cast(Sequence[nn.Module], decoders))
 
-    def forward(self, memory: Tensor | Memories, tokens_BNT: Tensor) -> Decoded:
+    def forward(self, memory: Tensor | Memories, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
         """Log-probabilities after each input token, instead of hidden states."""
-        real_BNT = tokens_BNT != PAD
+        layout = layout or Layout.of(tokens_BNT)
+        real = layout.image_major
         pairs = zip(self.decoders, self._memories(memory), strict=True)
         logp_MV = mean_log_probability(
-            [decoder.head(decoder(own, tokens_BNT).hidden_BNTD[real_BNT]) for decoder, own in pairs]
+            [decoder.head(real.pack(decoder(own, tokens_BNT, layout).hidden_BNTD)) for decoder, own in pairs]
         )
-        logp_BNTV = logp_MV.new_zeros(*tokens_BNT.shape, logp_MV.shape[-1])
-        logp_BNTV[real_BNT] = logp_MV
-        return Decoded(logp_BNTV)
+        return Decoded(real.unpack(logp_MV))
 
     def head(self, hidden: Tensor) -> Tensor:
         """The identity: log-probabilities are logits, too."""

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from autocaption.data.packing import Layout
+
 
 class Encoder(Protocol):
     """Pictures to memory.
@@ -57,8 +59,14 @@ class Decoder(Protocol):
     `step` repeated gives what `head(forward)` gives.
     """
 
-    def __call__(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
-        """The hidden state after each input token."""
+    def __call__(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
+        """The hidden state after each input token.
+
+        Args:
+            memory_BPD: memory of the images.
+            tokens_BNT: input tokens, <bos> first.
+            layout: where the real ones lie; None to find out, which waits for the device.
+        """
         ...
 
     def head(self, hidden: Tensor) -> Tensor:

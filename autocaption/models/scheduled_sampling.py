@@ -6,12 +6,15 @@ Legend: B images, N captions an image, T time, P places, M real tokens, V vocabu
 import torch
 from torch import Tensor
 
-from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.data.packing import Layout
+from autocaption.data.tokenizer import PAD, UNK
 from autocaption.models.protocols import Decoder
 
 
 @torch.no_grad()
-def scheduled_inputs(decoder: Decoder, memory_BPD: Tensor, inputs_BNT: Tensor, share: float) -> Tensor:
+def scheduled_inputs(
+    decoder: Decoder, memory_BPD: Tensor, inputs_BNT: Tensor, share: float, layout: Layout | None = None
+) -> Tensor:
     """Input tokens, a share of them replaced by samples from the model itself.
 
     Scheduled sampling (Bengio et al. 2015) in two passes, so that it works for parallel decoders too
@@ -22,14 +25,15 @@ def scheduled_inputs(decoder: Decoder, memory_BPD: Tensor, inputs_BNT: Tensor, s
         memory_BPD: memory of the images.
         inputs_BNT: tokens of the captions, <bos> first; <bos> is never replaced.
         share: the probability of replacing a token.
+        layout: where the real tokens lie; None to find out, which waits for the device.
     """
     if share == 0:
         return inputs_BNT
-    real_BNT = inputs_BNT != PAD
-    logits_MV = decoder.head(decoder(memory_BPD, inputs_BNT).hidden_BNTD[real_BNT]).float()
-    logits_MV[:, [PAD, BOS, EOS]] = -torch.inf  # a caption keeps its true length
-    sampled_BNT = torch.zeros_like(inputs_BNT)
-    sampled_BNT[real_BNT] = torch.multinomial(logits_MV.softmax(-1), 1).squeeze(1)
+    layout = layout or Layout.of(inputs_BNT)
+    real = layout.image_major
+    logits_MV = decoder.head(real.pack(decoder(memory_BPD, inputs_BNT, layout).hidden_BNTD)).float()
+    logits_MV[:, :UNK] = -torch.inf  # no <pad>, <bos> or <eos>: a caption keeps its true length
+    sampled_BNT = real.unpack(torch.multinomial(logits_MV.softmax(-1), 1)).squeeze(-1)
     drawn_BNT = torch.rand(inputs_BNT.shape, device=inputs_BNT.device) < share
     drawn_BNT[..., 0] = False
-    return sampled_BNT.roll(1, dims=-1).where(drawn_BNT & real_BNT, inputs_BNT)
+    return sampled_BNT.roll(1, dims=-1).where(drawn_BNT & (inputs_BNT != PAD), inputs_BNT)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autocaption.data.token_table import TokenTable
-from autocaption.data.tokenizer import Tokenizer, words
+from autocaption.data.tokenizer import PAD, Tokenizer, words
 
 TOKENIZER = Tokenizer(words, 1, 4).fit(["a dog and a cat"])
 CAPTION = st.lists(st.sampled_from(["a", "dog", "and", "cat", "bird"]), max_size=6).map(" ".join)
@@ -30,8 +30,9 @@ def slow_gather(captions, images):
 @given(SPLIT.filter(any), st.data())
 def test_gather_is_what_loops_would_gather(captions, data):
     images = data.draw(st.lists(st.integers(0, len(captions) - 1), min_size=1, max_size=5))
-    tokens_BNT = TokenTable(captions, TOKENIZER).gather(images)
+    tokens_BNT, lengths_BN = TokenTable(captions, TOKENIZER).gather(images)
     assert tokens_BNT.dtype == torch.int64
+    assert lengths_BN.tolist() == (tokens_BNT != PAD).sum(2).tolist()
     assert torch.equal(tokens_BNT, slow_gather(captions, images))
 
 
@@ -43,12 +44,12 @@ def test_unequal_numbers_of_captions():
         [[1, a, 2, 0, 0], [1, cat, 3, 2, 0], [1, dog, and_, cat, 2]],
         [[1, a, dog, 2, 0], none, none],
     ]
-    assert table.gather([1, 0]).tolist() == expected_BNT
-    assert table.gather([0]).tolist() == [[[1, a, dog, 2]]]  # no wider than this batch needs
+    assert table.gather([1, 0])[0].tolist() == expected_BNT
+    assert table.gather([0])[0].tolist() == [[[1, a, dog, 2]]]  # no wider than this batch needs
 
 
 def test_a_split_without_captions():
-    assert TokenTable([[], []], TOKENIZER).gather([1, 0]).shape == (2, 1, 0)
+    assert TokenTable([[], []], TOKENIZER).gather([1, 0])[0].shape == (2, 1, 0)
 
 
 def test_missing_image_is_named():

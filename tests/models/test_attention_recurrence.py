@@ -5,8 +5,8 @@ Legend: as in attention_recurrence.py.
 
 import torch
 
+from autocaption.data.packing import Layout
 from autocaption.models.decoders.attention_recurrence import Weights, attend
-from autocaption.models.decoders.packing import TimeMajor
 
 TOKENS_BNT = torch.tensor([[[1, 5, 6, 0], [1, 0, 0, 0]], [[0, 0, 0, 0], [1, 4, 4, 5]]])
 D, C, A, P, B = 3, 4, 2, 3, 2
@@ -20,7 +20,7 @@ def inputs():
 
 
 def run(gates_MG, keys_BPA, values_BPC, h_BD, c_BD, *weights):
-    packing = TimeMajor(TOKENS_BNT)
+    packing = Layout.of(TOKENS_BNT).time_major
     return attend(gates_MG, (keys_BPA, values_BPC), (h_BD, c_BD), Weights(*weights), packing)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autocaption.data.packing import Layout, TimeMajor
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.attention_recurrence import Weights, attend
 from autocaption.models.decoders.lstm_cell import advance
-from autocaption.models.decoders.packing import TimeMajor
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
 
@@ -66,10 +66,10 @@ class AttentionDecoder(nn.Module):
         self.output = nn.Linear(embed_dim, vocab_size)
         self.dropout, self.doubly_stochastic = Dropout(dropout), doubly_stochastic
 
-    def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
+    def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
         """The hidden state after each input token, zero at <pad>, and the penalty."""
-        packing = TimeMajor(tokens_BNT)
-        embedded_MD = self.dropout(self.embed(packing.tokens_M))
+        packing = (layout or Layout.of(tokens_BNT)).time_major
+        embedded_MD = self.dropout(self.embed(packing.pack(tokens_BNT)))
         hidden_MD, context_MC, alpha_MP = self._run(memory_BPD, embedded_MD, packing)
         hidden_BNTD = packing.unpack(self._deepen(embedded_MD, hidden_MD, context_MC))
         given_RP = alpha_MP.new_zeros(len(packing.order_R), alpha_MP.shape[1])
@@ -111,8 +111,9 @@ class AttentionDecoder(nn.Module):
 
     def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
         """weights_BTP, the alphas of eq. 5."""
-        packing = TimeMajor(tokens_BT.unsqueeze(1))
-        alpha_MP = self._run(memory_BPD, self.embed(packing.tokens_M), packing)[2]
+        tokens_B1T = tokens_BT.unsqueeze(1)
+        packing = Layout.of(tokens_B1T).time_major
+        alpha_MP = self._run(memory_BPD, self.embed(packing.pack(tokens_B1T)), packing)[2]
         return packing.unpack(alpha_MP).squeeze(1)
 
     def _start(self, memory_BPD: Tensor) -> tuple[Pair, Pair]:
@@ -151,7 +152,7 @@ class AttentionDecoder(nn.Module):
         for gates_RG in gates_TRG[: len(packing.rows_T)]:
             h_RD, c_RD, context_RC, alpha_RP = step(self, gates_RG, h_RD, c_RD, *memory)
             steps.append((h_RD, context_RC, alpha_RP))
-        return tuple(packing.pack(torch.stack(parts)) for parts in zip(*steps, strict=True))
+        return tuple(packing.pack_steps(torch.stack(parts)) for parts in zip(*steps, strict=True))
 
     def _deepen(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
         return embedded + self.from_hidden(self.dropout(hidden)) + self.from_context(context)

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from autocaption.data.packing import TimeMajor, slices
 from autocaption.models.decoders.lstm_cell import Kept, advance, retreat, slopes
-from autocaption.models.decoders.packing import TimeMajor, slices
 
 
 class Weights(NamedTuple):

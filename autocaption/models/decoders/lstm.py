@@ -7,9 +7,9 @@ M packed tokens (time-major).
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.lstm_recurrence import cell, lstm
-from autocaption.models.decoders.packing import TimeMajor
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
 
@@ -55,14 +55,14 @@ class LSTMDecoder(nn.Module):
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_dim, vocab_size)
 
-    def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
+    def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
         """The hidden state after each input token; zero at <pad>."""
-        packing = TimeMajor(tokens_BNT)
+        packing = (layout or Layout.of(tokens_BNT)).time_major
         h_LRD, c_LRD = (
             part_BLD.index_select(0, packing.image_R).transpose(0, 1).contiguous()
             for part_BLD in self._start(memory_BPD)
         )
-        embedded_MD = self.dropout(self.embed(packing.tokens_M))
+        embedded_MD = self.dropout(self.embed(packing.pack(tokens_BNT)))
         return Decoded(packing.unpack(lstm(self.lstm, embedded_MD, packing.rows_T, h_LRD, c_LRD)))
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ Legend: M packed tokens (time-major; at each time step those of the rows not yet
 (longest first), D width, E width of the input, G = 4 D gates in torch's order (i, f, g, o).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.utils.rnn import PackedSequence
 
+from autocaption.data.packing import slices
 from autocaption.models.decoders.lstm_cell import Kept, advance, retreat, slopes
-from autocaption.models.decoders.packing import slices
 
 
 class _Layer(Function):
@@ -30,7 +31,7 @@ class _Layer(Function):
         w_ih_GE: Tensor,
         w_hh_GD: Tensor,
         bias_G: Tensor,
-        rows_T: list[int],
+        rows_T: Sequence[int],
         dtype: torch.dtype,
     ) -> Tensor:
         D = h0_RD.shape[1]
@@ -79,7 +80,7 @@ class _Layer(Function):
 
 
 @torch.compiler.disable  # a loop over the steps of the longest caption; unrolling it gains nothing
-def lstm(module: torch.nn.LSTM, x_ME: Tensor, rows_T: list[int], h_LRD: Tensor, c_LRD: Tensor) -> Tensor:
+def lstm(module: torch.nn.LSTM, x_ME: Tensor, rows_T: Sequence[int], h_LRD: Tensor, c_LRD: Tensor) -> Tensor:
     """The last layer's hidden_MD of a packed batch that starts from given states.
 
     Args:

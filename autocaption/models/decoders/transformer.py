@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import UNK
 from autocaption.errors import UserError
-from autocaption.models.decoders.packing import ImageMajor
 from autocaption.models.decoders.transformer_layer import KeysValues, MemoryLayer, TransformerLayer
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
@@ -74,10 +74,10 @@ class TransformerDecoder(nn.Module):
         nn.init.normal_(self.embed.weight, std=width**-0.5)
         nn.init.normal_(self.places, std=0.02)
 
-    def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor) -> Decoded:
+    def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
         """The hidden state after each input token; zero at <pad>."""
-        packing = ImageMajor(tokens_BNT)
-        x_MD = self._embed(self._drop_words(packing.tokens_M), packing.time_M)
+        packing = (layout or Layout.of(tokens_BNT)).image_major
+        x_MD = self._embed(self._drop_words(packing.pack(tokens_BNT)), packing.time_M)
         for layer, memory in zip(self.layers, self._memory(memory_BPD), strict=True):
             x_MD = layer(x_MD, packing, memory)
         return Decoded(packing.unpack(self.norm(x_MD)))
@@ -115,8 +115,9 @@ class TransformerDecoder(nn.Module):
 
     def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
         """weights_BTP of the last layer, the mean of its heads'."""
-        packing = ImageMajor(tokens_BT.unsqueeze(1))
-        x_MD = self._embed(packing.tokens_M, packing.time_M)
+        tokens_B1T = tokens_BT.unsqueeze(1)
+        packing = Layout.of(tokens_B1T).image_major
+        x_MD = self._embed(packing.pack(tokens_B1T), packing.time_M)
         *before, last = zip(self.layers, self._memory(memory_BPD), strict=True)
         for layer, memory in before:
             x_MD = layer(x_MD, packing, memory)

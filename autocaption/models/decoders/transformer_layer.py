@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autocaption.models.decoders.packing import ImageMajor
+from autocaption.data.packing import ImageMajor
 from autocaption.models.dropout import Dropout
 
 KeysValues = tuple[Tensor, Tensor]  # of the places, (B, H, P, E) each, or of slots

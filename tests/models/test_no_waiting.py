@@ -1,0 +1,72 @@
+"""A training step never asks the device for a value: the layout of a batch is worked out in collate."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from helpers.configs import composed
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autocaption import build
+from autocaption.data.packing import Layout
+
+# What returns a number to the host, or a tensor whose size depends on values.
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive"}
+
+
+class Waits(TorchDispatchMode):
+    """Notes every operation that makes the host wait for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        indices = args[1] if name in ("index", "index_put", "index_put_", "_index_put_impl_") else ()
+        by_mask = any(index is not None and index.dtype == torch.bool for index in indices)
+        if name in WAITS or by_mask:
+            self.found.append(name)
+        return func(*args, **kwargs or {})
+
+
+class DuringSteps(pl.Callback):
+    """Watches from the start of each training step to its end, optimizer included."""
+
+    def __init__(self):
+        self.waits = Waits()
+
+    def on_train_batch_start(self, *_):
+        self.waits.__enter__()
+
+    def on_train_batch_end(self, *_):
+        self.waits.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("sampled", [0.0, 0.5])
+@pytest.mark.parametrize("model", ["show_and_tell", "show_attend_tell", "transformer"])
+def test_a_training_step_waits_for_nothing(monkeypatch, model, sampled):
+    monkeypatch.setattr("autocaption.models.decoders.attention.HAND_WRITTEN_ON", ())  # as on a GPU
+    monkeypatch.setattr("autocaption.models.decoders.attention._compiled_step", lambda: None)
+    sizes = ("data.source.train=12", "data.source.val=2", "data.source.size=20", "tokenizer.min_count=1")
+    config = composed(f"model={model}", "data.batch_size=4", f"scheduled_sampling={sampled}", *sizes)
+    data, captioner = build.from_config(config)
+    watch = DuringSteps()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_val_batches=0,
+        gradient_clip_val=1.0,
+        callbacks=[watch],
+        **quiet,
+    )
+    trainer.fit(captioner, data)
+    assert trainer.global_step == 3
+    assert watch.waits.found == []
+
+
+def test_asking_for_a_layout_waits():
+    with Waits() as waits:
+        torch.tensor([[1, 0]])[torch.tensor([[True, False]])]
+        torch.tensor(1).item()
+    assert waits.found == ["index", "_local_scalar_dense"]
