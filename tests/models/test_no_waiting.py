@@ -51,15 +51,10 @@ def test_a_training_step_waits_for_nothing(monkeypatch, model, sampled):
     config = composed(f"model={model}", "data.batch_size=4", f"scheduled_sampling={sampled}", *sizes)
     data, captioner = build.from_config(config)
     watch = DuringSteps()
+    monkeypatch.setattr(Layout, "of", lambda tokens_BNT: watch.waits.found.append("Layout.of"))
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        limit_val_batches=0,
-        gradient_clip_val=1.0,
-        callbacks=[watch],
-        **quiet,
-    )
+    settings = {"accelerator": "cpu", "max_epochs": 1, "limit_val_batches": 0, "gradient_clip_val": 1.0}
+    trainer = pl.Trainer(callbacks=[watch], **settings, **quiet)
     trainer.fit(captioner, data)
     assert trainer.global_step == 3
     assert watch.waits.found == []
