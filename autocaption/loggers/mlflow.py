@@ -17,8 +17,8 @@ def mlflow_logger(
 
     Args:
         folder: the run folder.
-        tags: set as the MLflow tag `tags`, separated by commas.
-        tracking_uri: of a server; None for the database.
+        tags: the run's tags, which become the MLflow tag `tags`, separated by commas.
+        tracking_uri: the address of a server; None for the database.
         settings: passed on to MLFlowLogger, such as experiment_name and run_name.
 
     Raises:

@@ -64,6 +64,14 @@ def attend(
 class _Attend(Function):
     @staticmethod
     def forward(ctx: Any, packing: TimeMajor, dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """What `attend` returns; keeps what the gradient needs.
+
+        Args:
+            ctx: autograd's.
+            packing: how the tokens are packed.
+            dtype: of the recurrent products' operands.
+            tensors: gates_MG, keys_BPA, values_BPC, h_BD, c_BD and the Weights, in order.
+        """
         gates_MG, keys_BPA, values_BPC, h_BD, c_BD, *rest = tensors
         weights, image_R = Weights(*rest), packing.image_R
         D, C = h_BD.shape[1], values_BPC.shape[2]
@@ -100,6 +108,7 @@ class _Attend(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of the tensors of `forward`, from those of its three outputs."""
         return (None, None, *_Backward(ctx)(*grads))
 
 

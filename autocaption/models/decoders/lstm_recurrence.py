@@ -34,6 +34,17 @@ class _Layer(Function):
         rows_T: Sequence[int],
         dtype: torch.dtype,
     ) -> Tensor:
+        """hidden_MD of one layer; keeps what the gradient needs.
+
+        Args:
+            ctx: autograd's.
+            x_ME: the inputs.
+            h0_RD: hidden states before the first input; c0_RD: their cell states.
+            w_ih_GE: input to gates; w_hh_GD: hidden state to gates.
+            bias_G: the sum of both biases.
+            rows_T: number of rows at each time step, which falls with time.
+            dtype: of the products' operands.
+        """
         D = h0_RD.shape[1]
         x_ME, w_ih_GE, w_hh_GD = x_ME.to(dtype), w_ih_GE.to(dtype), w_hh_GD.to(dtype)
         gates_MG = (x_ME @ w_ih_GE.T).to(bias_G.dtype).add_(bias_G)
@@ -55,6 +66,7 @@ class _Layer(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of the tensors of `forward`, from that of hidden_MD."""
         x_ME, c0_RD, w_ih_GE, w_hh_GD, gates_MG, before_MD, cell_MD, tanh_MD = ctx.saved_tensors
         (hidden_grad_MD,) = grads
         slope_MG, through_MD = slopes(gates_MG, tanh_MD)
