@@ -7,6 +7,8 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from autocaption.checks import number
+
 
 class ExponentialMovingAverage(pl.Callback):
     """Validates and saves an exponential moving average of the weights (Polyak & Juditsky 1992).
@@ -27,7 +29,7 @@ class ExponentialMovingAverage(pl.Callback):
     """
 
     def __init__(self, decay: float) -> None:
-        self.decay, self.steps = decay, 0
+        self.decay, self.steps = number("callbacks.ema.decay", decay, at_least=0, at_most=1), 0
         self._average: dict[str, Tensor] = {}
         # The live weights while the module holds the average, else empty. They are a copy, not swapped
         # with the average, so that a copy interrupted halfway can be repeated.

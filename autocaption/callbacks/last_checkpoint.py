@@ -9,7 +9,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from autocaption.checks import number, whole
 from autocaption.runs.folder import rotate
+
+MOST_KEPT, MOST_MINUTES = 1000, 60 * 24 * 365
 
 
 class LastCheckpoint(Checkpoint):
@@ -26,11 +29,15 @@ class LastCheckpoint(Checkpoint):
         every_n_steps: optimizer steps between two saves; 0 for none.
         every_n_minutes: minutes between two saves; 0 for none.
         keep: how many are kept: last.ckpt, last-1.ckpt and so on.
+
+    Raises:
+        UserError: a number is out of range.
     """
 
     def __init__(self, folder: str, every_n_steps: int, every_n_minutes: float, keep: int) -> None:
-        self.path, self.keep = Path(folder) / "last.ckpt", keep
-        self.every_n_steps = every_n_steps
+        self.path, self.keep = Path(folder) / "last.ckpt", whole("callbacks.last.keep", keep, 1, MOST_KEPT)
+        self.every_n_steps = whole("callbacks.last.every_n_steps", every_n_steps, 0)
+        number("callbacks.last.every_n_minutes", every_n_minutes, at_least=0, at_most=MOST_MINUTES)
         self.interval = timedelta(minutes=every_n_minutes).total_seconds()
         self.saved_step = -1  # the last one that was saved; none yet
         self._counted_from, self._saved_at = 0, time.monotonic()

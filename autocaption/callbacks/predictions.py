@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch.distributed as dist
 
+from autocaption.checks import whole
 from autocaption.data.sources import CaptionedImage, Source
-from autocaption.errors import UserError
 from autocaption.files import write_json, write_whole
 from autocaption.models.captioner import Predictions
 from autocaption.report.sheet import sheet
@@ -71,9 +71,7 @@ class CaptionWriter(PredictionCallback):
 
     def __init__(self, folder: str, samples: int) -> None:
         super().__init__()
-        if samples < 1:
-            raise UserError(f"callbacks.captions.samples={samples} must be at least 1")
-        self.folder, self.samples = Path(folder), samples
+        self.folder, self.samples = Path(folder), whole("callbacks.captions.samples", samples, 1)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log images with their generated and reference captions."""

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from autocaption.checks import whole
 from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs, collate
 from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import check_pictures
@@ -17,6 +18,8 @@ from autocaption.data.token_table import TokenTable
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import Transform
 from autocaption.ranks import is_first_rank
+
+MOST_WORKERS = 1024  # more are a mistake: each is a process
 
 
 class FeatureStore(Protocol):
@@ -45,6 +48,9 @@ class CaptionDataModule(pl.LightningDataModule):
         feature_views: augmented views stored of each training picture; 0 for the centre crop alone.
         captions_per_image: the first captions of each image that training uses; None for all.
         manifest: remembers which pictures decode; None to check them each time.
+
+    Raises:
+        UserError: a number is out of range.
     """
 
     def __init__(
@@ -66,9 +72,12 @@ class CaptionDataModule(pl.LightningDataModule):
         super().__init__()
         self.source, self.tokenizer = source, tokenizer
         self.training_transform, self.evaluation_transform = training_transform, evaluation_transform
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batch_size = whole("data.batch_size", batch_size, 1)
+        self.num_workers = whole("data.num_workers", num_workers, 0, MOST_WORKERS)
         self.seed, self.test_split, self.check_images = seed, split, check_images
-        self.features, self.feature_views = features, feature_views
+        self.features, self.feature_views = features, whole("data.feature_views", feature_views, 0)
+        if captions_per_image is not None:
+            captions_per_image = whole("data.captions_per_image", captions_per_image, 1)
         self.captions_per_image, self.manifest = captions_per_image, manifest or Manifest(None)
         self._datasets: dict[str, CaptionDataset] = {}
         self._position = (0, 0)  # epoch and images that a resumed training starts from
@@ -88,6 +97,11 @@ class CaptionDataModule(pl.LightningDataModule):
                 self._dataset(split, training=split == "train")
             elif self.check_images and is_first_rank():
                 check_pictures(self.source, self.source.split(split), self.manifest)
+
+    def training_batches(self, world: int = 1) -> int:
+        """The batches of an epoch on each of `world` devices."""
+        images = len(TrainingSampler(len(self.source.split("train")), self.seed, 0, world))
+        return -(-images // self.batch_size)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled by (seed, epoch); every rank gets equally many images.

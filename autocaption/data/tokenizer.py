@@ -4,6 +4,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from autocaption.checks import whole
 from autocaption.errors import UserError
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -49,7 +50,10 @@ class Tokenizer:
         max_length: int,
         vocabulary: Sequence[str] | None = None,
     ) -> None:
-        self.rule, self.min_count, self.max_length = rule, min_count, max_length
+        if not callable(rule):
+            raise UserError("tokenizer.rule is no function; give one from a caption to its words")
+        self.rule, self.min_count = rule, whole("tokenizer.min_count", min_count, 0)
+        self.max_length = whole("tokenizer.max_length", max_length, 1)
         self.vocabulary: list[str] = list(vocabulary or SPECIAL)
         self._ids = {word: i for i, word in enumerate(self.vocabulary)}
 

@@ -8,6 +8,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from autocaption.checks import number
+
 
 class Transform(Protocol):
     """Picture to uint8 (3, size, size), in any thread; identified by its `repr`, which holds all settings."""
@@ -24,6 +26,9 @@ class CenterCrop:
     size: int
     crop: float
 
+    def __post_init__(self) -> None:
+        number("data.crop", self.crop, above=0, at_most=1)
+
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """The picture's centre; the seed is ignored."""
         return v2.functional.center_crop(_resized(picture, self.size, self.crop), [self.size, self.size])
@@ -35,6 +40,9 @@ class RandomCropFlip:
 
     size: int
     crop: float
+
+    def __post_init__(self) -> None:
+        number("data.augment_crop", self.crop, above=0, at_most=1)
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """A random view of the picture."""

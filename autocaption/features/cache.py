@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from autocaption.checks import as_path
 from autocaption.data.manifest import Manifest
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.transforms import Transform
@@ -68,7 +69,7 @@ class FeatureCache:
             raise UserError(
                 "data.features=cache needs a frozen encoder: take one with model.encoder.trainable=none"
             )
-        self.folder, self.encoder = Path(folder), encoder
+        self.folder, self.encoder = as_path("data.features_folder", folder), encoder
         self.batch_size, self.devices, self.manifest = batch_size, devices, manifest
         self.dtype, self.autocast = np.dtype(dtype), autocast
 

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autocaption.checks import number
+
 
 class Dropout(nn.Module):
     """Dropout (Srivastava et al. 2014) with cheap masks on a CPU.
@@ -18,9 +20,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout={p}: take a probability from 0 to below 1")
-        self.p = p
+        self.p = number("dropout", p, at_least=0, below=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop elements; the shape stays."""

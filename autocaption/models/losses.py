@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autocaption.checks import number
+
 
 class Loss(NamedTuple):
     """The objective to minimise, and the negative log-likelihood (nll); means over real tokens."""
@@ -25,7 +27,7 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, label_smoothing: float) -> None:
         super().__init__()
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = number("model.loss.label_smoothing", label_smoothing, at_least=0, below=1)
 
     def forward(self, logits_MV: Tensor, targets_M: Tensor) -> Loss:
         """The loss of these tokens; the nll is never smoothed and carries no gradient."""

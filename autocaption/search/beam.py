@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
+from autocaption.checks import number, whole
 from autocaption.models.protocols import Captions, Decoder, State
-from autocaption.search.constraints import Constraints
+from autocaption.search.constraints import Constraints, longest
 from autocaption.search.hypotheses import BeamHypotheses
 from autocaption.search.state import batch_of, begin, narrow, reorder
 
@@ -40,7 +41,9 @@ class BeamSearch:
         min_length: int = 0,
         no_repeat_ngram: int = 0,
     ) -> None:
-        self.beam_size, self.length_penalty, self.max_length = beam_size, length_penalty, max_length
+        self.beam_size = whole("search.beam_size", beam_size, 1)
+        self.length_penalty = number("search.length_penalty", length_penalty, -10, 10)
+        self.max_length = longest(max_length, min_length)
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()

@@ -3,8 +3,21 @@
 import torch
 from torch import Tensor
 
+from autocaption.checks import whole
 from autocaption.data.tokenizer import BOS, EOS, PAD, UNK
 from autocaption.errors import UserError
+
+
+def longest(max_length: int, min_length: int) -> int:
+    """`search.max_length`, checked.
+
+    Raises:
+        UserError: it is no whole number above 0, or less than `search.min_length`.
+    """
+    whole("search.max_length", max_length, 1)
+    if whole("search.min_length", min_length, 0) > max_length:
+        raise UserError(f"search.min_length={min_length} is more than search.max_length={max_length}")
+    return max_length
 
 
 class Constraints:
@@ -16,14 +29,12 @@ class Constraints:
         allow_unk: whether <unk> may be generated.
 
     Raises:
-        UserError: a length is negative.
+        UserError: a length is no whole number, or negative.
     """
 
     def __init__(self, min_length: int = 0, no_repeat_ngram: int = 0, allow_unk: bool = False) -> None:
-        for name, value in (("min_length", min_length), ("no_repeat_ngram", no_repeat_ngram)):
-            if value < 0:
-                raise UserError(f"search.{name}={value} is negative; use 0 for no limit")
-        self.min_length, self.no_repeat_ngram = min_length, no_repeat_ngram
+        self.min_length = whole("search.min_length", min_length, 0)
+        self.no_repeat_ngram = whole("search.no_repeat_ngram", no_repeat_ngram, 0)
         self.forbidden = [PAD, BOS] if allow_unk else [PAD, BOS, UNK]
 
     def apply(self, logp_RV: Tensor, generated_RT: Tensor) -> Tensor:

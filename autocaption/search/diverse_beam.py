@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from autocaption.checks import number, whole
 from autocaption.errors import UserError
 from autocaption.models.protocols import Captions, Decoder
-from autocaption.search.constraints import Constraints
+from autocaption.search.constraints import Constraints, longest
 from autocaption.search.hypotheses import BeamHypotheses, best
 from autocaption.search.state import batch_of, begin, reorder
 
@@ -31,7 +32,7 @@ class DiverseBeamSearch:
         no_repeat_ngram: n-grams of this length occur at most once in a caption; 0 for no limit.
 
     Raises:
-        UserError: the beams can't be divided into groups of equal size.
+        UserError: a value is out of range, or the beams can't be divided into groups of equal size.
     """
 
     def __init__(
@@ -45,10 +46,13 @@ class DiverseBeamSearch:
         min_length: int = 0,
         no_repeat_ngram: int = 0,
     ) -> None:
-        if groups < 1 or beam_size % groups:
+        self.beam_size = whole("search.beam_size", beam_size, 1)
+        self.groups = whole("search.groups", groups, 1)
+        if beam_size % groups:
             raise UserError(f"search.beam_size={beam_size} is not a multiple of search.groups={groups}")
-        self.beam_size, self.groups, self.diversity = beam_size, groups, diversity
-        self.length_penalty, self.max_length = length_penalty, max_length
+        self.diversity = number("search.diversity", diversity, at_least=0)
+        self.length_penalty = number("search.length_penalty", length_penalty, -10, 10)
+        self.max_length = longest(max_length, min_length)
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 
 from autocaption.data.tokenizer import BOS, EOS, PAD
 from autocaption.models.protocols import Captions, Decoder
-from autocaption.search.constraints import Constraints
+from autocaption.search.constraints import Constraints, longest
 from autocaption.search.state import batch_of
 
 
@@ -24,7 +24,8 @@ class GreedySearch:
     def __init__(
         self, max_length: int, allow_unk: bool = False, min_length: int = 0, no_repeat_ngram: int = 0
     ) -> None:
-        self.max_length, self.constraints = max_length, Constraints(min_length, no_repeat_ngram, allow_unk)
+        self.max_length = longest(max_length, min_length)
+        self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autocaption.checks import number, whole
 from autocaption.data.tokenizer import EOS, PAD
-from autocaption.errors import UserError
 from autocaption.models.protocols import Captions, Decoder
 from autocaption.randomness import seed_of
-from autocaption.search.constraints import Constraints
+from autocaption.search.constraints import Constraints, longest
 from autocaption.search.hypotheses import take
 from autocaption.search.state import batch_of, begin
 
@@ -48,13 +48,11 @@ class Sampling:
         min_length: int = 0,
         no_repeat_ngram: int = 0,
     ) -> None:
-        if temperature <= 0 or not 0 < top_p <= 1 or top_k < 0 or samples < 1:
-            raise UserError(
-                f"search: temperature={temperature} must be above 0, top_p={top_p} above 0 and at most 1, "
-                f"top_k={top_k} at least 0, samples={samples} at least 1"
-            )
-        self.samples, self.seed, self.temperature = samples, seed, temperature
-        self.top_k, self.top_p, self.max_length = top_k, top_p, max_length
+        self.samples, self.seed = whole("search.samples", samples, 1), seed
+        self.temperature = number("search.temperature", temperature, above=0)
+        self.top_k = whole("search.top_k", top_k, 0)
+        self.top_p = number("search.top_p", top_p, above=0, at_most=1)
+        self.max_length = longest(max_length, min_length)
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
+from autocaption.checks import number, whole
 from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.sweep.space import CustomSpace, Space, as_text, read_space
@@ -75,9 +76,15 @@ def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) ->
         UserError: names the first mistake.
     """
     settings = config.sweep
-    for name in ("n_trials", "n_jobs"):
-        if not isinstance(settings[name], int) or settings[name] < 1:
-            raise UserError(f"sweep.{name}={settings[name]}: give a whole number, 1 or more")
+    for name, least in (("n_trials", 1), ("n_jobs", 1), ("max_failures", 0), ("retries", 0)):
+        whole(f"sweep.{name}", settings[name], least)
+    for name in ("heartbeat", "grace"):
+        number(f"sweep.{name}", settings[name], above=0)
+    for name in ("overrides", "enqueue", "may_differ"):
+        if not OmegaConf.is_list(settings[name]):
+            raise UserError(f"sweep.{name}={settings[name]}: give a list")
+    if not OmegaConf.is_dict(settings.space):
+        raise UserError(f"sweep.space={settings.space}: give {{KEY: interval(LOW, HIGH)}}")
     parser = OverridesParser.create(config_loader=loader)
     space = read_space(settings.space, arguments, parser)
     if not space.distributions and settings.custom_space is None:
@@ -112,8 +119,8 @@ def _custom_space(name: str | None) -> CustomSpace | None:
 
 
 def _objective(settings: DictConfig) -> tuple[list[str], list[str]]:
-    objective, direction = as_list(settings.objective), as_list(settings.direction)
-    if len(objective) != len(direction) or not set(direction) <= set(MODES):
+    objective, direction = (as_list(one) if one else [] for one in (settings.objective, settings.direction))
+    if not objective or len(objective) != len(direction) or not set(direction) <= set(MODES):
         raise UserError(
             f"sweep.direction={settings.direction}: give {' or '.join(MODES)} for each of "
             f"sweep.objective={settings.objective}"

@@ -154,5 +154,5 @@ def test_sanity_check_logs_nothing_and_leaves_nothing_behind(tmp_path):
 
 
 def test_no_samples_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"samples=0 must be at least 1"):
+    with pytest.raises(UserError, match=r"samples=0: take a whole number, 1 or more"):
         CaptionWriter(str(tmp_path), samples=0)

@@ -162,7 +162,7 @@ def test_a_split_is_a_sequence():
 
 @pytest.mark.parametrize("counts", [{"train": 0}, {"val": 0}, {"test": -1}, {"train": SCENES - 49}])
 def test_impossible_split_sizes_are_refused(counts):
-    with pytest.raises(UserError, match=rf"^data\.source: .*{SCENES} scenes in all$"):
+    with pytest.raises(UserError, match=rf"^data\.source.*{SCENES}"):
         shapes(**counts)
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from autocaption.errors import UserError
 from autocaption.models.dropout import Dropout
 
 
@@ -46,5 +47,5 @@ def test_identity_in_evaluation_and_for_p_0():
 
 @pytest.mark.parametrize("p", [-0.1, 1.0])
 def test_probability_out_of_range_is_refused(p):
-    with pytest.raises(ValueError, match="dropout"):
+    with pytest.raises(UserError, match="dropout"):
         Dropout(p)

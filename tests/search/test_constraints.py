@@ -79,5 +79,5 @@ def test_impossible_caption_ends_where_no_token_is_allowed(name):
 
 @pytest.mark.parametrize("name", ["min_length", "no_repeat_ngram"])
 def test_negative_length_is_refused(search, name):
-    with pytest.raises(UserError, match=f"search.{name}=-1 is negative"):
+    with pytest.raises(UserError, match=f"search.{name}=-1: take a whole number, 0 or more"):
         search(max_length=8, **{name: -1})

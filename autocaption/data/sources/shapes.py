@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from autocaption.checks import whole
 from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.errors import UserError
 
@@ -117,12 +118,14 @@ class Shapes:
     """
 
     def __init__(self, seed: int, size: int, train: int, val: int, test: int) -> None:
-        self.size, self.seed = size, seed
+        self.size = whole("data.source.size", size, 1, 4096)
+        self.seed = whole("data.source.seed", seed, 0, 2**32 - 1)  # what NumPy takes
+        for name, count in zip(SPLITS, (train, val, test), strict=True):
+            whole(f"data.source.{name}", count, 1, SCENES)
         counts = dict(zip(SPLITS, (train, val, test), strict=True))
-        if min(counts.values()) < 1 or sum(counts.values()) > SCENES:
+        if sum(counts.values()) > SCENES:
             raise UserError(
-                f"data.source: {train} + {val} + {test} scenes asked for; each split needs at least one "
-                f"and there are {SCENES} scenes in all"
+                f"data.source: {train} + {val} + {test} scenes asked for; there are {SCENES} in all"
             )
         # NumPy has frozen RandomState's stream, so the scenes never change; val and test come first, so
         # that they do not depend on the size of the training split.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autocaption.checks import number, whole
 from autocaption.data.packing import Layout, TimeMajor
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.attention_recurrence import Weights, attend
@@ -52,6 +53,14 @@ class AttentionDecoder(nn.Module):
         doubly_stochastic: float,
     ) -> None:
         super().__init__()
+        for name, size in (
+            ("embed_dim", embed_dim),
+            ("hidden_dim", hidden_dim),
+            ("attention_dim", attention_dim),
+        ):
+            whole(f"model.decoder.{name}", size, 1)
+        number("model.decoder.dropout", dropout, at_least=0, below=1)
+        number("model.decoder.doubly_stochastic", doubly_stochastic, at_least=0)
         D = hidden_dim
         self.project, self.key = nn.Linear(memory_dim, D), nn.Linear(D, attention_dim)
         self.query = nn.Linear(D, attention_dim, bias=False)

@@ -7,8 +7,10 @@ M packed tokens (time-major).
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autocaption.checks import number, whole
 from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import PAD
+from autocaption.models.decoders import MOST_LAYERS
 from autocaption.models.decoders.lstm_recurrence import cell, lstm
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
@@ -44,6 +46,11 @@ class LSTMDecoder(nn.Module):
         batch_norm_momentum: float,
     ) -> None:
         super().__init__()
+        for name, size in (("embed_dim", embed_dim), ("hidden_dim", hidden_dim)):
+            whole(f"model.decoder.{name}", size, 1)
+        whole("model.decoder.layers", layers, 1, MOST_LAYERS)
+        number("model.decoder.dropout", dropout, at_least=0, below=1)
+        number("model.decoder.batch_norm_momentum", batch_norm_momentum, above=0, at_most=1)
         self.project = nn.Linear(memory_dim, embed_dim)
         self.norm = nn.BatchNorm1d(embed_dim, momentum=batch_norm_momentum)
         self.embed = nn.Embedding(vocab_size, embed_dim, padding_idx=PAD)

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autocaption.checks import number, whole
 from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import UNK
 from autocaption.errors import UserError
+from autocaption.models.decoders import MOST_LAYERS
 from autocaption.models.decoders.transformer_layer import KeysValues, MemoryLayer, TransformerLayer
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
@@ -36,7 +38,7 @@ class TransformerDecoder(nn.Module):
         layers: decoder layers.
         memory_layers: encoder layers over the memory; 0 for none.
         max_places: the largest P.
-        dropout: of embedded words and of what each block adds (Vaswani et al. 2017, section 5.4).
+        dropout: applied to embedded words and to what each block adds (Vaswani et al. 2017, section 5.4).
         memory_dropout: applied to the memory before its projection.
         word_dropout: the share of input words replaced by <unk> in training (Bowman et al. 2016).
     """
@@ -55,6 +57,13 @@ class TransformerDecoder(nn.Module):
         word_dropout: float,
     ) -> None:
         super().__init__()
+        for name, size in (("width", width), ("heads", heads), ("max_places", max_places)):
+            whole(f"model.decoder.{name}", size, 1)
+        whole("model.decoder.layers", layers, 1, MOST_LAYERS)
+        whole("model.decoder.memory_layers", memory_layers, 0, MOST_LAYERS)
+        for name, share in (("dropout", dropout), ("memory_dropout", memory_dropout)):
+            number(f"model.decoder.{name}", share, at_least=0, below=1)
+        number("model.decoder.word_dropout", word_dropout, at_least=0, at_most=1)
         if width % heads or width % 2:
             raise UserError(f"model.decoder.width={width} is not an even multiple of heads={heads}")
         self.project = nn.Linear(memory_dim, width)

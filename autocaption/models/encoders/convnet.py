@@ -8,7 +8,9 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autocaption.models.encoders.backbone import Normalize
+from autocaption.checks import choice, whole
+from autocaption.errors import UserError
+from autocaption.models.encoders.backbone import LARGEST_IMAGE, Normalize
 
 
 class ConvNet(nn.Module):
@@ -26,6 +28,11 @@ class ConvNet(nn.Module):
 
     def __init__(self, image_size: int, width: int, out_dim: int, pooling: str) -> None:
         super().__init__()
+        for name, size in (("width", width), ("out_dim", out_dim)):
+            whole(f"model.encoder.{name}", size, 1)
+        if whole("model.encoder.image_size", image_size, 16, LARGEST_IMAGE) % 16:
+            raise UserError(f"model.encoder.image_size={image_size} is not a multiple of 16")
+        choice("model.encoder.pooling", pooling, ("vector", "grid"))
         self.image_size, self.out_dim = image_size, out_dim
         channels = [3, *(width * 2**stage for stage in range(4))]
         self.normalize = Normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -40,7 +47,7 @@ class ConvNet(nn.Module):
             )
         )
         side = image_size // 16
-        kernel = {"vector": side, "grid": 1}[pooling]
+        kernel = side if pooling == "vector" else 1
         self.project = nn.Conv2d(channels[-1], out_dim, kernel)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:

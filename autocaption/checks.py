@@ -1,0 +1,69 @@
+"""Checks of the values that users choose; the part that takes a value checks it when it is made."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from autocaption.errors import UserError
+
+
+def whole(key: str, value: Any, at_least: int, at_most: int | None = None) -> int:
+    """The value, if it is a whole number in a range.
+
+    Raises:
+        UserError: names the key, the value and the range.
+    """
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+    if not fits or (at_most is not None and value > at_most):
+        limits = f"{at_least} or more" if at_most is None else f"from {at_least} to {at_most}"
+        raise UserError(f"{key}={_shown(value)}: take a whole number, {limits}")
+    return value
+
+
+def number(
+    key: str,
+    value: Any,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """The value, if it is a finite number within limits.
+
+    Raises:
+        UserError: names the key, the value and the limits.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not (at_least <= value <= at_most and above < value < below):
+        limits = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+        text = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+        raise UserError(f"{key}={_shown(value)}: take a number, {text}".rstrip(", "))
+    return value
+
+
+def choice(key: str, value: Any, choices: Sequence[str]) -> str:
+    """The value, if it is one of these words.
+
+    Raises:
+        UserError: names the key, the value and the words.
+    """
+    if value not in choices:
+        raise UserError(f"{key}={_shown(value)}: take {' or '.join(choices)}")
+    return value
+
+
+def as_path(key: str, value: Any) -> Path:
+    """The value as a path; `~` is the home folder.
+
+    Raises:
+        UserError: names the key that has no value.
+    """
+    if value is None or not str(value):
+        raise UserError(f"{key}={_shown(value)}: give a path")
+    return Path(str(value)).expanduser()
+
+
+def _shown(value: Any) -> Any:
+    return "null" if value is None else value
