@@ -1,10 +1,9 @@
 """Caption pictures with a checkpoint: `python -m autocaption CHECKPOINT IMAGE [IMAGE ...]`."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from autocaption.errors import UserError
+from autocaption.exits import one_line_errors
 
 
 def main() -> None:
@@ -13,10 +12,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="a file of a run's checkpoints/")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     arguments = parser.parse_args()
-    try:
-        caption(arguments.checkpoint, arguments.images)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    one_line_errors(lambda: caption(arguments.checkpoint, arguments.images))
 
 
 def caption(checkpoint: Path, images: list[Path]) -> None:

@@ -1,7 +1,9 @@
 """What train.py and eval.py have in common; imports only Hydra until a task runs."""
 
 import functools
+import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -9,17 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from autocaption.checks import as_path
 from autocaption.config import require_values
 from autocaption.errors import UserError
+from autocaption.exits import one_line, one_line_errors
 from autocaption.launch.parent import LAUNCHED, receive_config, watch_parent
 from autocaption.ranks import RANK_CONFIG
 from autocaption.runs.folder import new_run_name, run_folder
 
-DEBUG = "AUTOCAPTION_DEBUG"
+log = logging.getLogger(__name__)
+
+_HOME = re.compile(r"^([\w./@+]+=)~(?=/|$)")  # KEY=~/...: Hydra takes no ~ there, and shells leave it
 
 
 def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -30,70 +37,68 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     launched process, such as a trial of a sweep, gets its configuration through a pipe.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report its exceptions
+    logging.raiseExceptions = False  # a full disk gives no traceback for each line of the log
     _quieten()
+    sys.argv[1:] = [_HOME.sub(lambda key: f"{key[1]}{Path.home()}", word) for word in sys.argv[1:]]
     rank, launched = "LOCAL_RANK" in os.environ and RANK_CONFIG in os.environ, LAUNCHED in os.environ
     if rank or launched:
         config: Any = OmegaConf.load(os.environ[RANK_CONFIG]) if rank else OmegaConf.create(receive_config())
         if launched:
             watch_parent()
-        _one_line_errors(lambda: task(config))
+        one_line_errors(lambda: task(config), explain)
         return
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_new_resolver("user_path", lambda path: str(as_path("runs", path)), replace=True)
     OmegaConf.register_new_resolver("new_run_name", new_run_name, replace=True)
     folder = str(Path(sys.argv[0]).resolve().parent / "conf")
     # Around the task as well, before Hydra adds to its exceptions.
-    job = functools.wraps(task)(lambda config: _one_line_errors(lambda: task(_complete(config))))
-    _one_line_errors(hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job))
-
-
-def _one_line_errors(call: Callable[[], Any]) -> Any:
-    """Call it; a user's mistake ends the process with one line and exit code 1."""
-    try:
-        return call()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        line = _explain(error)
-        if os.environ.get(DEBUG):
-            raise
-        if line is None:
-            if not (notes := getattr(error, "__notes__", [])):
-                raise
-            line = f"{type(error).__name__}: {_one_line(error)}; {notes[0]}"
-        sys.exit(f"error: {line}")
+    job = functools.wraps(task)(lambda config: one_line_errors(lambda: task(_complete(config)), explain))
+    run = hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job)
+    one_line_errors(run, explain)
 
 
 def _complete(config: DictConfig) -> DictConfig:
     require_values(config)
     if "sweep" in config:
         raise UserError("sweep=... describes many runs, and this is one; add -m")
+    job: Any = HydraConfig.get()
+    if job.job.chdir:
+        os.chdir(job.runtime.cwd)
+        log.warning("hydra.job.chdir is not followed: relative paths mean the folder of the command")
     return config
 
 
-def _explain(error: BaseException) -> str | None:
-    """The one line for a user's mistake; None for any other error."""
-    cause: BaseException | None = error
-    while cause is not None:  # Hydra wraps exceptions of constructors
-        if isinstance(cause, UserError):
-            # A DataLoader's worker passes it on as the last line of a traceback.
-            return str(cause).rstrip().splitlines()[-1].removeprefix("autocaption.errors.UserError: ")
-        cause = cause.__cause__ or cause.__context__
+def explain(error: Exception) -> str | None:
+    """The line for a mistake that Hydra, OmegaConf or Lightning found; None for any other error."""
     if isinstance(error, InstantiationException):
-        return _one_line(error) + "; check the override against `--cfg job`"
+        return _constructor_line(error)
     if isinstance(error, HydraException):
-        return f"{_one_line(error)}; `--help` lists groups and choices, `--cfg job` every value"
+        return f"{one_line(error)}; `--help` lists groups and choices, `--cfg job` every value"
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # Hydra's
         return "a group cannot be null; take GROUP=none (logger=none, callbacks=none) or ~GROUP"
+    if isinstance(error, ConfigAttributeError | ConfigKeyError):
+        return f"the configuration has no {error.full_key}, which is needed; do not delete it"
     if isinstance(error, OmegaConfBaseException):
-        return _one_line(error)
+        return _without_type(error)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, for trainer=...
-        return _one_line(error)
+        return one_line(error)
+    if str(error).startswith(("Early stopping conditioned on metric", "Instantiation: ")):  # Lightning, Hydra
+        return one_line(error)
     return None
 
 
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith("object_type="))
+def _constructor_line(error: InstantiationException) -> str:
+    """What the constructor said, after the key of its part: Hydra's own line says it inside out."""
+    cause, where = error.__cause__, "; check the override against `--cfg job`"
+    if cause is None or not str(error).startswith("Error in call to target"):
+        return _without_type(error) + where
+    target = str(error).split("'")[1].rpartition(".")[2]
+    key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else target.lower()
+    return f"{key}: {target} refuses its values: {one_line(cause) or type(cause).__name__}{where}"
+
+
+def _without_type(error: BaseException) -> str:
+    return one_line(error).partition(" object_type=")[0]
 
 
 def _quieten() -> None:

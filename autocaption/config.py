@@ -123,6 +123,11 @@ def require_values(config: DictConfig) -> None:
     for key, text in _flat(OmegaConf.to_container(config, resolve=False), ""):
         if key.startswith("hydra.") or not isinstance(text, str):
             continue
+        if text == MISSING and key.endswith("._target_"):  # search=base
+            group = key.removesuffix("._target_").replace(".", "/")
+            raise UserError(
+                f"{group}=base is only what its choices share; take one of those that --help lists"
+            )
         if text == MISSING:
             raise UserError(f"no value for {key}; give it with {key}=VALUE")
         optional = text.startswith(_ENV) and text.endswith(f",{MISSING}}}")

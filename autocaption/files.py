@@ -7,15 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from autocaption.errors import WriteError
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it, so that no partial one has it."""
+    """Let `write` fill a temporary file beside `path`, then rename it, so that no partial one has it.
+
+    Raises:
+        WriteError: the disk is full, or the path can't be written to.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        try:
+            write(aside)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(error, path) from error
 
 
 def write_text(path: Path, text: str) -> None:

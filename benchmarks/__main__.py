@@ -14,6 +14,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from autocaption.errors import UserError
+from autocaption.exits import one_line_errors
 from autocaption.files import write_json
 from autocaption.runs.provenance import provenance
 
@@ -38,10 +40,16 @@ FILE = Path(__file__).with_name("latest.json")
 
 
 def run(part: str) -> dict[str, float]:
-    """Measure a part in its own process; what it prints to stderr passes through."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.part", part], check=True, stdout=subprocess.PIPE, text=True
-    )
+    """Measure a part in its own process; what it prints to stderr passes through.
+
+    Raises:
+        UserError: there is no such part, or it failed.
+    """
+    if part not in PARTS:
+        raise UserError(f"no benchmark {part}; take some of: {', '.join(PARTS)}")
+    done = subprocess.run([sys.executable, "-m", "benchmarks.part", part], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UserError(f"the benchmark {part} failed; its own error is above, and nothing was written")
     metrics = json.loads(done.stdout.splitlines()[-1])
     return {f"{part}: {name}": value for name, value in metrics.items()}
 
@@ -92,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_line_errors(main)

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 
+from autocaption.exits import one_line_errors
 from benchmarks.memory import peak_megabytes
 
 
@@ -17,7 +18,12 @@ def quieten() -> None:
     logging.disable(logging.INFO)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure the part that the command line names."""
     quieten()
     metrics = importlib.import_module(f"benchmarks.{sys.argv[1]}").measure()
     print(json.dumps({**metrics, "peak MB": peak_megabytes()}))
+
+
+if __name__ == "__main__":
+    one_line_errors(main)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from autocaption.errors import WriteError
 from autocaption.files import write_json, write_whole
 
 
@@ -60,7 +61,7 @@ def test_a_writer_that_fails_changes_nothing(tmp_path, error, before):
 
 
 def test_a_writer_that_writes_nothing(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(WriteError, match=r"a\.txt: No such file"):
         write_whole(tmp_path / "a.txt", lambda aside: None)
     assert names(tmp_path) == []
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 
+from autocaption.checks import whole
 from autocaption.launch.devices import share, visible_gpus
 from autocaption.launch.process import Process, last_error_line
 from autocaption.launch.resolved import resolved
@@ -69,6 +70,7 @@ def launch(
 
     Exits with 1 where a job failed, with 130 or 143 where a signal ended the multirun.
     """
+    whole("hydra.launcher.n_jobs", n_jobs, 1)
     console = Console()
     jobs = [
         _job(context, config, initial_index + i, list(overrides)) for i, overrides in enumerate(job_overrides)
@@ -183,7 +185,7 @@ def _job(context: HydraContext, config: DictConfig, number: int, overrides: list
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = number
         folder = Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
-        if composed.get("logger") and "wandb" in composed.logger:
+        if composed.get("logger") and composed.logger.get("wandb"):
             names = {"name": sanitised(differs), "group": sanitised(folder.parent.name)}
             for key, name in names.items():
                 composed.logger.wandb.setdefault(key, name)

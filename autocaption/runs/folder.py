@@ -12,6 +12,7 @@ import zipfile
 from itertools import pairwise
 from pathlib import Path
 
+from autocaption.checks import as_path
 from autocaption.errors import UserError
 from autocaption.runs.run import FILE, newest_to_resume
 
@@ -25,9 +26,9 @@ def new_run_name() -> str:
 def run_folder(runs: str, resume: str | None) -> str:
     """The folder of the run: a new one under `runs`, or that of the run to resume."""
     return (
-        str(Path(runs).expanduser() / new_run_name())
+        str(as_path("runs", runs) / new_run_name())
         if resume is None
-        else str(folder_to_resume(runs, resume))
+        else str(folder_to_resume(runs, str(resume)))
     )
 
 
@@ -38,7 +39,7 @@ def folder_to_resume(runs: str, resume: str) -> Path:
         UserError: there is none.
     """
     if resume == "last":
-        root = Path(runs).expanduser().absolute()
+        root = as_path("runs", runs).absolute()
         newest = newest_to_resume(root)
         if newest is None:
             raise UserError(f"resume=last: no run under {root} is left to resume; name one: resume=RUN")

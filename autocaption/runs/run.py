@@ -11,14 +11,14 @@ import os
 import platform
 import secrets
 import signal
-import traceback
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from autocaption.errors import UserError
-from autocaption.files import write_json, write_text
+from autocaption.exits import keep_traceback
+from autocaption.files import write_json
 from autocaption.runs.provenance import HIDDEN
 
 FILE, LOCK = "run.json", ".run.lock"
@@ -124,24 +124,26 @@ class Run:
         try:
             yield
         except UserError as error:
-            self.end(FAILED, 1, str(error))
+            self._end_anyway(FAILED, 1, str(error))
             raise
         except KeyboardInterrupt:
-            self.end(INTERRUPTED, exit_code(signal.SIGINT))
+            self._end_anyway(INTERRUPTED, exit_code(signal.SIGINT))
             raise
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
-            self.end(STOPPED.get(code, FAILED), code)
+            self._end_anyway(STOPPED.get(code, FAILED), code)
             raise
         except Exception as error:
-            file = self.folder / "traceback.txt"
             with contextlib.suppress(OSError):
-                write_text(file, traceback.format_exc())
-                error.add_note(f"the traceback is in {file}")
-            with contextlib.suppress(OSError):
-                self.end(FAILED, 1, f"{type(error).__name__}: {error}".splitlines()[0])
+                keep_traceback(error, self.folder / "traceback.txt")
+            self._end_anyway(FAILED, 1, f"{type(error).__name__}: {error}".splitlines()[0])
             raise
         self.end(PRUNED if self.pruned else FINISHED, 0)
+
+    def _end_anyway(self, state: str, code: int, error: str = "") -> None:
+        """Record an end that is being raised already, which a full disk must not replace."""
+        with contextlib.suppress(OSError):
+            self.end(state, code, error)
 
     def release(self) -> None:
         """Let another process work in the folder; the end of this one does so, too."""
@@ -165,10 +167,11 @@ def read(folder: Path) -> dict[str, Any] | None:
     file = folder / FILE
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        layout = record["layout"]
+        layout, _ = int(record["layout"]), [record[key] for key in ("id", "task", "state")]
+        _ = record["attempts"][-1]["started"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"cannot read {file}: {error}; restore it, or start anew with init_from=CHECKPOINT"
         ) from None

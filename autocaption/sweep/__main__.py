@@ -1,9 +1,8 @@
 """Report on a sweep, also while it runs: `python -m autocaption.sweep report STUDY`."""
 
 import argparse
-import sys
 
-from autocaption.errors import UserError
+from autocaption.exits import one_line_errors
 
 
 def main() -> None:
@@ -14,13 +13,15 @@ def main() -> None:
     report.add_argument("study", help="the sweep's folder, or the study's name if it lies in runs/sweeps")
     report.add_argument("--storage", help="the storage's URL, if it needs a password")
     arguments = parser.parse_args()
-    try:
-        from autocaption.sweep.study import find_study
-        from autocaption.sweep.summary import write_report
+    one_line_errors(lambda: write(arguments.study, arguments.storage))
 
-        print(write_report(*find_study(arguments.study, arguments.storage)))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+
+def write(study: str, storage: str | None) -> None:
+    """Write the report of a study (its folder or name) and print its path."""
+    from autocaption.sweep.study import find_study
+    from autocaption.sweep.summary import write_report
+
+    print(write_report(*find_study(study, storage)))
 
 
 if __name__ == "__main__":

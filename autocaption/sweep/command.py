@@ -16,6 +16,7 @@ from optuna.pruners import NopPruner
 from optuna.samplers import BruteForceSampler
 from rich.console import Console
 
+from autocaption.checks import as_path
 from autocaption.errors import UserError
 from autocaption.launch.devices import share, visible_gpus
 from autocaption.launch.process import Process, Running
@@ -50,7 +51,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     """
     settings, console = config.sweep, Console()
     plan = read_plan(context.config_loader, config, arguments)
-    folder = Path(settings.folder).absolute()
+    folder = as_path("sweep.folder", settings.folder).absolute()
     url = settings.storage or f"sqlite:///{folder / 'study.db'}"
     storage = open_storage(url)
     pruner = instantiate(settings.pruner)
@@ -107,7 +108,7 @@ def _initial_trials(plan: Plan, sampler: SamplerFactory, console: Console) -> li
 
 def _report(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> None:
     console.print(f"report  {write_report(study, folder)}", soft_wrap=True, highlight=False)
-    if "wandb" in (plan.base_config.get("logger") or {}):
+    if (plan.base_config.get("logger") or {}).get("wandb"):
         # Resolved here: alone, `tags: ${tags}` would refer to itself.
         logger: Any = OmegaConf.to_container(plan.base_config.logger.wandb, resolve=True)
         log_summary(study, plan.objective, logger, folder)

@@ -1,5 +1,6 @@
 """A run's identity, lock and state, whatever ends it."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from autocaption.errors import UserError
+from autocaption.errors import UserError, WriteError
 from autocaption.runs.run import FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, is_held, read, state_of
 
 
@@ -130,7 +131,10 @@ os.kill(os.getpid(), 9)
     assert state_of(tmp_path / "run") == INTERRUPTED
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"layout": 99}'])
+DAMAGED = ("", "{", "[]", '{"layout": 1}', '{"layout": 1, "id": "a", "task": "train", "state": "failed"}')
+
+
+@pytest.mark.parametrize("text", [*DAMAGED, '{"layout": 99}'])
 def test_a_file_that_cannot_be_understood_is_refused(start, tmp_path, text):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/run.json").write_text(text)
@@ -148,3 +152,17 @@ def test_facts_of_an_attempt_are_kept(start, tmp_path):
     start().note(resumed_from="last.ckpt", step=7)
     (attempt,) = json.loads((tmp_path / "run/run.json").read_text())["attempts"]
     assert (attempt["resumed_from"], attempt["step"], attempt["pid"]) == ("last.ckpt", 7, os.getpid())
+
+
+@pytest.mark.parametrize("error", [UserError("no room"), ValueError("a bug"), KeyboardInterrupt()])
+def test_a_full_disk_hides_no_error(start, monkeypatch, error):
+    run = start()
+
+    def full(*_):
+        raise WriteError(OSError(errno.ENOSPC, "No space left on device"), "run.json")
+
+    monkeypatch.setattr(Run, "_write", full)
+    with pytest.raises(type(error)) as raised, run.recorded():
+        raise error
+    assert raised.value is error
+    assert run.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 1)

@@ -1,0 +1,103 @@
+"""What a command says of an error, and where the traceback of an unforeseen one stays."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+
+from autocaption.errors import UserError, WriteError
+from autocaption.exits import keep_traceback, one_line_errors
+
+
+def said(error, explain=lambda error: None):
+    """What the command says of an error that its work raises."""
+
+    def work():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        one_line_errors(work, explain)
+    line = str(ended.value)
+    assert line.startswith("error: ")
+    assert len(line.splitlines()) == 1
+    return line.removeprefix("error: ")
+
+
+def wrapped(error):
+    """As Hydra wraps what a constructor raises."""
+    outer = RuntimeError("error in call to target")
+    outer.__cause__ = error
+    return outer
+
+
+def test_a_user_s_mistake_is_its_own_line_also_where_it_is_wrapped():
+    assert said(UserError("no room")) == "no room"
+    assert said(wrapped(UserError("no room"))) == "no room"
+
+
+def test_an_operating_system_error_names_the_path():
+    line = said(FileExistsError(errno.EEXIST, "File exists", "/runs"))
+    assert line.startswith("/runs: File exists; ")
+    full = WriteError(OSError(errno.ENOSPC, "No space left on device"), Path("/runs/a.json"))
+    assert said(full).startswith("cannot write /runs/a.json: No space left on device; ")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_out_of_memory_names_what_takes_it(error):
+    for one in (error, wrapped(error)):
+        assert said(one).startswith("out of memory: ")
+        assert "data.batch_size" in said(one)
+
+
+def test_further_mistakes_are_explained_by_the_command():
+    assert said(KeyError("x"), lambda error: f"explained {error}") == "explained 'x'"
+
+
+def test_an_unforeseen_error_names_itself_and_the_file_of_its_traceback(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    line = said(ValueError("a bug\nin two lines"))
+    (file,) = tmp_path.iterdir()
+    assert line == f"ValueError: a bug in two lines; the traceback is in {file}"
+    text = file.read_text()
+    assert text.startswith("Traceback")
+    assert "raise error" in text
+
+
+def test_a_traceback_that_a_run_keeps_is_not_kept_twice(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    error = ValueError("a bug " + 1000 * "x")
+    error.add_note("another note")
+    keep_traceback(error, tmp_path / "traceback.txt")
+    line = said(error)
+    assert line.endswith(f"...; the traceback is in {tmp_path}/traceback.txt")
+    assert len(line) < 600
+    assert (tmp_path / "traceback.txt").read_text().count("x") >= 1000
+
+
+def test_without_room_for_a_traceback_the_variable_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    assert said(ValueError("a bug")) == "ValueError: a bug; AUTOCAPTION_DEBUG=1 shows the traceback"
+
+
+def test_the_debug_variable_raises(monkeypatch):
+    monkeypatch.setenv("AUTOCAPTION_DEBUG", "1")
+    with pytest.raises(UserError):
+        one_line_errors(lambda: (_ for _ in ()).throw(UserError("no room")))
+
+
+def test_ctrl_c_and_success():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        one_line_errors(interrupted)
+    assert ended.value.code == 130
+    assert one_line_errors(lambda: 3) == 3
