@@ -1,14 +1,20 @@
 """Reading checkpoints, also those of earlier versions."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from autocaption.errors import UserError
 from autocaption.models.captioner import METRICS, RECIPE
+from autocaption.models.weights import unwrapped
 
+# The layout of a recipe and of the keys beside it, which every checkpoint but those of layout 1 names. Raise
+# it when earlier code can't read a checkpoint of today, and let `_upgraded` translate those of before.
+LAYOUT = 2
+# Keys that came later, with what they mean for a checkpoint without them. A new argument of a part needs no
+# entry: it gets a default in its constructor.
+ADDED = {"data.captions_per_image": None}
 # Where what a configuration names has moved since 0.1.0.
 MOVED = {
     "autocaption.data.caption_rules.": "autocaption.data.tokenizer.",
@@ -25,29 +31,55 @@ def load(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of autocaption: plain values and tensors only, on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, or not one of ours.
+        UserError: the file is missing, damaged, of a later version, or not one of ours.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"checkpoint not found: {path}; runs keep theirs in RUN/checkpoints/")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a checkpoint, such as best.ckpt in a run's checkpoints/")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError, AttributeError):
+    except FileNotFoundError:
+        raise UserError(f"checkpoint not found: {path}; runs keep theirs in RUN/checkpoints/") from None
+    except PermissionError as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    except Exception:  # torch's reader fails in a dozen ways on a file that is none of its own
         raise UserError(
             f"cannot read the checkpoint {path}; it is damaged, or not a torch file of plain values"
         ) from None
-    if not isinstance(checkpoint, dict) or RECIPE not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(RECIPE), dict):
         raise UserError(
             f"not a checkpoint of autocaption: {path}; name a file from the checkpoints/ of one of its runs"
         )
+    recipe = checkpoint[RECIPE]
+    layout = recipe.get("layout", 1)
+    if not isinstance(layout, int) or layout > LAYOUT:
+        raise UserError(f"{path} was written by a newer autocaption (layout {layout}); update this one")
+    needed = {
+        "config": (recipe, dict),
+        "vocabulary": (recipe, list),
+        "state_dict": (checkpoint, dict),
+        "epoch": (checkpoint, int),
+    }
+    for name, (holder, kind) in needed.items():
+        if not isinstance(holder.get(name), kind):
+            raise UserError(f"the checkpoint {path} lacks its {name}; take another one of its run")
     return _upgraded(checkpoint)
 
 
 def _upgraded(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of 0.1.0 with today's names."""
+    """A checkpoint of an earlier layout as one of today."""
     if "figures" in checkpoint:
         checkpoint[METRICS] = checkpoint.pop("figures")
-    checkpoint[RECIPE]["config"] = _renamed(checkpoint[RECIPE]["config"])
+    checkpoint["state_dict"] = unwrapped(checkpoint["state_dict"])
+    config = _renamed(checkpoint[RECIPE]["config"])
+    for key, value in ADDED.items():
+        *parents, last = key.split(".")
+        node = config
+        for name in parents:
+            node = node.get(name) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.setdefault(last, value)
+    checkpoint[RECIPE]["config"] = config
     return checkpoint
 
 

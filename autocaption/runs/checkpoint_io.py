@@ -1,15 +1,20 @@
 """How checkpoints reach the disk, and come back: whole, verified, and free of absolute paths."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from autocaption.errors import UserError
 from autocaption.files import write_whole
+from autocaption.models.weights import unwrapped
 from autocaption.runs.folder import is_whole
+
+_FIELD = re.compile(r"\{[^{}]*\}")  # of a file name: {epoch}, {val/bleu4:.3f}
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -38,7 +43,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
             write_whole(path, write)
             _sync_folder(path.parent)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            cause = error if isinstance(error, OSError) else error.__context__
+            reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
                 f"cannot write the checkpoint {path}: {reason}; make room there, then resume the run"
             ) from error
@@ -55,10 +61,34 @@ class SafeCheckpointIO(TorchCheckpointIO):
         if not is_whole(path):
             raise UserError(f"the checkpoint {path} is damaged; name another of the same folder")
         checkpoint = super().load_checkpoint(path, map_location, weights_only)
+        checkpoint["state_dict"] = unwrapped(checkpoint["state_dict"])
         for state in checkpoint.get("callbacks", {}).values():
             if isinstance(state, dict) and "dirpath" in state:
                 _move(state, state["dirpath"], str(path.parent.absolute()))
         return checkpoint
+
+
+def keep_within(callback: ModelCheckpoint, folder: Path) -> None:
+    """Make sure that a ModelCheckpoint saves into the `checkpoints/` of its run, wherever its names lead.
+
+    Raises:
+        UserError: its folder is another one, or its file name leads out of it or to last.ckpt.
+    """
+    folder = Path(os.path.realpath(folder))
+    if callback.dirpath is None:  # Lightning would choose a logger's folder
+        callback.dirpath = str(folder)
+    if Path(callback.dirpath) != folder:
+        raise UserError(f"dirpath={callback.dirpath} of a checkpoint: leave it out; they lie in {folder}")
+    name = callback.filename
+    if name is None:
+        return
+    if not isinstance(name, str) or "/" in _FIELD.sub("", name) or name == "last" or name.startswith("last-"):
+        raise UserError(f"filename={name} of a checkpoint: give a plain name other than last")
+    if callback.auto_insert_metric_name and any("/" in field for field in _FIELD.findall(name)):
+        raise UserError(
+            f"filename={name} of a checkpoint: set auto_insert_metric_name=false beside it, since the / in a "
+            "metric's name would become a folder"
+        )
 
 
 def _move(state: dict[str, Any], before: str, now: str) -> None:

@@ -5,10 +5,11 @@ import os
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from autocaption.errors import UserError
 from autocaption.runs import checkpoint_io
-from autocaption.runs.checkpoint_io import SafeCheckpointIO
+from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
 from autocaption.runs.folder import is_whole
 
 IO = SafeCheckpointIO()
@@ -91,3 +92,37 @@ def test_flipped_bytes_are_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(UserError, match=f"{path} is damaged"):
         IO.load_checkpoint(path)
+
+
+ELSEWHERE = {
+    "above": {"filename": "../best"},
+    "below": {"filename": "a/b"},
+    "absolute": {"filename": "/tmp/best"},
+    "last": {"filename": "last"},
+    "an older last": {"filename": "last-2"},
+    "no text": {"filename": 3},
+    "a metric that becomes a folder": {"filename": "{epoch}-{val/bleu4:.3f}"},
+    "another folder": {"dirpath": "/tmp/elsewhere"},
+}
+
+
+@pytest.mark.parametrize("given", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_names_that_lead_out_of_the_folder_are_refused(given, tmp_path):
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(UserError, match=r"^(filename|dirpath)=.* of a checkpoint: "):
+        keep_within(ModelCheckpoint(**{"dirpath": folder, **given}), folder)
+
+
+def test_names_within_the_folder(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for name in (None, "best", "{epoch}-{step}", "lasting"):
+        keep_within(ModelCheckpoint(folder, name), folder)
+    keep_within(ModelCheckpoint(folder, "{val/bleu4:.3f}", auto_insert_metric_name=False), folder)
+    anywhere = ModelCheckpoint()
+    keep_within(anywhere, folder)
+    assert anywhere.dirpath == str(folder)
+
+
+def test_weights_of_a_wrapped_model_are_read(tmp_path):
+    IO.save_checkpoint({"state_dict": {"module.w": torch.ones(2)}}, tmp_path / "a.ckpt")
+    assert list(IO.load_checkpoint(tmp_path / "a.ckpt")["state_dict"]) == ["w"]

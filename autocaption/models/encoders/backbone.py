@@ -5,15 +5,18 @@ Legend: B images, P places, D width; C channels, H height, W width.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from autocaption.checks import choice, whole
 from autocaption.errors import UserError
+from autocaption.models.weights import load_weights, unwrapped
 
 Pooling = Literal["mean", "grid"]
 Trainable = Literal["none", "last_stage", "all"]
+LARGEST_IMAGE = 4096  # pixels of a side; a larger one is mistyped
 
 
 class Normalize(nn.Module):
@@ -65,7 +68,12 @@ class BackboneEncoder(nn.Module):
         trainable: Trainable,
     ) -> None:
         super().__init__()
-        self.out_dim, self.image_size, self.pooling = out_dim, image_size, pooling
+        self.out_dim, self.image_size = (
+            out_dim,
+            whole("model.encoder.image_size", image_size, 32, LARGEST_IMAGE),
+        )
+        self.pooling = choice("model.encoder.pooling", pooling, get_args(Pooling))
+        choice("model.encoder.trainable", trainable, get_args(Trainable))
         self.normalize = Normalize(mean, std)
         self.stages = nn.ModuleList(stages)
         self.frozen = {"none": len(stages), "last_stage": last_stage(stages), "all": 0}[trainable]
@@ -128,8 +136,8 @@ def pretrained(
     path = Path(weights).expanduser()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {key: value for key, value in state.items() if not key.startswith(head)}
-        backbone.load_state_dict(state)
+        state = {key: value for key, value in unwrapped(state).items() if not key.startswith(head)}
+        load_weights(backbone, state)
     except FileNotFoundError:
         raise UserError(f"file not found: model.encoder.weights={path}") from None
     except Exception as error:  # torch's reader fails in a dozen ways on a file that is no pickle

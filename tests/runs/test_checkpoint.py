@@ -1,0 +1,76 @@
+"""Reading checkpoints: what is none, what a later version wrote, what earlier ones left out."""
+
+import pytest
+import torch
+
+from autocaption.errors import UserError
+from autocaption.runs.checkpoint import LAYOUT, load
+
+
+def content(**changes):
+    recipe = {"layout": LAYOUT, "config": {"data": {"crop": 1.0}, "seed": 0}, "vocabulary": ["<pad>"]}
+    return {"recipe": {**recipe, **changes}, "state_dict": {"w": torch.ones(2)}, "epoch": 3}
+
+
+@pytest.fixture(name="saved")
+def save(tmp_path):
+    def save(value):
+        torch.save(value, tmp_path / "a.ckpt")
+        return tmp_path / "a.ckpt"
+
+    return save
+
+
+def test_a_later_layout_is_refused(saved):
+    with pytest.raises(UserError, match=r"a\.ckpt was written by a newer autocaption \(layout 99\)"):
+        load(saved(content(layout=99)))
+
+
+def test_keys_that_came_later_get_their_defaults(saved):
+    config = load(saved(content()))["recipe"]["config"]
+    assert config == {"data": {"crop": 1.0, "captions_per_image": None}, "seed": 0}
+    given = {"data": {"captions_per_image": 2}}
+    assert load(saved(content(config=given)))["recipe"]["config"] == given
+    assert load(saved(content(config={"seed": 1})))["recipe"]["config"] == {"seed": 1}  # no data to add it to
+
+
+def test_a_checkpoint_of_0_1_0_has_today_s_names(saved):
+    old = {**content(config={"model": {"loss": {"_target_": "autocaption.models.loss.CrossEntropy"}}})}
+    del old["recipe"]["layout"]
+    found = load(saved({**old, "figures": {"val/bleu4": 0.5}}))
+    assert found["metrics"] == {"val/bleu4": 0.5}
+    assert found["recipe"]["config"]["model"]["loss"]["_target_"] == "autocaption.models.losses.CrossEntropy"
+
+
+def test_weights_of_a_wrapped_model(saved):
+    value = content() | {"state_dict": {"module.w": torch.ones(2)}}
+    assert list(load(saved(value))["state_dict"]) == ["w"]
+
+
+@pytest.mark.parametrize("lost", ["config", "vocabulary", "state_dict", "epoch"])
+def test_what_a_checkpoint_lacks_is_named(saved, lost):
+    value = content()
+    value.pop(lost, None)
+    value["recipe"].pop(lost, None)
+    with pytest.raises(UserError, match=rf"a\.ckpt lacks its {lost}"):
+        load(saved(value))
+
+
+@pytest.mark.parametrize("value", [{"state_dict": {}}, [1], torch.ones(2), {"recipe": 3}], ids=repr)
+def test_a_file_of_another_tool_is_refused(saved, value):
+    with pytest.raises(UserError, match=r"not a checkpoint of autocaption: .*a\.ckpt"):
+        load(saved(value))
+
+
+@pytest.mark.parametrize("text", [b"", b"no checkpoint", b"PK\x03\x04 broken", b"rgb\n", b"j"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, text):
+    (tmp_path / "a.ckpt").write_bytes(text)
+    with pytest.raises(UserError, match=r"cannot read the checkpoint .*a\.ckpt"):
+        load(tmp_path / "a.ckpt")
+
+
+def test_folders_and_missing_files_are_told_apart(tmp_path):
+    with pytest.raises(UserError, match="is a folder; name a checkpoint"):
+        load(tmp_path)
+    with pytest.raises(UserError, match="checkpoint not found"):
+        load(tmp_path / "a.ckpt")
