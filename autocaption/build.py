@@ -8,8 +8,9 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
+from autocaption.checks import whole
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
 from autocaption.data.tokenizer import Tokenizer
@@ -20,18 +21,21 @@ from autocaption.files import write_text
 from autocaption.machine import cores, devices_of
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
+from autocaption.models.weights import load_weights
 from autocaption.precision import autocast_type, fastest_precision
-from autocaption.runs.checkpoint_io import SafeCheckpointIO
+from autocaption.runs.checkpoint import LAYOUT
+from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
 from autocaption.runs.provenance import without_secrets
+from autocaption.trainer_settings import require_settings
 
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
     """Data and a new model, with pretrained encoder weights if the configuration asks for them."""
-    source = instantiate(config.data.source)
-    tokenizer = instantiate(config.tokenizer).fit(
+    source = _part(config, "data.source")
+    tokenizer = _part(config, "tokenizer").fit(
         caption for image in source.split("train") for caption in image.captions
     )
-    encoder = instantiate(config.model.encoder)
+    encoder = _part(config, "model.encoder")
     return _datamodule(config, source, tokenizer, encoder), _captioner(config, encoder, tokenizer)
 
 
@@ -41,7 +45,7 @@ def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[Cap
     `config` is the checkpoint's, possibly changed (`with_overrides`).
     """
     captioner = model_of(config, checkpoint)
-    source = instantiate(config.data.source)
+    source = _part(config, "data.source")
     data = _datamodule(config, source, captioner.tokenizer, captioner.encoder)
     return data, captioner
 
@@ -52,15 +56,14 @@ def model_of(config: DictConfig, checkpoint: dict[str, Any]) -> Captioner:
     Raises:
         UserError: the weights don't fit the configured model.
     """
-    tokenizer = instantiate(config.tokenizer, vocabulary=checkpoint[RECIPE]["vocabulary"])
+    tokenizer = _part(config, "tokenizer", vocabulary=checkpoint[RECIPE]["vocabulary"])
     # The checkpoint holds the encoder's weights, so pretrained ones are not needed.
     unweighted = {"pretrained": False, "weights": None} if "pretrained" in config.model.encoder else {}
-    captioner = _captioner(config, instantiate(config.model.encoder, **unweighted), tokenizer)
+    captioner = _captioner(config, _part(config, "model.encoder", **unweighted), tokenizer)
     try:
-        captioner.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise UserError(f"the checkpoint's weights don't fit the configured model: {reason}") from None
+        load_weights(captioner, checkpoint["state_dict"])
+    except ValueError as error:
+        raise UserError(f"the checkpoint's weights don't fit the configured model: {error}") from None
     return captioner
 
 
@@ -93,7 +96,7 @@ def from_checkpoints(
         config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
     decoder = EnsembleDecoder([member.decoder for member in members])
     captioner = _captioner(config, encoder, first.tokenizer, decoder)
-    return _datamodule(config, instantiate(config.data.source), first.tokenizer, encoder), captioner
+    return _datamodule(config, _part(config, "data.source"), first.tokenizer, encoder), captioner
 
 
 def _same_encoder(one: Any, other: Any) -> bool:
@@ -119,20 +122,29 @@ def config_of(checkpoint: dict[str, Any]) -> DictConfig:
     return OmegaConf.create(checkpoint[RECIPE]["config"])
 
 
-def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
-    """The Trainer with the configured loggers and callbacks; compiles the model if configured."""
-    loggers = [instantiate(part) for part in (config.get("logger") or {}).values()]
+def trainer(config: DictConfig) -> pl.Trainer:
+    """The Trainer with the configured loggers and callbacks.
+
+    Raises:
+        UserError: a setting is out of range, or a checkpoint would lie outside of `checkpoints/`.
+    """
+    settings: Any = OmegaConf.to_container(config.trainer, resolve=True)
+    settings.pop("compile", None)
+    settings.setdefault("_target_", "pytorch_lightning.Trainer")
+    require_settings(settings)
+    if settings.get("precision") == "auto":
+        settings["precision"] = fastest_precision(settings["accelerator"])
+    loggers = _parts(config.get("logger"))
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
-    callbacks = [instantiate(part) for part in (config.get("callbacks") or {}).values()]
+    callbacks = _parts(config.get("callbacks"))
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            keep_within(callback, Path(config.run_dir) / "checkpoints")
+        if isinstance(callback, EarlyStopping):  # which compares it after the first validation
+            whole("callbacks.early_stopping.patience", callback.patience, 0)
     if not loggers:  # it refuses to run without one
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
-    settings: Any = OmegaConf.to_container(config.trainer, resolve=True)
-    if settings.pop("compile", False):
-        captioner.encoder.compile()  # type: ignore[attr-defined]
-        captioner.decoder.compile(dynamic=True)  # type: ignore[attr-defined]  # lengths vary
-    if settings["precision"] == "auto":
-        settings["precision"] = fastest_precision(settings["accelerator"])
     return instantiate(
         settings,
         logger=loggers,
@@ -142,6 +154,31 @@ def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
         default_root_dir=config.run_dir,
         _convert_="all",
     )
+
+
+def compiled(config: DictConfig, captioner: Captioner) -> Captioner:
+    """The model, compiled if `trainer.compile` says so."""
+    if config.trainer.get("compile"):
+        captioner.encoder.compile()  # type: ignore[attr-defined]
+        captioner.decoder.compile(dynamic=True)  # type: ignore[attr-defined]  # lengths vary
+    return captioner
+
+
+def _part(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """The object of a part that nothing works without.
+
+    Raises:
+        UserError: the configuration has no such part.
+    """
+    part = OmegaConf.select(config, key)
+    if not OmegaConf.is_dict(part) or "_target_" not in part:
+        raise UserError(f"the configuration has no {key}, which is needed; `--cfg job` shows what it has")
+    return instantiate(part, **arguments)
+
+
+def _parts(group: DictConfig | None) -> list[Any]:
+    """The objects of a group; GROUP.NAME=null leaves one out."""
+    return [instantiate(part) for part in (group or {}).values() if part is not None]
 
 
 def save_config(config: DictConfig, path: Path) -> None:
@@ -183,7 +220,7 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
         check_images=data.check_images,
         features=features,
         feature_views=data.feature_views,
-        captions_per_image=data.get("captions_per_image"),
+        captions_per_image=data.captions_per_image,
         manifest=manifest,
     )
 
@@ -196,27 +233,38 @@ def _workers(config: DictConfig) -> int:
     return min(cores() // max(devices, 1), 8)
 
 
+def _metrics(config: DictConfig) -> Any:
+    """The metrics; one that is null is left out."""
+    members = OmegaConf.select(config, "metrics.metrics")
+    if OmegaConf.is_list(members):
+        return _part(config, "metrics", metrics=[one for one in members if one is not None])
+    if OmegaConf.is_dict(members):
+        kept = {name: one for name, one in members.items() if one is not None}
+        return _part(config, "metrics", metrics=kept)
+    return _part(config, "metrics")
+
+
 def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer, decoder: Any = None) -> Captioner:
-    model = config.model
     if decoder is None:
         sizes = {"vocab_size": len(tokenizer.vocabulary), "memory_dim": encoder.out_dim}
-        decoder = instantiate(model.decoder, **sizes)
+        decoder = _part(config, "model.decoder", **sizes)
     # Interpolations stay unresolved, so that a change of data.root reaches all that refers to it.
     kept = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("run_dir", "resume")])
     recipe = {
+        "layout": LAYOUT,
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
         "vocabulary": tokenizer.vocabulary,
     }
     return Captioner(
         encoder=encoder,
         decoder=decoder,
-        loss=instantiate(model.loss),
-        search=instantiate(config.search),
+        loss=_part(config, "model.loss"),
+        search=_part(config, "search"),
         tokenizer=tokenizer,
-        metrics=instantiate(config.metrics),
-        optimizer=instantiate(config.optimizer),
+        metrics=_metrics(config),
+        optimizer=_part(config, "optimizer"),
         learning_rates=dict(config.get("learning_rates") or {}),
-        schedule=instantiate(config.schedule),
+        schedule=_part(config, "schedule"),
         scheduled_sampling=config.get("scheduled_sampling") or 0.0,
         recipe=recipe,
     )

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
 
 from autocaption import build
 from autocaption.callbacks.preemption import PreemptedError
+from autocaption.checks import as_path, whole
 from autocaption.config import (
     MODEL_KEYS,
     changes_on_resume,
@@ -26,6 +27,7 @@ from autocaption.config import (
     with_overrides,
 )
 from autocaption.data.sources import SPLITS
+from autocaption.errors import UserError
 from autocaption.files import write_json
 from autocaption.loggers.csv import CSVLogger
 from autocaption.loggers.wandb import close_wandb
@@ -36,6 +38,7 @@ from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
 from autocaption.runs.provenance import command_line, hide_argument, record_start, without_secrets
 from autocaption.runs.run import Run, earlier_overrides
+from autocaption.trainer_settings import require_validations
 
 log = logging.getLogger(__name__)
 
@@ -90,15 +93,18 @@ def _resumed(config: DictConfig, saved: DictConfig, folder: Path) -> tuple[DictC
 
 
 def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) -> float | None:
-    pl.seed_everything(config.seed, workers=True, verbose=False)
+    _seed(config)
     saved = resumed
     if resumed is None and config.init_from is not None:  # its weights and vocabulary only
-        saved = checkpoint.load(config.init_from)
+        saved = checkpoint.load(as_path("init_from", config.init_from))
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
+    captioner.optimizer_and_schedule(total_steps=1000)  # finds a mistake in them before pictures are read
+    trainer = build.trainer(config)
+    require_validations(trainer, data.training_batches(trainer.world_size))
     if is_first_rank():
         Console().print(parameter_table(captioner))
     data.preload("train", "val", *([data.split_of("test")] if config.test else []))
-    trainer = build.trainer(config, captioner)
+    captioner = build.compiled(config, captioner)
     for logger in trainer.loggers:
         if resumed and isinstance(logger, CSVLogger):
             logger.resume_at(resumed["global_step"])
@@ -126,19 +132,23 @@ def evaluate(config: DictConfig) -> float | None:
         the metric named by `optimized_metric`.
     """
     config = with_optional_values(config)
-    given = [config.checkpoint] if isinstance(config.checkpoint, str) else config.checkpoint
-    every = {str(Path(path).expanduser().absolute()): checkpoint.load(path) for path in given}
+    given = config.checkpoint if OmegaConf.is_list(config.checkpoint) else [config.checkpoint]
+    paths = [as_path("checkpoint", one).absolute() for one in given]
+    if not paths:
+        raise UserError("checkpoint=[] names none; give checkpoint=PATH or checkpoint=[A,B]")
+    every = {str(path): checkpoint.load(path) for path in paths}
     path, saved = next(iter(every.items()))
     if HydraConfig.initialized():
         config = with_overrides(build.config_of(saved), config, _overrides(), MODEL_KEYS)
     with _run(config, "eval"):
-        pl.seed_everything(config.seed, workers=True, verbose=False)
+        _seed(config)
         one = len(every) == 1
         data, captioner = (
             build.from_checkpoint(config, saved) if one else build.from_checkpoints(config, every)
         )
+        trainer = build.trainer(config)
         data.preload(data.split_of("test"))
-        trainer = build.trainer(config, captioner)
+        captioner = build.compiled(config, captioner)
         trainer.test(captioner, data, verbose=False)
         metrics = {
             "split": config.data.split,
@@ -146,6 +156,11 @@ def evaluate(config: DictConfig) -> float | None:
             **_metrics_of(trainer, config.data.split),
         }
         return _finish(config, trainer, metrics, path if one else "")
+
+
+def _seed(config: DictConfig) -> None:
+    """Seed the global generators, from which the initial weights are drawn."""
+    pl.seed_everything(whole("seed", config.seed, 0, 2**32 - 1), workers=True, verbose=False)
 
 
 @contextmanager
@@ -157,6 +172,7 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     require_values(config)
     if config.run_dir is None:
         config.run_dir = HydraConfig.get().runtime.output_dir
+    config.run_dir = str(as_path("run_dir", config.run_dir))
     if not is_first_rank():
         yield None
         return

@@ -60,7 +60,7 @@ def train(captions: int, images: int, warm: int, steps: int) -> tuple[float, flo
         data, captioner = build.from_config(config)
         data.features = Stored(folder)
         data.preload("train", "val")
-        trainer: Any = build.trainer(config, captioner)
+        trainer: Any = build.trainer(config)
         clock = Clock(warm, steps)
         trainer.callbacks.append(clock)
         trainer.fit(captioner, data)

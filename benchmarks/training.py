@@ -151,7 +151,7 @@ def measure(
             passes(captioner, each_BPD, first.tokens_BNT.flatten(0, 1).unsqueeze(1), steps),
         ]
         timings = Rounds(others, rounds, steps)
-        trainer: Any = build.trainer(config, captioner)
+        trainer: Any = build.trainer(config)
         trainer.callbacks.append(timings)
         trainer.fit(captioner, data)
         slow = training_steps(pictures, original, captions, 1)()

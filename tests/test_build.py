@@ -17,13 +17,18 @@ def test_every_choice_composes_and_resolves(choice):
 
 def test_a_trainer_gets_the_run_folder_and_what_is_configured(tmp_path):
     config = composed("logger=csv", "trainer.max_epochs=3", f"run_dir={tmp_path}")
-    _, captioner = build.from_config(config)
-    trainer = build.trainer(config, captioner)
+    trainer = build.trainer(config)
     assert (trainer.max_epochs, trainer.default_root_dir) == (3, str(tmp_path))
     assert [type(logger).__name__ for logger in trainer.loggers] == ["CSVLogger"]
     kept = [type(callback).__name__ for callback in trainer.checkpoint_callbacks]
     assert kept == ["ModelCheckpoint", "LastCheckpoint"]  # last.ckpt knows of the best one
     assert isinstance(trainer.strategy.checkpoint_io, SafeCheckpointIO)
+
+
+def test_a_metric_that_is_null_is_left_out():
+    tiny = ("data.source.train=4", "data.source.val=2", "data.source.test=2", "tokenizer.min_count=1")
+    _, captioner = build.from_config(composed(*tiny, "metrics.metrics.0=null"))
+    assert len(captioner.metrics["val"]) == 0
 
 
 def test_the_saved_configuration_is_resolved_and_without_secrets(tmp_path):

@@ -1,33 +1,187 @@
-"""What the commands say to a user's mistake."""
+"""What the commands say to a user's mistake: one line with what, where, and what to do."""
+
+import json
+import shutil
 
 import pytest
-from helpers.commands import run
+import torch
+from helpers.commands import TINY, only_run, run
+from helpers.interruptions import Crash
+from helpers.scripts import run_here
 from PIL import Image
 
-MISTAKES = {
+TRAINING = ("train.py", *TINY, "logger=csv", "trainer=cpu", "trainer.max_epochs=1")
+MISTAKES = {  # what is named, by words of the command line
     "optimzer.lr=1": "optimzer.lr",
     "model/decoder=lstn": "lstm",
     "data=flickr8k": "data.root",
     "resume=nowhere.ckpt": "nowhere.ckpt",
     "resume=last": "is left to resume",
+    "search=base": "search=base is only what its choices share",
+    "init_from=nowhere.ckpt": "checkpoint not found: nowhere.ckpt",
+    "runs=file": "file/",  # a file
+    "runs=/proc/nowhere": "/proc/nowhere",
+    "run_dir=file": "cannot write to the run folder file",
 }
+WHILE_IT_STARTS = {
+    "seed=5000000000": "seed=5000000000: take a whole number, from 0 to 4294967295",
+    "seed=-1": "seed=-1",
+    "search.beam_size=0": "search.beam_size=0",
+    "search.min_length=30": "search.min_length=30 is more than search.max_length=8",
+    "data.batch_size=0": "data.batch_size=0",
+    "data.num_workers=-1": "data.num_workers=-1",
+    "optimizer.lr=-1": "Invalid learning rate",
+    "trainer.devices=0": "Trainer(devices=0)",
+    "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches=0",
+    "trainer.gradient_clip_val=-1": "trainer.gradient_clip_val=-1",
+    "trainer.check_val_every_n_epoch=0": "trainer.check_val_every_n_epoch=0",
+    "trainer.val_check_interval=0": "trainer.val_check_interval=0",
+    "trainer.val_check_interval=500": "500 is more than the 3 batches of an epoch",
+    "trainer.precision=nonsense": "Precision 'nonsense' is invalid",
+    "trainer.max_epochs=-1 trainer.max_time=00:00:01:00 scheduled_sampling=0.5": "scheduled_sampling",
+    "callbacks.best.filename=../../best": "filename=../../best",
+    "callbacks=early_stopping callbacks.early_stopping.monitor=val/x": "val/x",
+    "~optimizer": "no optimizer",
+    "~data.batch_size": "no data.batch_size",
+    "model.decoder=null": "no model.decoder",
+}
+
+
+def one_line(done):
+    """The line that a failed command said."""
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert "traceback" not in line
+    return line
 
 
 @pytest.mark.parametrize(("word", "named"), MISTAKES.items())
 def test_a_mistake_is_one_line(word, named, tmp_path):
-    done = run("train.py", word, cwd=tmp_path)
-    assert done.returncode == 1
-    assert named in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    (tmp_path / "file").write_text("no folder")
+    assert named in one_line(run_here("train.py", "data.check_images=false", word, cwd=tmp_path))
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 broken zip"])
-def test_file_that_is_no_checkpoint_is_one_line(content, tmp_path):
-    (tmp_path / "other.ckpt").write_bytes(content)
-    done = run("eval.py", "checkpoint=other.ckpt", cwd=tmp_path)
+@pytest.mark.parametrize(("words", "named"), WHILE_IT_STARTS.items())
+def test_a_value_out_of_range_ends_the_run_as_failed(words, named, tmp_path):
+    line = one_line(run_here(*TRAINING, *words.split(), cwd=tmp_path))
+    assert named in line
+    record = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert (record["state"], record["attempts"][0]["exit_code"]) == ("failed", 1)
+    assert not (only_run(tmp_path) / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "others"),
+    [
+        ("hydra.launcher.n_jobs=0", ["seed=1,2"]),
+        ("sweep.retries=-1", ["sweep=default", "optimizer.lr=interval(0.1,1.0)"]),
+    ],
+)
+def test_a_mistake_of_a_multirun_is_one_line(word, others, tmp_path):
+    done = run_here("train.py", "-m", *TINY, *others, word, cwd=tmp_path)
+    assert f"{word}: take a whole number" in one_line(done)
+
+
+def test_null_leaves_a_part_out(tmp_path):
+    words = ("callbacks.progress=null", "callbacks.best=null", "logger.csv=null", "+logger.wandb=null")
+    done = run_here(*TRAINING, *words, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = only_run(tmp_path)
+    assert [file.name for file in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert not (folder / "csv").exists()
+
+
+@pytest.fixture(name="trained", scope="module")
+def train(tmp_path_factory):
+    """A folder with a run in `~/runs`, trained until the time is over."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        limits = ("trainer.max_epochs=-1", "trainer.max_time=00:00:00:01", "hydra.job.chdir=true")
+        done = run_here(*TRAINING, "runs=~/runs", "test=false", *limits, cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the learning rate stays at its peak" in done.stdout
+    return home
+
+
+def test_time_alone_can_limit_a_training(trained):
+    saved = torch.load(only_run(trained) / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] >= 3
+    assert saved["optimizer_states"][0]["param_groups"][0]["lr"] > 0
+
+
+def test_paths_mean_the_folder_of_the_command(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(trained))
+    shutil.copy(only_run(trained) / "checkpoints/best.ckpt", tmp_path / "mine.ckpt")
+    words = ("search=greedy", "logger=none", "trainer=cpu")
+    done = run_here("eval.py", "checkpoint=mine.ckpt", "hydra.job.chdir=true", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (only_run(tmp_path) / "metrics.json").exists()
+    home = f"checkpoint=~/runs/{only_run(trained).name}/checkpoints/nowhere.ckpt"
+    assert f"not found: {trained}/runs" in one_line(run_here("eval.py", home, cwd=tmp_path))
+
+
+@pytest.mark.parametrize("word", ["seed=-1", "data.batch_size=0", "search.beam_size=0", "runs=file"])
+def test_a_mistake_in_an_evaluation_is_one_line(trained, tmp_path, word):
+    (tmp_path / "file").write_text("no folder")
+    checkpoint = f"checkpoint={only_run(trained)}/checkpoints/best.ckpt"
+    assert word.split("=")[1] in one_line(run_here("eval.py", checkpoint, word, cwd=tmp_path))
+
+
+@pytest.mark.parametrize("given", ["other.ckpt", "[]", "null", "."])
+def test_what_is_no_checkpoint_is_one_line(given, tmp_path):
+    (tmp_path / "other.ckpt").write_bytes(b"no checkpoint")
+    one_line(run_here("eval.py", f"checkpoint={given}", cwd=tmp_path))
+
+
+def test_a_checkpoint_that_does_not_fit_names_the_first_tensor(trained, tmp_path):
+    saved = torch.load(only_run(trained) / "checkpoints/best.ckpt", weights_only=True)
+    saved["state_dict"]["decoder.embed.weight"] = torch.zeros(3, 4)
+    torch.save(saved, tmp_path / "misfit.ckpt")
+    line = one_line(run_here("eval.py", "checkpoint=misfit.ckpt", cwd=tmp_path))
+    assert "decoder.embed.weight is 3x4, and the model's is " in line
+    assert "x16" in line
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "captions.json", "samples.png", "csv"])
+def test_a_file_that_cannot_be_written_is_named(name, tmp_path):
+    blocked = tmp_path / "mine" / name
+    if name == "csv":
+        blocked.parent.mkdir()
+        blocked.write_text("no folder")
+    else:
+        (blocked / "something").mkdir(parents=True)
+    line = one_line(run_here(*TRAINING, f"run_dir={tmp_path}/mine", cwd=tmp_path))
+    assert str(blocked) in line
+    assert json.loads((tmp_path / "mine/run.json").read_text())["state"] == "failed"
+
+
+def test_an_unforeseen_error_of_an_evaluation_is_kept_in_its_folder(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(Crash, "on_test_batch_end", Crash.on_train_batch_end, raising=False)
+    checkpoint = only_run(trained) / "checkpoints/best.ckpt"
+    crash = "+callbacks.crash._target_=helpers.interruptions.Crash"
+    done = run_here("eval.py", f"checkpoint={checkpoint}", "trainer=cpu", crash, cwd=tmp_path)
+    folder = only_run(tmp_path)
     assert done.returncode == 1
-    assert "other.ckpt" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr == f"error: RuntimeError: a bug; the traceback is in {folder}/traceback.txt\n"
+    assert "RuntimeError: a bug" in (folder / "traceback.txt").read_text()
+    assert json.loads((folder / "run.json").read_text())["state"] == "failed"
+    assert not (folder / "metrics.json").exists()
+
+
+def test_an_unforeseen_error_before_a_run_has_a_folder_is_kept_aside(tmp_path, monkeypatch):
+    def crash(path):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("autocaption.runs.checkpoint.load", crash)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for command in (("eval.py", "checkpoint=a.ckpt"), ("-m", "autocaption", "a.ckpt", "a.jpg")):
+        done = run_here(*command, cwd=tmp_path)
+        assert done.returncode == 1
+        (file,) = tmp_path.glob("autocaption_*")
+        assert done.stderr == f"error: RuntimeError: a bug; the traceback is in {file}\n"
+        file.unlink()
 
 
 def test_a_broken_image_stops_the_run_before_the_first_step(tmp_path):
@@ -42,10 +196,8 @@ def test_a_broken_image_stops_the_run_before_the_first_step(tmp_path):
     (texts / "Flickr8k.token.txt").write_text("".join(lines))
     whole = (images / "c.jpg").read_bytes()
     (images / "c.jpg").write_bytes(whole[: len(whole) // 2])
-    done = run("train.py", "data=flickr8k", f"data.root={tmp_path}", "logger=csv", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "c.jpg" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    words = ("train.py", "data=flickr8k", f"data.root={tmp_path}", "logger=csv", "trainer=cpu")
+    assert "c.jpg" in one_line(run_here(*words, cwd=tmp_path))
 
 
 def test_traceback_only_with_the_debug_variable(tmp_path):

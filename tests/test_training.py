@@ -71,7 +71,7 @@ def test_gradients_are_clipped_to_the_norm(tmp_path):
     pl.seed_everything(config.seed, verbose=False)
     data, captioner = build.from_config(config)
     before = {name: p.detach().clone() for name, p in captioner.named_parameters()}
-    trainer = build.trainer(config, captioner)
+    trainer = build.trainer(config)
     trainer.fit(captioner, data)
     moved = torch.cat([(p.detach() - before[name]).flatten() for name, p in captioner.named_parameters()])
     assert moved.norm().item() == pytest.approx(1e-3, rel=1e-2)

@@ -36,7 +36,8 @@ class EpochLines(ProgressBar):
             f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in SHOWN
         ]
         elapsed = time.monotonic() - self._start
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        endless = trainer.max_epochs in (None, -1)
+        epoch = f"epoch {trainer.current_epoch + 1}" + ("" if endless else f"/{trainer.max_epochs}")
         print("  ".join([epoch, f"{elapsed:.0f} s", *metrics]), flush=True)
 
 

@@ -3,6 +3,7 @@
 Legend: B images, N captions an image, T time, P places, D width, M real tokens, V vocabulary.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from torch import Tensor, nn
 from torchmetrics import MetricCollection, SumMetric
 
+from autocaption.checks import number
 from autocaption.data.batch import Batch
 from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import PAD, Tokenizer
@@ -69,7 +71,7 @@ class Captioner(pl.LightningModule):
         self.encoder, self.decoder, self.loss = encoder, decoder, loss
         self.search, self.tokenizer, self.recipe = search, tokenizer, recipe
         self.optimizer, self.learning_rates, self.schedule = optimizer, learning_rates, schedule
-        self.scheduled_sampling = scheduled_sampling
+        self.scheduled_sampling = number("scheduled_sampling", scheduled_sampling, 0, 1)
         stages = ("val", "test")
         self.metrics: Any = nn.ModuleDict({stage: metrics.clone() for stage in stages})
         # Two sums, since MeanMetric(nan_strategy="disable") forgets its weights (torchmetrics 1.9).
@@ -172,14 +174,29 @@ class Captioner(pl.LightningModule):
                 "lower optimizer.lr, or set trainer.gradient_clip_val"
             )
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer over the trainable parameters, and a schedule stepped every step."""
-        steps = int(self.trainer.estimated_stepping_batches)
+    def optimizer_and_schedule(self, total_steps: float) -> tuple[torch.optim.Optimizer, Any]:
+        """The optimizer over the trainable parameters, and its schedule.
+
+        Args:
+            total_steps: of the whole training; infinite where neither epochs nor steps limit it.
+
+        Raises:
+            UserError: one of them refuses its configuration.
+        """
         try:
             optimizer = optimizer_of(self, self.optimizer, self.learning_rates)
-            schedule = self.schedule(optimizer, total_steps=steps)
+            return optimizer, self.schedule(optimizer, total_steps=total_steps)
         except (TypeError, ValueError) as error:
             raise UserError(f"optimizer or schedule refuses its configuration: {error}") from error
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the trainable parameters, and a schedule stepped every step."""
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps) and self.scheduled_sampling:
+            raise UserError(
+                "scheduled_sampling rises until the last step; set trainer.max_epochs or max_steps"
+            )
+        optimizer, schedule = self.optimizer_and_schedule(steps)
         self._configured = [
             {key: value for key, value in group.items() if key != "params"}
             for group in optimizer.param_groups

@@ -9,9 +9,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from autocaption.checks import number
 from autocaption.errors import UserError
 
 log = logging.getLogger(__name__)
+
+ENDLESS_WARMUP = 500  # steps
 
 
 def optimizer_of(
@@ -33,7 +36,8 @@ def optimizer_of(
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     every = [name for name, _ in module.named_parameters()]
-    for part in learning_rates:
+    for part, share in learning_rates.items():
+        number(f"learning_rates.{part}", share, at_least=0)
         if not any(_within(name, part) for name in every):
             raise UserError(f"learning_rates.{part} names no part of the model; take encoder or decoder")
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
@@ -84,15 +88,24 @@ def _within(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
 
 
-def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float, final: float) -> LambdaLR:
+def warmup_cosine(optimizer: Optimizer, total_steps: float, warmup: float, final: float) -> LambdaLR:
     """Linear warm-up, then half a cosine (Loshchilov & Hutter 2017), per step.
+
+    A training that only trainer.max_time ends has infinitely many steps: its rate rises for ENDLESS_WARMUP
+    steps, if there is a warm-up, and stays.
 
     Args:
         optimizer: holds the peak learning rates.
-        total_steps: steps of the whole run.
+        total_steps: steps of the whole run; may be infinite.
         warmup: the share of the steps in which the rate rises.
         final: the last rate, as a share of the peak.
     """
+    number("schedule.warmup", warmup, at_least=0, at_most=1)
+    number("schedule.final", final, at_least=0, at_most=1)
+    if math.isinf(total_steps):
+        endless_steps = ENDLESS_WARMUP if warmup else 1
+        log.info("no last step is known, so the learning rate stays at its peak after step %d", endless_steps)
+        return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / endless_steps))
     warmup_steps = max(1, round(warmup * total_steps))
 
     def factor(step: int) -> float:

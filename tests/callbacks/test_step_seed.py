@@ -19,7 +19,7 @@ def trained(folder, draws, *changes):
     pl.seed_everything(config.seed, verbose=False)
     data, captioner = build.from_config(config)
     torch.rand(draws)
-    build.trainer(config, captioner).fit(captioner, data)
+    build.trainer(config).fit(captioner, data)
     return captioner.state_dict()
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autocaption.errors import UserError
-from autocaption.models.optim import optimizer_of, warmup_cosine
+from autocaption.models.optim import ENDLESS_WARMUP, optimizer_of, warmup_cosine
 from autocaption.report.tables import parameter_count
 
 
@@ -61,6 +61,11 @@ def test_missing_file_is_named(model):
         optimizer_of(model, adamw, {"encode": 0.1})
 
 
+def test_a_negative_rate_of_a_part_is_refused(model):
+    with pytest.raises(UserError, match=r"learning_rates\.encoder=-1"):
+        optimizer_of(model, adamw, {"encoder": -1})
+
+
 def test_parameters_are_counted_by_part(model):
     assert parameter_count(model, depth=1) == {"encoder": (126, 120), "decoder": (45, 45)}
     assert parameter_count(model)["encoder.2"] == (6, 0)
@@ -89,6 +94,20 @@ def test_known_points():
     assert found[40] == pytest.approx(PEAK * (0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2))
     assert found[60] == pytest.approx(PEAK * (0.1 + 0.9 / 2))
     assert found[100:] == pytest.approx([PEAK * 0.1] * 30)
+
+
+def test_without_a_last_step_the_rate_rises_and_stays():
+    found = rates(math.inf, warmup=0.2, final=0.1, taken=ENDLESS_WARMUP + 100)
+    assert found[0] == pytest.approx(PEAK / ENDLESS_WARMUP)
+    assert found[ENDLESS_WARMUP // 2 - 1] == pytest.approx(PEAK / 2)
+    assert found[ENDLESS_WARMUP - 1 :] == [PEAK] * 101
+    assert rates(math.inf, warmup=0, final=0.1, taken=3) == [PEAK] * 3
+
+
+@pytest.mark.parametrize(("key", "value"), [("warmup", -0.1), ("warmup", 2), ("final", -1), ("final", None)])
+def test_shares_out_of_range_are_refused(key, value):
+    with pytest.raises(UserError, match=f"schedule.{key}="):
+        rates(10, **{"warmup": 0.1, "final": 0.1, key: value})
 
 
 def test_rises_linearly_then_falls():

@@ -1,0 +1,59 @@
+"""Settings that Lightning's Trainer (2.6) takes without a look, or refuses only after pictures were read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from autocaption.checks import number, whole
+from autocaption.errors import UserError
+
+LEAST = {  # the least whole number of each
+    "max_epochs": -1,
+    "max_steps": -1,
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+    "num_sanity_val_steps": -1,
+}
+OPTIONAL = ("max_epochs", "check_val_every_n_epoch", "log_every_n_steps", "num_sanity_val_steps")
+MOST_NODES = 100_000  # more don't fit into torch's store
+
+
+def require_settings(settings: Mapping[str, Any]) -> None:
+    """Check the values of `trainer`.
+
+    Raises:
+        UserError: names one that is out of range.
+    """
+    for name, least in LEAST.items():
+        value = settings.get(name)
+        if name in settings and not (value is None and name in OPTIONAL):
+            whole(f"trainer.{name}", value, least)
+    if "num_nodes" in settings:
+        whole("trainer.num_nodes", settings["num_nodes"], 1, MOST_NODES)
+    if settings.get("gradient_clip_val") is not None:
+        number("trainer.gradient_clip_val", settings["gradient_clip_val"], at_least=0)
+    interval = settings.get("val_check_interval")
+    if isinstance(interval, float):
+        number("trainer.val_check_interval", interval, above=0, at_most=1)
+    elif interval is not None and not isinstance(interval, str):  # a time, such as 00:01:00:00
+        whole("trainer.val_check_interval", interval, 1)
+
+
+def require_validations(trainer: Any, batches: int) -> None:
+    """Check that `trainer.val_check_interval` fits into an epoch.
+
+    Args:
+        trainer: the Trainer.
+        batches: the batches of an epoch on each device.
+
+    Raises:
+        UserError: no epoch would be validated.
+    """
+    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    by_epochs = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches > 0
+    if by_epochs and isinstance(interval, int) and interval > batches:
+        raise UserError(
+            f"trainer.val_check_interval={interval} is more than the {batches} batches of an epoch; take "
+            "fewer, a share such as 0.5, or trainer.check_val_every_n_epoch=null to count on over epochs"
+        )
