@@ -45,15 +45,21 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         config: Any = OmegaConf.load(os.environ[RANK_CONFIG]) if rank else OmegaConf.create(receive_config())
         if launched:
             watch_parent()
-        one_line_errors(lambda: task(config), explain)
+        folder = None if rank else Path(config.run_dir)  # other ranks leave it to the first one
+        one_line_errors(lambda: task(config), explain, folder)
         return
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("user_path", lambda path: str(as_path("runs", path)), replace=True)
     OmegaConf.register_new_resolver("new_run_name", new_run_name, replace=True)
-    folder = str(Path(sys.argv[0]).resolve().parent / "conf")
+    conf = str(Path(sys.argv[0]).resolve().parent / "conf")
+
     # Around the task as well, before Hydra adds to its exceptions.
-    job = functools.wraps(task)(lambda config: one_line_errors(lambda: task(_complete(config)), explain))
-    run = hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(job)
+    @functools.wraps(task)
+    def job(config: DictConfig) -> Any:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        return one_line_errors(lambda: task(_complete(config)), explain, folder)
+
+    run = hydra.main(version_base="1.3", config_path=conf, config_name=config_name)(job)
     one_line_errors(run, explain)
 
 

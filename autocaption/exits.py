@@ -12,12 +12,14 @@ from autocaption.errors import UserError
 from autocaption.files import write_text
 
 DEBUG = "AUTOCAPTION_DEBUG"
-KEPT = "the traceback is in "
+KEPT, TRACEBACK = "the traceback is in ", "traceback.txt"
 LONGEST = 400  # characters of an unforeseen error's message; the file has all of it
 
 
 def one_line_errors(
-    call: Callable[[], Any], explain: Callable[[Exception], str | None] = lambda error: None
+    call: Callable[[], Any],
+    explain: Callable[[Exception], str | None] = lambda error: None,
+    folder: Path | None = None,
 ) -> Any:
     """Call it; an error ends the process with one line on stderr and exit code 1, Ctrl-C with 130.
 
@@ -27,6 +29,7 @@ def one_line_errors(
     Args:
         call: what the command does.
         explain: the line for further errors that are the user's; None for any other.
+        folder: where to keep a traceback that no run has kept; None for a temporary file.
     """
     try:
         return call()
@@ -35,7 +38,7 @@ def one_line_errors(
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        sys.exit(f"error: {_mistake(error) or explain(error) or _unforeseen(error)}")
+        sys.exit(f"error: {_mistake(error) or explain(error) or _unforeseen(error, folder)}")
 
 
 def keep_traceback(error: Exception, file: Path) -> None:
@@ -76,20 +79,22 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's, on a CPU
 
 
-def _unforeseen(error: Exception) -> str:
+def _unforeseen(error: Exception, folder: Path | None) -> str:
     line = f"{type(error).__name__}: {one_line(error)}"
     if len(line) > LONGEST:
         line = line[:LONGEST] + "..."
     kept = [note for note in getattr(error, "__notes__", []) if note.startswith(KEPT)]
-    return f"{line}; {kept[0] if kept else _kept_aside(error)}"
+    return f"{line}; {kept[0] if kept else _kept(error, folder)}"
 
 
-def _kept_aside(error: Exception) -> str:
-    """Keep a traceback that no run folder holds in the folder for temporary files."""
+def _kept(error: Exception, folder: Path | None) -> str:
     try:
-        handle, name = tempfile.mkstemp(prefix="autocaption_", suffix="_traceback.txt")
-        os.close(handle)
-        keep_traceback(error, Path(name))
+        file = folder and folder / TRACEBACK
+        if file is None:
+            handle, name = tempfile.mkstemp(prefix="autocaption_", suffix=f"_{TRACEBACK}")
+            os.close(handle)
+            file = Path(name)
+        keep_traceback(error, file)
     except OSError:
         return f"{DEBUG}=1 shows the traceback"
-    return f"{KEPT}{name}"
+    return f"{KEPT}{file}"

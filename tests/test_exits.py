@@ -82,6 +82,15 @@ def test_a_traceback_that_a_run_keeps_is_not_kept_twice(monkeypatch, tmp_path):
     assert (tmp_path / "traceback.txt").read_text().count("x") >= 1000
 
 
+def test_a_traceback_is_kept_in_the_folder_that_the_command_names(tmp_path):
+    def work():
+        raise ValueError("a bug")
+
+    with pytest.raises(SystemExit, match=f"a bug; the traceback is in {tmp_path}/traceback.txt"):
+        one_line_errors(work, folder=tmp_path)
+    assert "ValueError: a bug" in (tmp_path / "traceback.txt").read_text()
+
+
 def test_without_room_for_a_traceback_the_variable_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     assert said(ValueError("a bug")) == "ValueError: a bug; AUTOCAPTION_DEBUG=1 shows the traceback"

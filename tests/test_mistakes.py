@@ -170,18 +170,19 @@ def test_an_unforeseen_error_of_an_evaluation_is_kept_in_its_folder(trained, tmp
     assert not (folder / "metrics.json").exists()
 
 
-def test_an_unforeseen_error_before_a_run_has_a_folder_is_kept_aside(tmp_path, monkeypatch):
+def test_an_unforeseen_error_before_the_run_starts_is_kept_too(tmp_path, monkeypatch):
     def crash(path):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("autocaption.runs.checkpoint.load", crash)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for command in (("eval.py", "checkpoint=a.ckpt"), ("-m", "autocaption", "a.ckpt", "a.jpg")):
-        done = run_here(*command, cwd=tmp_path)
+    evaluation = run_here("eval.py", "checkpoint=a.ckpt", cwd=tmp_path)
+    captioning = run_here("-m", "autocaption", "a.ckpt", "a.jpg", cwd=tmp_path)
+    (aside,) = tmp_path.glob("autocaption_*")
+    for done, file in ((evaluation, only_run(tmp_path) / "traceback.txt"), (captioning, aside)):
         assert done.returncode == 1
-        (file,) = tmp_path.glob("autocaption_*")
         assert done.stderr == f"error: RuntimeError: a bug; the traceback is in {file}\n"
-        file.unlink()
+        assert "RuntimeError: a bug" in file.read_text()
 
 
 def test_a_broken_image_stops_the_run_before_the_first_step(tmp_path):

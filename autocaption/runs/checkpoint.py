@@ -58,7 +58,6 @@ def load(path: str | Path) -> dict[str, Any]:
         "config": (recipe, dict),
         "vocabulary": (recipe, list),
         "state_dict": (checkpoint, dict),
-        "epoch": (checkpoint, int),
     }
     for name, (holder, kind) in needed.items():
         if not isinstance(holder.get(name), kind):

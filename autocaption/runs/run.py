@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from autocaption.errors import UserError
-from autocaption.exits import keep_traceback
+from autocaption.exits import TRACEBACK, keep_traceback
 from autocaption.files import write_json
 from autocaption.runs.provenance import HIDDEN
 
@@ -135,7 +135,7 @@ class Run:
             raise
         except Exception as error:
             with contextlib.suppress(OSError):
-                keep_traceback(error, self.folder / "traceback.txt")
+                keep_traceback(error, self.folder / TRACEBACK)
             self._end_anyway(FAILED, 1, f"{type(error).__name__}: {error}".splitlines()[0])
             raise
         self.end(PRUNED if self.pruned else FINISHED, 0)
