@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
-from autocaption.checks import whole
+from autocaption.checks import as_path, whole
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
 from autocaption.data.tokenizer import Tokenizer
@@ -192,7 +192,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
     data = config.data
-    manifest = Manifest(Path(data.manifest) if data.get("manifest") else None)
+    manifest = Manifest(as_path("data.manifest", data.manifest) if data.get("manifest") else None)
     evaluation = CenterCrop(encoder.image_size, data.crop)
     training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
     features = None

@@ -15,6 +15,8 @@ LEAST = {  # the least whole number of each
     "num_sanity_val_steps": -1,
 }
 OPTIONAL = ("max_epochs", "check_val_every_n_epoch", "log_every_n_steps", "num_sanity_val_steps")
+# Precisions under which Lightning converts each batch; it refuses frozen dataclasses, at the first step.
+UNCONVERTED = ("64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 MOST_NODES = 100_000  # more don't fit into torch's store
 
 
@@ -32,6 +34,11 @@ def require_settings(settings: Mapping[str, Any]) -> None:
         whole("trainer.num_nodes", settings["num_nodes"], 1, MOST_NODES)
     if settings.get("gradient_clip_val") is not None:
         number("trainer.gradient_clip_val", settings["gradient_clip_val"], at_least=0)
+    if str(settings.get("precision")) in UNCONVERTED:
+        raise UserError(
+            f"trainer.precision={settings['precision']} would convert each batch, which ours do not allow; "
+            "take 32-true, bf16-mixed or 16-mixed"
+        )
     interval = settings.get("val_check_interval")
     if isinstance(interval, float):
         number("trainer.val_check_interval", interval, above=0, at_most=1)

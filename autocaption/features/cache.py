@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from autocaption.checks import as_path
+from autocaption.checks import as_path, choice
 from autocaption.data.manifest import Manifest
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.transforms import Transform
@@ -30,6 +30,7 @@ from autocaption.progress import track
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # part of every key; raise it when the same inputs give different features
+DTYPES = ("float16", "float32")
 ARRAY, DONE = "features.npy", "done.json"
 SAVE_EVERY = 512  # pictures; at most this many are lost in a crash
 
@@ -71,7 +72,7 @@ class FeatureCache:
             )
         self.folder, self.encoder = as_path("data.features_folder", folder), encoder
         self.batch_size, self.devices, self.manifest = batch_size, devices, manifest
-        self.dtype, self.autocast = np.dtype(dtype), autocast
+        self.dtype, self.autocast = np.dtype(choice("data.features_dtype", dtype, DTYPES)), autocast
 
     def get(
         self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int
