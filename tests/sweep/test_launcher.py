@@ -26,7 +26,7 @@ def claims(tmp_path):
 
 def settings(tmp_path):
     pruner = {"_target_": "optuna.pruners.NopPruner"}
-    return JobSettings("no_such_script.py", f"journal:{tmp_path}/study.log", "study", pruner, 60.0)
+    return JobSettings("no_such_script.py", f"journal:{tmp_path}/study.log", "study", pruner, 60.0, 0.0)
 
 
 class Launcher:
@@ -47,14 +47,14 @@ def code(trial):
 
 def test_the_job_s_file_can_be_read_by_the_user_only(claims, tmp_path):
     claim = claims.claim_next()
-    write_job(Prepared(["seed=1"], {"logger": {"api_key": "secret"}}, 1), claim, settings(tmp_path))
+    write_job(Prepared(["seed=1"], {"logger": {"api_key": "secret"}}), claim, settings(tmp_path))
     (file,) = claim.folder.glob(".handed*")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_a_job_whose_trial_has_had_another_attempt_does_nothing(claims, tmp_path, monkeypatch):
     claim = claims.claim_next()
-    write_job(Prepared([], {}, 1), claim, settings(tmp_path))
+    write_job(Prepared([], {}), claim, settings(tmp_path))
     claims.release(claim)
     again = claims.claim_next()
     again.lock.close()

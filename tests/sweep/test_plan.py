@@ -12,7 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from rich.console import Console
 
 from autocaption.errors import UserError
-from autocaption.sweep.plan import initial_trials, read_plan, require_grid
+from autocaption.sweep.initial_trials import initial_trials, require_grid
+from autocaption.sweep.plan import read_plan
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-2),
