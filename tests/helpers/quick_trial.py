@@ -2,12 +2,11 @@
 
 The reported metric rises over the epochs to `height` of the searched values, so a test knows each trial's
 result. The script saves checkpoints and notes in notes.txt what it did. The environment variable QUICK_FAULTS
-is JSON of what shall go wrong, by trial number: "error", "die EPOCH" (once), "hang EPOCH", or "signal N EPOCH",
-which sends signal N to the parent, such as a launcher's job (once). Two trials on one GPU at a time fail.
+is JSON of what shall go wrong, by trial number: "error", "die EPOCH" (once), "hang EPOCH", or once
+"signal N EPOCH", sent to the parent, such as a launcher's job. Trials that are on one GPU at a time fail.
 """
 
 import contextlib
-
 import fcntl
 import json
 import os
