@@ -10,6 +10,7 @@ from helpers.configs import composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from autocaption.sweep.parameters import draw, use_sampler
 
@@ -61,6 +62,23 @@ def test_draws_depend_on_seed_and_trial_number_only(sampler):
     assert run(sampler, 3, space, trials, interrupted=range(14)) == whole
     assert run(sampler, 4, space, trials) != whole
     assert len({tuple(params.values()) for params in whole}) > trials // 2
+
+
+def test_tpe_takes_the_trials_that_run_into_account():
+    space = {"x": FloatDistribution(0, 1)}
+
+    def next_draw(state):
+        study = study_with("tpe")
+        for value in (0.1, 0.3, 0.5, 0.7, 0.9, 0.52, 0.48, 0.5):
+            params = {"params": {"x": value}, "distributions": space}
+            study.add_trial(optuna.trial.create_trial(value=abs(value - 0.5), **params))
+        for _ in range(5):
+            params = {"params": {"x": 0.5}, "distributions": space}
+            study.add_trial(optuna.trial.create_trial(state=state, **params))
+        return draw(study.ask(), space, None, OmegaConf.create())
+
+    # Failed ones never count, so the draw differs only if running ones do.
+    assert next_draw(TrialState.RUNNING) != next_draw(TrialState.FAIL)
 
 
 def test_draws_do_not_depend_on_the_order_of_keys():
