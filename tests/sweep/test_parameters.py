@@ -67,18 +67,20 @@ def test_draws_depend_on_seed_and_trial_number_only(sampler):
 def test_tpe_takes_the_trials_that_run_into_account():
     space = {"x": FloatDistribution(0, 1)}
 
-    def next_draw(state):
+    def next_draw(fail):
         study = study_with("tpe")
         for value in (0.1, 0.3, 0.5, 0.7, 0.9, 0.52, 0.48, 0.5):
             params = {"params": {"x": value}, "distributions": space}
             study.add_trial(optuna.trial.create_trial(value=abs(value - 0.5), **params))
-        for _ in range(5):
-            params = {"params": {"x": 0.5}, "distributions": space}
-            study.add_trial(optuna.trial.create_trial(state=state, **params))
+        side_by_side = [study.ask() for _ in range(5)]
+        for trial in side_by_side:
+            draw(trial, space, None, OmegaConf.create())
+        for trial in side_by_side if fail else []:
+            study.tell(trial, state=TrialState.FAIL)
         return draw(study.ask(), space, None, OmegaConf.create())
 
-    # Failed ones never count, so the draw differs only if running ones do.
-    assert next_draw(TrialState.RUNNING) != next_draw(TrialState.FAIL)
+    # Failed ones never count, so the draws differ only if running ones do.
+    assert next_draw(fail=False) != next_draw(fail=True)
 
 
 def test_draws_do_not_depend_on_the_order_of_keys():
