@@ -1,35 +1,92 @@
 """The GPUs and CPU threads that each of several concurrent processes gets."""
 
+import contextlib
+import fcntl
+import itertools
 import os
+import re
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import quote
+
+# One GPU in the output of `nvidia-smi -L`; lines of MIG slices are indented.
+_LISTED = re.compile(r"^GPU (\d+): .*?(?:\(UUID: (\S+)\))?$", re.MULTILINE)
 
 
-def visible_gpus() -> list[str]:
-    """The ids of the GPUs that this process may use, found without initializing CUDA."""
-    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [gpu for gpu in visible.split(",") if gpu]
+def visible_gpus() -> dict[str, str]:
+    """The GPUs that this process may use, found without initializing CUDA.
+
+    Returns:
+        by the id that CUDA_VISIBLE_DEVICES takes: a name that means the same GPU in every process of this
+        machine, since two cluster jobs may each know theirs as 0.
+    """
+    listed = {index: uuid or index for index, uuid in _LISTED.findall(_nvidia_smi())}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return listed
+    ids = itertools.takewhile(lambda gpu: gpu != "-1", visible.split(","))  # CUDA reads no further, either
+    return {gpu: listed.get(gpu, gpu) for gpu in ids if gpu}
+
+
+def _nvidia_smi() -> str:
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+        return subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    gpus = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]  # others are MIG slices
-    return [str(i) for i in range(len(gpus))]
+        return ""
 
 
-def share(slot: int, slots: int, devices: object, gpus: list[str], cores: int) -> Mapping[str, str]:
-    """The environment variables that restrict a process to its share of the machine.
+def threads(slots: int) -> Mapping[str, str]:
+    """The environment variable that gives each of `slots` processes its share of the cores."""
+    if "OMP_NUM_THREADS" in os.environ:  # the user's choice
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // slots))}
+
+
+@contextlib.contextmanager
+def reserved(
+    gpus: Mapping[str, str], accelerator: str, devices: object, slots: int = 1
+) -> Iterator[tuple[Mapping[str, str], list[int]]]:
+    """Reserve GPUs for a process that is started within this context.
+
+    Free ones come first; if there are too few, the process shares those that the fewest others use. A
+    reservation is a lock on a file of this machine, so processes of other commands count, too.
 
     Args:
-        slot: the process's index among those that run at a time.
-        slots: how many run at a time.
+        gpus: the GPUs to choose from, as from `visible_gpus`.
+        accelerator: `trainer.accelerator`; none are reserved for `cpu` and the like.
         devices: `trainer.devices`, a number or `auto`.
-        gpus: the machine's GPUs; if there are too few, several processes use the same one.
-        cores: the machine's number of CPU cores.
+        slots: how many processes run at a time; with `auto` each gets its part.
+
+    Yields:
+        the environment variables that restrict the process to its GPUs, and the file descriptors that it
+        must inherit: the reservation lasts as long as it has them open.
     """
-    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // slots))}
-    if not gpus:
-        return threads
+    if accelerator not in ("auto", "gpu", "cuda"):
+        gpus = {}
     wanted = devices if isinstance(devices, int) and devices > 0 else max(1, len(gpus) // slots)
-    assigned = [gpus[(slot * wanted + i) % len(gpus)] for i in range(min(wanted, len(gpus)))]
-    return {**threads, "CUDA_VISIBLE_DEVICES": ",".join(assigned)}
+    taken: dict[str, TextIO] = {}
+    with contextlib.ExitStack() as locks:
+        for level in itertools.count():  # how many processes use the GPU before this one
+            for gpu, name in gpus.items():
+                if len(taken) < wanted and gpu not in taken and (lock := _lock(name, level)):
+                    taken[gpu] = locks.enter_context(lock)
+            if len(taken) >= min(wanted, len(gpus)):
+                break
+        ids = ",".join(gpu for gpu in gpus if gpu in taken)
+        environment = {"CUDA_VISIBLE_DEVICES": ids} if gpus else {}
+        yield environment, [lock.fileno() for lock in taken.values()]
+
+
+def _lock(name: str, level: int) -> TextIO | None:
+    folder = Path(tempfile.gettempdir()) / f"autocaption_gpus_{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = open(folder / f"{quote(name, safe='')}.{level}", "a")  # noqa: SIM115 (held by the process)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

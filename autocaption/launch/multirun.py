@@ -1,7 +1,6 @@
 """`train.py -m`: each job a process of its own, as many at a time as asked for."""
 
 import json
-import os
 import re
 import sys
 import time
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autocaption.checks import whole
-from autocaption.launch.devices import share, visible_gpus
+from autocaption.launch.devices import reserved, threads, visible_gpus
 from autocaption.launch.process import Process, last_error_line
 from autocaption.launch.resolved import resolved
 from autocaption.launch.signals import StopSignals
@@ -106,7 +105,7 @@ class _Jobs:
 
     def __init__(self, jobs: list[Job], n_jobs: int, console: Console) -> None:
         self.jobs, self.n_jobs, self.console = jobs, n_jobs, console
-        self._signals = StopSignals()
+        self._signals, self._gpus = StopSignals(), visible_gpus()
 
     def run(self) -> int:
         """The signal that ended it early, or 0."""
@@ -117,7 +116,7 @@ class _Jobs:
             while slots or (waiting and not signals.count):
                 for slot in range(self.n_jobs):
                     if slot not in slots and waiting and not signals.count:
-                        slots[slot] = self._start(waiting.pop(0), slot)
+                        slots[slot] = self._start(waiting.pop(0))
                 time.sleep(TICK)
                 if signals.count > passed_on:
                     passed_on = signals.count
@@ -134,15 +133,19 @@ class _Jobs:
             job.error = "another process is running it"
         return state not in (FINISHED, RUNNING)
 
-    def _start(self, job: Job, slot: int) -> Job:
+    def _start(self, job: Job) -> Job:
         job.folder.mkdir(parents=True, exist_ok=True)
         checkpoint, _ = newest_whole(job.folder / "checkpoints")
         config = resolved(
             job.config, run_dir=str(job.folder.absolute()), resume=checkpoint and str(checkpoint.absolute())
         )
-        devices = share(slot, self.n_jobs, job.config.trainer.devices, visible_gpus(), os.cpu_count() or 1)
         self.console.print(f"job {job.number}  {job.differs}", highlight=False, markup=False)
-        job.process = Process(sys.argv[0], job.overrides, config, job.folder, _NoReports(), devices)
+        trainer = job.config.trainer
+        with reserved(self._gpus, trainer.accelerator, trainer.devices, self.n_jobs) as (devices, locks):
+            environment = {**threads(self.n_jobs), **devices}
+            job.process = Process(
+                sys.argv[0], job.overrides, config, job.folder, _NoReports(), environment, locks
+            )
         return job
 
     def _stop(self, job: Job) -> None:

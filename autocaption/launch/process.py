@@ -85,9 +85,10 @@ class Process:
     def poll(self) -> int | None:
         """None while it runs, then its exit code; -N if signal N killed it.
 
-        Answers pending reports, so call it often.
+        Answers pending reports, so call it often. If the reporter fails, the next call answers again.
         """
-        self._answer_reports()
+        if self._socket.fileno() >= 0:  # else it ended before
+            self._answer_reports()
         code = self._process.poll()
         if code is not None:
             self._kill_group()  # its ranks and workers, in case it was killed and they were not
@@ -107,8 +108,9 @@ class Process:
             while received := self._socket.recv(4096):
                 self._received += received
         while b"\n" in self._received:
-            report, _, self._received = self._received.partition(b"\n")
+            report, _, rest = self._received.partition(b"\n")
             prune = self._reporter.report(*json.loads(report))
+            self._received = rest
             with contextlib.suppress(ConnectionError):
                 self._socket.send(b"1" if prune else b"0")
 

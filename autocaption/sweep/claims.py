@@ -7,8 +7,7 @@ therefore interrupted. Locks of other machines can't be seen; their trials count
 heartbeat stops.
 """
 
-import fcntl
-import json
+import contextlib
 import os
 import secrets
 import time
@@ -20,10 +19,10 @@ from typing import TextIO
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from autocaption.files import write_json
 from autocaption.sweep.heartbeat import HeartbeatWatch, lock_domain, process_is_alive
 from autocaption.sweep.storage import Storage
 from autocaption.sweep.study import ATTEMPT, ERROR, EXHAUSTED, INTERRUPTED, OWNER, UID
+from autocaption.sweep.trial_folder import lock_folder, mark_folder
 
 
 @dataclass
@@ -67,50 +66,59 @@ class Claims:
         # Stored with each trial as its OWNER, together with the heartbeat.
         domain = lock_domain(folder) if local else ""
         self.owner = {"home": domain, "pid": os.getpid(), "id": secrets.token_hex(4)}
-        self._watch = HeartbeatWatch(grace)
+        self._grace, self._watch = grace, HeartbeatWatch(grace)
+        self._held: set[int] = set()  # trials that were handed out and are not finished or released
 
     def claim_next(self) -> Claim | None:
-        """Claim an interrupted trial, else a waiting one, else a new one; None if there is none to claim."""
-        with self.storage.exclusive():
-            trials = self._counted()
-            for frozen in trials:
-                if frozen.state is TrialState.RUNNING and (lock := self._lock_if_orphaned(frozen)):
-                    # Built by hand, since `Study.ask` never returns a running trial.
-                    trial = optuna.Trial(self.study, self.storage.trial_id(self.study, frozen.number))
-                    return self._record_claim(trial, lock)
-            waiting = [frozen.number for frozen in trials if frozen.state is TrialState.WAITING]
-            full = len(trials) >= self.total or EXHAUSTED in self.study.user_attrs
-            if full and not waiting:
-                return None
-            number = waiting[0] if waiting else len(trials)
-            if (free := self._lock(number)) is None:
-                return None  # the process of its last attempt is about to end
-            trial = self.study.ask()
-            assert trial.number == number
-            return self._record_claim(trial, free)
+        """Claim an interrupted trial, else a waiting one, else a new one; None if there is none to claim.
+
+        If the storage fails, nothing is claimed, and the next call claims what this one may have stored.
+        """
+        claim = None
+        try:
+            with self.storage.exclusive():
+                claim = self._claim_next()
+        except BaseException:
+            if claim is not None:
+                claim.lock.close()
+            raise
+        if claim is not None:
+            self._held.add(claim.number)
+        return claim
+
+    def is_ours(self, claim: Claim) -> bool:
+        """Whether no other sweeper has taken the trial for interrupted and claimed it."""
+        frozen = self.storage.trial(self.study, claim.number)
+        owner = frozen.user_attrs.get(OWNER, {}).get("id")
+        return frozen.state is TrialState.RUNNING and owner == self.owner["id"]
 
     def send_heartbeat(self, claim: Claim) -> None:
-        """Record that this sweeper still runs the trial."""
-        claim.trial.set_user_attr(OWNER, {**self.owner, "beat": time.time()})
+        """Record that this sweeper still runs the trial, unless another one has claimed it since."""
+        if self.is_ours(claim):
+            self._own(claim.trial)
 
     def finish(self, claim: Claim, state: TrialState, values: Sequence[float] | None, error: str) -> None:
         """Store the trial's outcome, unless another sweeper has claimed the trial since."""
         with self.storage.exclusive():
-            if self._is_ours(claim):
+            if self.is_ours(claim):
                 if error:
                     claim.trial.set_user_attr(ERROR, error)
                 self.study.tell(claim.trial, values if state is TrialState.COMPLETE else None, state)
-        claim.lock.close()
+        self._hand_back(claim)
 
     def release(self, claim: Claim) -> None:
         """Return an interrupted trial to the queue, to be resumed from its last checkpoint."""
         with self.storage.exclusive():
-            if self._is_ours(claim):
+            if self.is_ours(claim):
                 claim.trial.set_user_attr(INTERRUPTED, time.strftime("%Y-%m-%d %H:%M:%S"))
                 # `Study.ask` prefers waiting trials to new ones.
                 trial_id = self.storage.trial_id(self.study, claim.number)
                 self.storage.backend.set_trial_state_values(trial_id, TrialState.WAITING)
-        claim.lock.close()
+        self._hand_back(claim)
+
+    def forget_heartbeats(self) -> None:
+        """Give other machines' trials the whole grace period again, as after an outage of the storage."""
+        self._watch = HeartbeatWatch(self._grace)
 
     def should_wait(self) -> bool:
         """Whether a trial of another sweeper may still turn out to be interrupted."""
@@ -124,41 +132,56 @@ class Claims:
         """The trials within the total; the queue may be longer, as `sweep.enqueue` may be."""
         return self.study.get_trials(deepcopy=False)[: self.total]
 
-    def _record_claim(self, trial: optuna.Trial, lock: TextIO) -> Claim:
-        attempt = trial.user_attrs.get(ATTEMPT, 0) + 1
-        trial.set_user_attr(ATTEMPT, attempt)
-        claim = Claim(trial, attempt, self._folder(trial.number), lock)
-        self.send_heartbeat(claim)
-        _mark_folder(claim.folder, self.study.user_attrs[UID])
+    def _claim_next(self) -> Claim | None:
+        trials = self._counted()
+        for frozen in trials:
+            if frozen.state is TrialState.RUNNING and (lock := self._lock_if_orphaned(frozen)):
+                return self._claim(frozen.number, lock)
+        waiting = [frozen.number for frozen in trials if frozen.state is TrialState.WAITING]
+        full = len(trials) >= self.total or EXHAUSTED in self.study.user_attrs
+        if full and not waiting:
+            return None
+        number = waiting[0] if waiting else len(trials)
+        if (free := lock_folder(self._folder(number))) is None:
+            return None  # the process of its last attempt is about to end
+        return self._claim(number, free, ask=True)
+
+    def _claim(self, number: int, lock: TextIO, ask: bool = False) -> Claim | None:
+        """Claim the trial, asking Optuna for it unless it runs already; the lock is closed on failure."""
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(lock.close)
+            # Built by hand, since `Study.ask` never returns a running trial.
+            asked = self.study.ask() if ask else None
+            trial = asked or optuna.Trial(self.study, self.storage.trial_id(self.study, number))
+            if trial.number != number:
+                return None  # the exclusive lock was lost, as in an outage; the next call claims the trial
+            claim = Claim(trial, trial.user_attrs.get(ATTEMPT, 0) + 1, self._folder(number), lock)
+            mark_folder(claim.folder, self.study.user_attrs[UID])
+            trial.set_user_attr(ATTEMPT, claim.attempt)
+            self._own(trial)
+            on_failure.pop_all()
         return claim
 
-    def _is_ours(self, claim: Claim) -> bool:
-        frozen = self.storage.trial(self.study, claim.number)
-        owner = frozen.user_attrs.get(OWNER, {}).get("id")
-        return frozen.state is TrialState.RUNNING and owner == self.owner["id"]
+    def _own(self, trial: optuna.Trial) -> None:
+        trial.set_user_attr(OWNER, {**self.owner, "beat": time.time()})
+
+    def _hand_back(self, claim: Claim) -> None:
+        self._held.discard(claim.number)
+        claim.lock.close()
 
     def _folder(self, number: int) -> Path:
         return self.folder / f"trial_{number}"
 
-    def _lock(self, number: int) -> TextIO | None:
-        """The lock on a trial's folder, or None if another process holds it."""
-        self._folder(number).mkdir(parents=True, exist_ok=True)
-        file = open(self._folder(number) / ".lock", "a")  # noqa: SIM115 (open until the claim ends)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            return None
-        return file
-
     def _lock_if_orphaned(self, frozen: FrozenTrial) -> TextIO | None:
         """The lock of a running trial whose processes have ended, else None."""
         owner = frozen.user_attrs.get(OWNER)
-        if owner is not None and owner["id"] == self.owner["id"]:
+        if frozen.number in self._held:
             return None
         # Without an owner: its sweeper was killed between creating and claiming it.
         lock_tells = owner is None or self._shares_locks(owner)
-        return self._lock(frozen.number) if lock_tells or self._watch.timed_out(frozen) else None
+        return (
+            lock_folder(self._folder(frozen.number)) if lock_tells or self._watch.timed_out(frozen) else None
+        )
 
     def _owner_is_alive(self, frozen: FrozenTrial) -> bool:
         owner = frozen.user_attrs.get(OWNER)
@@ -168,15 +191,3 @@ class Claims:
 
     def _shares_locks(self, owner: dict) -> bool:
         return bool(owner["home"]) and owner["home"] == self.owner["home"]
-
-
-def _mark_folder(folder: Path, study_uid: str) -> None:
-    """Mark a trial's folder as this study's; files of another study are moved to a folder beside it."""
-    file = folder / "trial.json"
-    if file.exists() and (found := json.loads(file.read_text(encoding="utf-8"))["study"]) != study_uid:
-        moved = folder.with_name(f"{folder.name}_of_{found}")
-        moved.mkdir(exist_ok=True)
-        for entry in folder.iterdir():
-            if entry.name != ".lock":  # this process holds it
-                entry.rename(moved / entry.name)
-    write_json(file, {"study": study_uid})

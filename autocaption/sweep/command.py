@@ -18,15 +18,18 @@ from rich.console import Console
 
 from autocaption.checks import as_path
 from autocaption.errors import UserError
-from autocaption.launch.devices import share, visible_gpus
+from autocaption.launch.devices import reserved, threads, visible_gpus
 from autocaption.launch.process import Process, Running
 from autocaption.runs.run import exit_code
 from autocaption.sweep.claims import Claim, Claims
+from autocaption.sweep.closing import Closing
+from autocaption.sweep.initial_trials import initial_trials, require_grid
 from autocaption.sweep.launcher import JobSettings, LaunchedTrial, run_job, write_job
 from autocaption.sweep.parameters import SamplerFactory, make_sampler, use_sampler
-from autocaption.sweep.plan import MODES, Plan, initial_trials, read_plan, require_grid
+from autocaption.sweep.patience import Patience
+from autocaption.sweep.plan import MODES, Plan, read_plan
 from autocaption.sweep.reporter import StudyReporter
-from autocaption.sweep.storage import STORAGE_ERRORS, Storage, first_line, open_storage
+from autocaption.sweep.storage import STORAGE_ERRORS, Storage, first_line, open_storage, own_url
 from autocaption.sweep.study import open_study, record_location
 from autocaption.sweep.summary import log_summary, write_report
 from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
@@ -52,39 +55,23 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     settings, console = config.sweep, Console()
     plan = read_plan(context.config_loader, config, arguments)
     folder = as_path("sweep.folder", settings.folder).absolute()
-    url = settings.storage or f"sqlite:///{folder / 'study.db'}"
-    storage = open_storage(url)
+    storage = open_storage(settings.storage or own_url(folder))
     pruner = instantiate(settings.pruner)
     if len(plan.objective) > 1 and not isinstance(pruner, NopPruner):
         raise UserError("Optuna can't prune by several objectives; take sweep/pruner=none")
     sampler: SamplerFactory = functools.partial(instantiate, settings.sampler)
     initial = _initial_trials(plan, sampler, console)
-    study = open_study(storage, settings.study_name, plan.definition(), plan.groups, initial)
-    study.pruner = pruner
-    use_sampler(study, sampler, settings.seed)
-    record_location(folder, settings.study_name, url)
-    callback = callback_config(plan.objective[0], MODES[plan.direction[0]])
-    trials = Trials(
-        context.config_loader, config, plan.base_config, plan.space, plan.groups, plan.custom, callback
-    )
-    local = config.hydra.launcher._target_ in LOCAL_LAUNCHERS
-    if local:
-        start = _local_start(trials, storage, study, settings.n_jobs)
-    else:
-        start = _launcher_start(trials, context, config, folder, url)
-    claims = Claims(study, storage, folder, settings.n_trials, settings.grace, local)
-    table = SweepTable(study, plan.objective, settings.n_trials, settings.n_jobs, console)
     try:
-        Sweeper(
-            claims,
-            start,
-            table,
-            plan.objective,
-            settings.n_jobs,
-            settings.max_failures,
-            settings.retries,
-            settings.heartbeat,
-        ).run()
+        study = open_study(storage, settings.study_name, plan.definition(), plan.groups, initial)
+        study.pruner = pruner
+        use_sampler(study, sampler, settings.seed)
+        record_location(folder, settings.study_name, settings.storage and storage.url)
+        closing = Closing(study, storage, settings.n_trials)
+        _run(study, storage, plan, context, config, console)
+        if closing.is_ours():
+            _report(study, plan, folder, console)
+        else:
+            console.print("The other sweepers run the last trials; the last one writes the report.")
     except InterruptedSweepError as error:
         console.print("Interrupted. Rerun the same command to resume.")
         sys.exit(exit_code(error.signal))
@@ -93,7 +80,41 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
         raise UserError(
             f"the sweep's storage or folder failed: {line}; repair it and rerun the same command to resume"
         ) from error
-    _report(study, plan, folder, console)
+
+
+def _run(
+    study: optuna.Study,
+    storage: Storage,
+    plan: Plan,
+    context: HydraContext,
+    config: DictConfig,
+    console: Console,
+) -> None:
+    """Run the missing trials."""
+    settings, folder = config.sweep, Path(config.sweep.folder).absolute()
+    callback = callback_config(plan.objective[0], MODES[plan.direction[0]])
+    trials = Trials(
+        context.config_loader, config, plan.base_config, plan.space, plan.groups, plan.custom, callback
+    )
+    local = config.hydra.launcher._target_ in LOCAL_LAUNCHERS
+    if local:
+        start = _local_start(trials, storage, study, settings.n_jobs)
+    else:
+        start = _launcher_start(trials, context, config, folder, storage.url)
+    Sweeper(
+        Claims(study, storage, folder, settings.n_trials, settings.grace, local),
+        start,
+        SweepTable(study, plan.objective, settings.n_trials, settings.n_jobs, console),
+        plan.objective,
+        settings.n_jobs,
+        settings.max_failures,
+        settings.retries,
+        settings.heartbeat,
+        Patience(
+            settings.storage_timeout,
+            lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False),
+        ),
+    ).run()
 
 
 def _initial_trials(plan: Plan, sampler: SamplerFactory, console: Console) -> list[Mapping[str, Any]]:
@@ -116,19 +137,22 @@ def _report(study: optuna.Study, plan: Plan, folder: Path, console: Console) -> 
 
 def _local_start(trials: Trials, storage: Storage, study: optuna.Study, jobs: int) -> Start:
     """Start trials as processes of this machine, which share its GPUs and cores."""
-    gpus, cores = visible_gpus(), os.cpu_count() or 1
+    gpus = visible_gpus()
 
     def start(claim: Claim, slot: int) -> Running:
+        """Start the trial's process; it holds the trial's lock and its GPUs until it ends."""
         prepared = trials.prepare(claim)
-        return Process(
-            sys.argv[0],
-            prepared.overrides,
-            prepared.config,
-            claim.folder,
-            StudyReporter(storage, study, claim.number, claim.attempt),
-            share(slot, jobs, prepared.devices, gpus, cores),
-            inherited_files=[claim.lock.fileno()],
-        )
+        trainer = prepared.config["trainer"]
+        with reserved(gpus, trainer["accelerator"], trainer["devices"], jobs) as (devices, gpu_locks):
+            return Process(
+                sys.argv[0],
+                prepared.overrides,
+                prepared.config,
+                claim.folder,
+                StudyReporter(storage, study, claim.number, claim.attempt),
+                {**threads(jobs), **devices},
+                [claim.lock.fileno(), *gpu_locks],
+            )
 
     return start
 
@@ -139,7 +163,14 @@ def _launcher_start(
     """Start trials as jobs of the configured Hydra launcher."""
     sweep = config.sweep
     pruner: Any = OmegaConf.to_container(sweep.pruner, resolve=True)
-    job_settings = JobSettings(os.path.abspath(sys.argv[0]), url, sweep.study_name, pruner, sweep.heartbeat)
+    job_settings = JobSettings(
+        script=os.path.abspath(sys.argv[0]),
+        storage=url,
+        study=sweep.study_name,
+        pruner=pruner,
+        heartbeat=sweep.heartbeat,
+        storage_timeout=sweep.storage_timeout,
+    )
     with open_dict(config):
         config.hydra.sweep.dir = str(folder)
     launcher = Plugins.instance().instantiate_launcher(
@@ -147,6 +178,7 @@ def _launcher_start(
     )
 
     def start(claim: Claim, slot: int) -> Running:
+        """Hand the trial to a job, which may start much later."""
         prepared = trials.prepare(claim)
         write_job(prepared, claim, job_settings)
         return LaunchedTrial(launcher, claim, prepared.overrides)

@@ -4,10 +4,12 @@ The launcher runs `run_job`, not the training. Where the job runs, `run_job` sta
 local sweep does, and lasts as long as the process.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,13 +22,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 
+from autocaption.launch.devices import reserved, visible_gpus
 from autocaption.launch.process import Process
 from autocaption.sweep.claims import Claim
-from autocaption.sweep.reporter import StudyReporter
-from autocaption.sweep.storage import open_storage
+from autocaption.sweep.patience import Patience
+from autocaption.sweep.reporter import StudyReporter, stopping_signal
+from autocaption.sweep.storage import STORAGE_ERRORS, open_storage
+from autocaption.sweep.trial_folder import checkpoint_to_resume
 from autocaption.sweep.trials import Prepared
 
-JOB_FILE = ".handed_{attempt}.json"  # in the trial's folder; the job deletes it once read
+# In the trial's folder. It is kept until the job has ended: a scheduler may start the job again.
+JOB_FILE = ".handed_{attempt}.json"
 POLL_SECONDS = 0.1
 
 
@@ -40,6 +46,7 @@ class JobSettings:
         study: the study's name.
         pruner: configuration of the Optuna pruner.
         heartbeat: seconds between two heartbeats.
+        storage_timeout: seconds to wait for a storage that doesn't answer.
     """
 
     script: str
@@ -47,6 +54,7 @@ class JobSettings:
     study: str
     pruner: Mapping[str, Any]
     heartbeat: float
+    storage_timeout: float
 
 
 def write_job(prepared: Prepared, claim: Claim, settings: JobSettings) -> None:
@@ -58,6 +66,8 @@ def write_job(prepared: Prepared, claim: Claim, settings: JobSettings) -> None:
         "attempt": claim.attempt,
         "settings": asdict(settings),
     }
+    for earlier in claim.folder.glob(JOB_FILE.format(attempt="*")):
+        earlier.unlink()  # its job was killed
     path = claim.folder / JOB_FILE.format(attempt=claim.attempt)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -69,36 +79,64 @@ def run_job(config: Any) -> int:
     folder = Path(HydraConfig.get().runtime.output_dir)
     file = folder / JOB_FILE.format(attempt=config.attempt)
     job = json.loads(file.read_text())
-    file.unlink()
     settings = JobSettings(**job["settings"])
-    storage = open_storage(settings.storage)
-    study = optuna.load_study(
-        study_name=settings.study, storage=storage.backend, pruner=instantiate(settings.pruner)
-    )
-    reporter = StudyReporter(storage, study, job["number"], job["attempt"])
+    patience = Patience(settings.storage_timeout, lambda line: print(line, file=sys.stderr))
+    reporter = patience.insist(lambda: _reporter(settings, job["number"], job["attempt"]))
     with open(folder / ".lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # waits for an earlier attempt that is about to end
-        if not reporter.is_current():
-            return 0
-        process = Process(
-            settings.script, job["overrides"], job["config"], folder, reporter, {}, [lock.fileno()]
-        )
-        return _wait(process, reporter, settings.heartbeat)
+        code = 0
+        if patience.insist(reporter.is_current):
+            # Where it resumes is known only now: the job may have waited, and may be a second start.
+            checkpoint = checkpoint_to_resume(folder)
+            config = {**job["config"], "resume": checkpoint and str(checkpoint)}
+            trainer = config["trainer"]
+            with reserved(visible_gpus(), trainer["accelerator"], trainer["devices"]) as (gpus, gpu_locks):
+                process = Process(
+                    settings.script,
+                    job["overrides"],
+                    config,
+                    folder,
+                    reporter,
+                    gpus,
+                    [lock.fileno(), *gpu_locks],
+                )
+            code = _wait(process, reporter, settings.heartbeat, patience)
+        if not stopping_signal(code) or not patience.insist(reporter.is_current):
+            file.unlink(missing_ok=True)
+        return code
 
 
-def _wait(process: Process, reporter: StudyReporter, heartbeat: float) -> int:
+def _reporter(settings: JobSettings, number: int, attempt: int) -> StudyReporter:
+    storage, pruner = open_storage(settings.storage), instantiate(settings.pruner)
+    study = optuna.load_study(study_name=settings.study, storage=storage.backend, pruner=pruner)
+    return StudyReporter(storage, study, number, attempt)
+
+
+def _wait(process: Process, reporter: StudyReporter, heartbeat: float, patience: Patience) -> int:
     """Send heartbeats until the process ends; interrupt it if the trial is no longer this attempt's."""
     next_heartbeat = time.monotonic()
-    while (code := process.poll()) is None:
-        time.sleep(POLL_SECONDS)
-        if time.monotonic() < next_heartbeat:
-            continue
-        next_heartbeat += heartbeat
-        if reporter.is_current():
-            reporter.send_heartbeat()
-        else:
-            process.interrupt()
-    return code
+    try:
+        while (code := patience.insist(process.poll)) is None:
+            time.sleep(POLL_SECONDS)
+            if time.monotonic() < next_heartbeat:
+                continue
+            next_heartbeat += heartbeat
+            if patience.insist(reporter.is_current):
+                patience.insist(reporter.send_heartbeat)
+            else:
+                process.interrupt()
+        return code
+    except BaseException:  # the launcher ends the job, as before a time limit, or the storage is gone
+        _end(process)
+        raise
+
+
+def _end(process: Process) -> None:
+    """Let the process save a checkpoint and end, though nobody may answer its reports any more."""
+    process.interrupt(signal.SIGTERM)
+    with contextlib.suppress(*STORAGE_ERRORS):
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
 
 
 class LaunchedTrial:
@@ -141,5 +179,7 @@ class LaunchedTrial:
             with open(folder / "stderr.log", "a") as file:
                 print("the job was lost:", *line, file=file)
             code = -signal.SIGKILL
+        for handed in folder.glob(JOB_FILE.format(attempt="*")):
+            handed.unlink(missing_ok=True)  # the launcher won't start the job again
         if self._code is None:
             self._code = code

@@ -12,9 +12,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from autocaption.launch.process import last_error_line
-from autocaption.runs.run import STOPPED
 from autocaption.sweep.storage import Storage
-from autocaption.sweep.study import ATTEMPT, EPOCHS, JOB_HEARTBEAT, PRUNED
+from autocaption.sweep.study import ATTEMPT, EPOCHS, JOB_HEARTBEAT, PROGRESS, PRUNED, STOPS
+from autocaption.sweep.trial_folder import checkpoint_age
 
 
 class StudyReporter:
@@ -91,18 +91,36 @@ def recorded_outcome(trial: FrozenTrial, folder: Path, objective: Sequence[str])
 
 
 def stopping_signal(code: int) -> int:
-    """The signal that killed a process (exit code -N) or stopped its run; 0 for none."""
-    if code < 0:
-        return -code
-    return code - 128 if code in STOPPED else 0
+    """The signal that killed a process (exit code -N), or stopped a run or a shell (128 + N); 0 for none."""
+    number = -code if code < 0 else code - 128
+    return number if number in signal.valid_signals() else 0
+
+
+def was_interrupted(code: int) -> bool:
+    """Whether a process without a recorded outcome can be resumed: a signal ended it, or nothing did."""
+    return code == 0 or stopping_signal(code) != 0
+
+
+def count_stop(trial: optuna.Trial, stored: FrozenTrial, folder: Path) -> int:
+    """Note that an attempt was stopped; returns how many in a row got no further than those before.
+
+    Further is another epoch reported, or a newer checkpoint.
+    """
+    got = [stored.user_attrs.get(EPOCHS, 0), checkpoint_age(folder)]
+    before = stored.user_attrs.get(PROGRESS, [0, 0])
+    further = any(now > earlier for now, earlier in zip(got, before, strict=True))
+    stops = 0 if further else stored.user_attrs.get(STOPS, 0) + 1
+    trial.set_user_attr(PROGRESS, [max(pair) for pair in zip(got, before, strict=True)])
+    trial.set_user_attr(STOPS, stops)
+    return stops
 
 
 def failure(code: int, folder: Path) -> Outcome:
-    """The outcome of a process that exited with `code` and recorded none."""
+    """The outcome of a process that exited with `code`, recorded none and is not to be resumed."""
     if number := stopping_signal(code):
-        error = f"stopped by {signal.Signals(number).name} at every attempt"
+        error = f"stopped by {signal.Signals(number).name} again and again without getting further"
     elif code == 0:
-        error = "it ended without metrics.json"
+        error = "it ended without metrics.json again and again"
     else:
         error = last_error_line(folder)
     return Outcome(TrialState.FAIL, error=error)

@@ -1,6 +1,7 @@
 """A study: its attributes, its definition, and how to find it again."""
 
 import json
+import re
 import secrets
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,34 +14,44 @@ from optuna.trial import FrozenTrial
 from autocaption.errors import UserError
 from autocaption.files import write_json
 from autocaption.runs.provenance import without_secrets
-from autocaption.sweep.storage import Storage, open_storage
+from autocaption.sweep.definition import difference
+from autocaption.sweep.storage import Storage, open_storage, own_url
 
 LOCATION = "sweep.json"  # in the sweep's folder: the study's name and storage
 
 # User attributes of a study.
-DEFINITION = "definition"  # the settings that make its trials comparable: see DEFINITION_LABELS
+DEFINITION = "definition"  # the settings that make its trials comparable: see definition.py
 UID = "uid"  # unique, unlike the study's name
 GROUPS = "groups"  # those keys of its overrides that are config groups
 EXHAUSTED = "exhausted"  # set once the sampler has tried every combination
+REPORTED = "reported"  # how many trials the last report has, and who wrote it: see closing.py
 # User attributes of a trial.
 OVERRIDES = "overrides"  # its parameters, as on the command line
 RELATIVE = "relative"  # the parameters that the sampler drew jointly (Optuna's relative sampling)
 OWNER = "owner"  # the sweeper that runs it, with a heartbeat: see claims.py
 JOB_HEARTBEAT = "beat"  # heartbeat of its job, under a launcher
 ATTEMPT = "attempt"  # 1 at first, one more after each interruption
-KILLS = "kills"  # how often it was killed while its sweeper ran
+STOPS = "stops"  # how often in a row an attempt was stopped before it got further than the one before
+PROGRESS = "progress"  # the most epochs, and the newest checkpoint's time, of its attempts
 INTERRUPTED = "interrupted"  # the time when it was last returned to the queue
 EPOCHS = "epochs"  # the number of epochs reported so far
 PRUNED = "pruned"  # the epoch after which it was pruned
 ERROR = "error"  # the error line of a failed trial
 
-DEFINITION_LABELS = {
-    "space": "the search space",
-    "custom_space": "the custom search space",
-    "objective": "the objective",
-    "direction": "the direction",
-    "fixed": "the fixed overrides",
-}
+# A folder, a W&B group and the titles of pages take it as it stands, also on other systems.
+_NAME = re.compile(r"\w[\w.+=-]{0,99}")
+
+
+def check_name(name: object) -> None:
+    """Refuse a study's name that would lead its folder elsewhere.
+
+    Raises:
+        UserError: it says which names may be taken.
+    """
+    if not _NAME.fullmatch(str(name)):
+        raise UserError(
+            f"sweep.study_name={name}: take letters, digits and any of . _ - + = after the first, 100 at most"
+        )
 
 
 def open_study(
@@ -55,7 +66,7 @@ def open_study(
     Args:
         storage: where the study is stored.
         name: the study's name.
-        definition: plain values that make trials comparable, by the keys of DEFINITION_LABELS.
+        definition: plain values that make trials comparable, by the keys of LABELS in definition.py.
         groups: those keys of the overrides that are config groups.
         initial_trials: parameters to try first; enqueued when the study is created.
 
@@ -81,12 +92,10 @@ def open_study(
             # Last: if this process is killed before, the next one repeats the steps above.
             study.set_user_attr(DEFINITION, wanted)
             return study
-    changed = [key for key in DEFINITION_LABELS if found.get(key) != wanted.get(key)]
-    if changed:
-        key = changed[0]
+    if changed := difference(found, wanted):
         raise UserError(
-            f"study '{name}' exists with other values of {DEFINITION_LABELS[key]}: "
-            f"{_difference(found, wanted, key)}; give this sweep another name: sweep.study_name={name}_2"
+            f"study '{name}' exists with other values of {changed}; "
+            f"give this sweep another name: sweep.study_name={name}_2"
         )
     return study
 
@@ -94,19 +103,6 @@ def open_study(
 def as_list(value: Any) -> list[Any]:
     """A setting that may be one value or several, as a list."""
     return [value] if isinstance(value, str) else list(value)
-
-
-def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any], key: str) -> str:
-    before, after = found.get(key), wanted.get(key)
-    if key == "fixed":
-        return f"{_only_in(before, after) or 'nothing'} became {_only_in(after, before) or 'nothing'}"
-    if isinstance(before, dict) and isinstance(after, dict):
-        return ", ".join(sorted(k for k in {**before, **after} if before.get(k) != after.get(k)))
-    return f"{before} became {after}"
-
-
-def _only_in(values: Any, others: Any) -> str:
-    return " ".join(value for value in values if value not in others)
 
 
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -127,10 +123,10 @@ def wandb_group(study_name: str, uid: str) -> str:
     return f"{study_name}-{uid}"
 
 
-def record_location(folder: Path, study_name: str, url: str) -> None:
-    """Record where the study is stored, without a password, for `find_study`."""
+def record_location(folder: Path, study_name: str, url: str | None) -> None:
+    """Record where the study is stored for `find_study`: its URL without a password, None for the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / LOCATION, {"study": study_name, "storage": without_secrets(url)})
+    write_json(folder / LOCATION, {"study": study_name, "storage": url and without_secrets(url)})
 
 
 def find_study(name: str, url: str | None) -> tuple[optuna.Study, Path]:
@@ -148,7 +144,7 @@ def find_study(name: str, url: str | None) -> tuple[optuna.Study, Path]:
     if folder is None:
         raise UserError(f"no sweep in {tried[0].absolute()} or {tried[1].absolute()}; name a sweep's folder")
     location = json.loads((folder / LOCATION).read_text(encoding="utf-8"))
-    url = url or location["storage"]
+    url = url or location["storage"] or own_url(folder.absolute())
     try:
         study = optuna.load_study(study_name=location["study"], storage=open_storage(url).backend)
     except KeyError:

@@ -1,4 +1,4 @@
-"""The loop of a sweep: start trials, await them, retry killed ones."""
+"""The loop of a sweep: start trials, await them, resume interrupted ones."""
 
 import contextlib
 import time
@@ -11,9 +11,9 @@ from autocaption.errors import UserError
 from autocaption.launch.process import Running
 from autocaption.launch.signals import StopSignals
 from autocaption.sweep.claims import Claim, Claims
-from autocaption.sweep.reporter import Outcome, failure, recorded_outcome, stopping_signal
+from autocaption.sweep.patience import Patience
+from autocaption.sweep.reporter import Outcome, count_stop, failure, recorded_outcome, was_interrupted
 from autocaption.sweep.storage import STORAGE_ERRORS
-from autocaption.sweep.study import KILLS
 from autocaption.sweep.table import SweepTable
 
 POLL_SECONDS = 0.05  # between two looks at the processes
@@ -35,7 +35,7 @@ class InterruptedSweepError(Exception):
 @dataclass
 class _Job:
     claim: Claim
-    running: Running
+    running: Running | None = None  # None while it is to be started
 
 
 class Sweeper:
@@ -48,8 +48,9 @@ class Sweeper:
         objective: the metrics that become a trial's values.
         jobs: how many trials run at a time.
         max_failures: how many trials in a row may fail before the sweep stops.
-        retries: how often a killed trial is restarted.
+        retries: how often in a row a trial may be interrupted without getting further.
         heartbeat: seconds between two heartbeats.
+        patience: waits for the storage.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Sweeper:
         max_failures: int,
         retries: int,
         heartbeat: float,
+        patience: Patience,
     ) -> None:
         self.claims, self.start, self.table, self.objective = claims, start, table, objective
         self.jobs, self.max_failures, self.retries, self.heartbeat = jobs, max_failures, retries, heartbeat
+        self.patience = patience
         self._jobs: dict[int, _Job] = {}  # by slot
         self._signals = StopSignals()
         self._failures = 0
@@ -80,36 +83,51 @@ class Sweeper:
         with self._signals as signals, self.table.shown():
             try:
                 while not signals.count:
-                    self._handle_exits()
-                    nothing_to_claim = self._fill_slots()
-                    if nothing_to_claim and not self._jobs and not self.claims.should_wait():
-                        return
-                    self._send_heartbeats()
+                    try:
+                        if self._step():
+                            return
+                    except STORAGE_ERRORS as error:
+                        self.patience.wait(error)
+                        continue
+                    if self.patience.end_outage():
+                        self.claims.forget_heartbeats()  # nobody could send any
                     time.sleep(POLL_SECONDS)
                 raise InterruptedSweepError(signals.last)
             finally:
                 self._stop_all()
-                self.table.update()
+                with contextlib.suppress(*STORAGE_ERRORS):
+                    self.table.update()
+
+    def _step(self) -> bool:
+        """Do what is due; returns whether the sweep is done. Where the storage fails, it can be repeated."""
+        self._handle_exits()
+        nothing_to_claim = self._fill_slots()
+        self._start_claimed()
+        if nothing_to_claim and not self._jobs and not self.claims.should_wait():
+            return True
+        self._send_heartbeats()
+        return False
 
     def _handle_exits(self) -> None:
         for slot, job in list(self._jobs.items()):
-            code = job.running.poll()
+            code = job.running.poll() if job.running else None
             if code is not None:
-                del self._jobs[slot]
+                self._handle_exit(slot, job, code)
                 self._next_claim = 0.0
-                self._handle_exit(job.claim, code, slot)
 
-    def _handle_exit(self, claim: Claim, code: int, slot: int) -> None:
-        outcome = self._recorded_outcome(claim) if code == 0 else None
-        if outcome is None and stopping_signal(code) and self._count_kill(claim) <= self.retries:
-            self._start(claim, slot)
-            return
-        self._finish(claim, outcome or failure(code, claim.folder))
+    def _handle_exit(self, slot: int, job: _Job, code: int) -> None:
+        outcome = self._recorded_outcome(job.claim) if was_interrupted(code) else None
+        if outcome is None and was_interrupted(code) and not self.claims.is_ours(job.claim):
+            self.claims.release(job.claim)  # another sweeper took it for interrupted
+            del self._jobs[slot]
+        elif outcome is None and was_interrupted(code) and self._count_stop(job.claim) <= self.retries:
+            job.running = None
+        else:
+            self._finish(slot, outcome or failure(code, job.claim.folder))
 
-    def _count_kill(self, claim: Claim) -> int:
-        kills = claim.trial.user_attrs.get(KILLS, 0) + 1
-        claim.trial.set_user_attr(KILLS, kills)
-        return kills
+    def _count_stop(self, claim: Claim) -> int:
+        stored = self.claims.storage.trial(self.claims.study, claim.number)
+        return count_stop(claim.trial, stored, claim.folder)
 
     def _fill_slots(self) -> bool:
         """Start a trial in a free slot; returns True if a slot is free and there is no trial to claim."""
@@ -121,21 +139,26 @@ class Sweeper:
         if claim is None:
             self._next_claim = now + REFRESH_SECONDS  # a trial of another sweeper may be interrupted
             return True
-        if outcome := self._recorded_outcome(claim):  # the trial ended, but its sweeper was killed first
-            self._finish(claim, outcome)
-        else:
-            self._start(claim, free[0])
+        self._jobs[free[0]] = _Job(claim)
         return False
 
-    def _start(self, claim: Claim, slot: int) -> None:
-        try:
-            self._jobs[slot] = _Job(claim, self.start(claim, slot))
-        except UserError as error:
-            self._finish(claim, Outcome(TrialState.FAIL, error=str(error)))
-        self._next_refresh = 0.0
+    def _start_claimed(self) -> None:
+        for slot, job in list(self._jobs.items()):
+            if job.running is not None:
+                continue
+            if outcome := self._recorded_outcome(job.claim):  # it ended, but its sweeper was killed first
+                self._finish(slot, outcome)
+                continue
+            try:
+                job.running = self.start(job.claim, slot)
+            except UserError as error:
+                self._finish(slot, Outcome(TrialState.FAIL, error=str(error)))
+            self._next_refresh = 0.0
 
-    def _finish(self, claim: Claim, outcome: Outcome) -> None:
+    def _finish(self, slot: int, outcome: Outcome) -> None:
+        claim = self._jobs[slot].claim
         self.claims.finish(claim, *outcome)
+        del self._jobs[slot]
         self._next_refresh = 0.0
         failed = outcome.state is TrialState.FAIL
         self._failures = self._failures + 1 if failed else 0
@@ -161,24 +184,28 @@ class Sweeper:
 
     def _stop_all(self) -> None:
         """Stop the running trials and return them to the queue; a second signal kills them."""
-        for job in self._jobs.values():
-            job.running.interrupt()
-        ended, killed = [], False
+        ended = [self._jobs.pop(slot).claim for slot, job in list(self._jobs.items()) if job.running is None]
+        running = {slot: job.running for slot, job in self._jobs.items() if job.running is not None}
+        for one in running.values():
+            one.interrupt()
+        killed = False
         while self._jobs:
             for slot, job in list(self._jobs.items()):
                 with contextlib.suppress(*STORAGE_ERRORS):  # the sweep may be stopping because of one
-                    if job.running.poll() is not None:
-                        ended.append(self._jobs.pop(slot).claim)
+                    if running[slot].poll() is not None:
+                        ended.append(job.claim)
+                        del self._jobs[slot]
             if self._signals.count > 1 and not killed:
                 killed = True
-                for job in self._jobs.values():
-                    job.running.kill()
+                for one in running.values():
+                    one.kill()
             with contextlib.suppress(*STORAGE_ERRORS):
                 self._send_heartbeats()
             time.sleep(POLL_SECONDS)
         for claim in ended:
-            outcome = self._recorded_outcome(claim)
-            if outcome is None:
-                self.claims.release(claim)
-            else:
-                self.claims.finish(claim, *outcome)
+            with contextlib.suppress(*STORAGE_ERRORS):  # the next sweeper finds the trial interrupted
+                outcome = self._recorded_outcome(claim)
+                if outcome is None:
+                    self.claims.release(claim)
+                else:
+                    self.claims.finish(claim, *outcome)

@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from autocaption.config import require_values
 from autocaption.launch.resolved import resolved
-from autocaption.runs.folder import newest_whole
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.parameters import draw
 from autocaption.sweep.space import CustomSpace, Space, as_overrides
 from autocaption.sweep.study import OVERRIDES, UID, wandb_group
+from autocaption.sweep.trial_folder import checkpoint_to_resume
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,10 @@ class Prepared:
     Attributes:
         overrides: the command line that would give the same run.
         config: the resolved configuration.
-        devices: `trainer.devices`.
     """
 
     overrides: list[str]
     config: dict[str, Any]
-    devices: object
 
 
 @dataclass(frozen=True)
@@ -69,10 +67,9 @@ class Trials:
             "name": f"{sweep.study_name}/trial_{claim.number}",
             "group": wandb_group(sweep.study_name, uid),
         }
-        folder = claim.folder.absolute()
-        checkpoint, _ = newest_whole(folder / "checkpoints")
-        config = trial_config(composed, folder, checkpoint, self.callback, wandb)
-        return Prepared(overrides, config, composed.trainer.devices)
+        checkpoint = checkpoint_to_resume(claim.folder)
+        config = trial_config(composed, claim.folder.absolute(), checkpoint, self.callback, wandb)
+        return Prepared(overrides, config)
 
     def _compose(self, params: Mapping[str, Any], overrides: list[str]) -> DictConfig:
         if any(key in self.groups or not key[0].isalpha() for key in params):

@@ -2,12 +2,15 @@
 
 The reported metric rises over the epochs to `height` of the searched values, so a test knows each trial's
 result. The script saves checkpoints and notes in notes.txt what it did. The environment variable QUICK_FAULTS
-is JSON of what shall go wrong, by trial number: "error", "die EPOCH" (once) or "hang EPOCH".
+is JSON of what shall go wrong, by trial number: "error", "die EPOCH" (once), "hang EPOCH", or once
+"signal N EPOCH", sent to the parent, such as a launcher's job. Trials that are on one GPU at a time fail.
 """
 
+import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import zipfile
 from pathlib import Path
@@ -26,7 +29,12 @@ def main(config):
     folder = Path(config.run_dir)
     with open(folder / "quick.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails if another process runs this trial
-        work(config, folder)
+        with contextlib.ExitStack() as gpus:
+            for gpu in filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")):
+                used = gpus.enter_context(open(folder.parent / f"gpu_{gpu}.lock", "w"))
+                fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                note(folder, "gpu", gpu)
+            work(config, folder)
 
 
 def work(config, folder):
@@ -49,6 +57,9 @@ def work(config, folder):
             signal.pause()  # until Ctrl-C or the sweeper's end
         if faults.get(number) == f"die {epoch}" and not config.resume:
             os.kill(os.getpid(), 9)
+        if re.fullmatch(rf"signal \d+ {epoch}", faults.get(number, "")) and not config.resume:
+            os.kill(os.getppid(), int(faults[number].split()[1]))
+            signal.pause()
     (folder / "metrics.json").write_text(json.dumps({"val/bleu4": value, "val/perplexity": 2 - value}))
     note(folder, "end", number)
 

@@ -39,6 +39,11 @@ def wait_for(condition, seconds=60):
     return found
 
 
+def gpus(notes):
+    """The GPUs that a quick trial used."""
+    return [line.split()[1] for line in notes if line.startswith("gpu")]
+
+
 def epochs(notes):
     """The epochs that a quick trial's processes ran, in order."""
     return [int(line.split()[1]) for line in notes if line.startswith("epoch")]

@@ -1,43 +1,88 @@
 """How GPUs and CPU threads are divided among processes that run at a time."""
 
+import contextlib
+import subprocess
+import tempfile
+
 import pytest
 
-from autocaption.launch.devices import share, visible_gpus
+from autocaption.launch.devices import reserved, threads, visible_gpus
+
+
+@pytest.fixture(autouse=True)
+def _machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def gpus(*names):
+    return {name: name for name in names}
 
 
 @pytest.mark.parametrize(
-    ("slots", "devices", "gpus", "shares"),
+    ("slots", "devices", "ids", "shares"),
     [
-        (2, 1, ["0", "1"], ["0", "1"]),
-        (2, 2, ["4", "5", "6", "7"], ["4,5", "6,7"]),
-        (4, 1, ["0", "1"], ["0", "1", "0", "1"]),
-        (2, "auto", ["0", "1", "2", "3"], ["0,1", "2,3"]),
-        (1, 8, ["0", "1"], ["0,1"]),
+        (2, [1, 1], "01", ["0", "1"]),
+        (2, [2, 2], "4567", ["4,5", "6,7"]),
+        (2, [2, 1, 1], "0123", ["0,1", "2", "3"]),
+        (2, [1, 2, 1], "0123", ["0", "1,2", "3"]),
+        (4, [1, 1, 1, 1], "01", ["0", "1", "0", "1"]),
+        (4, [1, 1, 1, 1, 1], "01", ["0", "1", "0", "1", "0"]),
+        (2, ["auto", "auto"], "0123", ["0,1", "2,3"]),
+        (1, [8, 1], "01", ["0,1", "0"]),
     ],
 )
-def test_each_slot_gets_its_gpus(slots, devices, gpus, shares):
-    found = [share(slot, slots, devices, gpus, cores=8)["CUDA_VISIBLE_DEVICES"] for slot in range(slots)]
-    assert found == shares
+def test_processes_get_the_gpus_that_the_fewest_others_use(slots, devices, ids, shares):
+    with contextlib.ExitStack() as running:
+        for wanted, share in zip(devices, shares, strict=True):
+            found, _ = running.enter_context(reserved(gpus(*ids), "auto", wanted, slots))
+            assert found == {"CUDA_VISIBLE_DEVICES": share}
 
 
-def test_without_gpus_only_the_cores_are_divided(monkeypatch):
+def test_a_reservation_lasts_as_long_as_its_process():
+    with reserved(gpus("0", "1"), "gpu", 1) as (_, locks):
+        process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=locks)
+    with reserved(gpus("0", "1"), "gpu", 1) as (found, _):
+        assert found == {"CUDA_VISIBLE_DEVICES": "1"}
+    process.kill()
+    process.communicate()
+    with reserved(gpus("0", "1"), "gpu", 1) as (found, _):
+        assert found == {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+def test_the_same_id_in_two_jobs_may_be_two_gpus():
+    with (
+        reserved({"0": "GPU-a"}, "auto", 1) as (one, _),
+        reserved({"0": "GPU-b", "1": "GPU-a"}, "auto", 1) as (two, _),
+        reserved({"0": "GPU-a", "1": "GPU-c"}, "auto", 1) as (three, _),
+    ):
+        assert [found["CUDA_VISIBLE_DEVICES"] for found in (one, two, three)] == ["0", "0", "1"]
+
+
+def test_a_run_on_the_cpu_reserves_nothing():
+    with reserved(gpus("0"), "cpu", 1) as found:
+        assert found == ({}, [])
+    with reserved({}, "auto", "auto") as found:
+        assert found == ({}, [])
+
+
+def test_the_cores_are_divided(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert share(0, 4, 1, [], cores=8) == {"OMP_NUM_THREADS": "2"}
-    assert share(0, 4, 1, [], cores=2) == {"OMP_NUM_THREADS": "1"}
-    assert share(0, 4, 1, ["0"], cores=8) == {"OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "0"}
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert threads(4) == {"OMP_NUM_THREADS": "2"}
+    assert threads(16) == {"OMP_NUM_THREADS": "1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "5")  # the user's choice
-    assert share(0, 4, 1, [], cores=8) == {}
+    assert threads(4) == {}
 
 
 def test_gpus_come_from_the_environment_before_nvidia_smi(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_gpus() == []  # no nvidia-smi
+    assert visible_gpus() == {}  # no nvidia-smi
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'GPU 0: H100 (UUID: GPU-1)'\necho '  MIG 1g'\necho 'GPU 1: H100'\n")
+    tool.write_text("#!/bin/sh\necho 'GPU 0: H100 (UUID: GPU-a)'\necho '  MIG 1g'\necho 'GPU 1: H100'\n")
     tool.chmod(0o755)
-    assert visible_gpus() == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert visible_gpus() == ["5", "7"]
+    assert visible_gpus() == {"0": "GPU-a", "1": "1"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,7,GPU-b,-1,1")
+    assert visible_gpus() == {"0": "GPU-a", "7": "7", "GPU-b": "GPU-b"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
+    assert visible_gpus() == {}

@@ -174,3 +174,25 @@ def test_the_last_error_line(tmp_path, text, line):
     if text is not None:
         (tmp_path / "stderr.log").write_text(text)
     assert last_error_line(tmp_path) == line
+
+
+def test_a_report_that_the_storage_refuses_is_answered_by_the_next_poll(start):
+    class Reporter(Threshold):
+        def report(self, epoch, value, last):
+            if not self.reported:
+                self.reported.append("refused")
+                raise ConnectionError("the storage restarts")
+            return super().report(epoch, value, last)
+
+    reporter = Reporter()
+    process = start("sys.exit(3 if ParentReporter().report(1, 0.25, False) else 4)", reporter=reporter)
+
+    def ended():
+        try:
+            return process.poll()
+        except ConnectionError:
+            return None
+
+    assert wait_for(ended) == 3
+    assert reporter.reported == ["refused", (1, 0.25, False)]
+    assert process.poll() == 3  # again, after its end

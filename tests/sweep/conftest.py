@@ -1,10 +1,12 @@
 """Fixtures of the sweep tests."""
 
+import functools
 import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.sweeps import Sweeps
@@ -21,8 +23,14 @@ def sweeps(tmp_path):
 
 
 @pytest.fixture
-def postgres():
+def postgres(postgres_server):
     """The URL of an empty database on a PostgreSQL server that runs for this test only."""
+    return postgres_server.url
+
+
+@pytest.fixture
+def postgres_server():
+    """A PostgreSQL server that runs for this test only: the URL of a database, `start` and `stop`."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     found = shutil.which("initdb", path=os.pathsep.join(map(str, [*binaries, os.environ["PATH"]])))
     if found is None:
@@ -41,7 +49,9 @@ def postgres():
     call("initdb", "-D", data, "-U", "sweep", "-A", "trust")
     # It listens on a socket in its folder, not on a port.
     options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-    call("pg_ctl", "-D", data, "-l", folder / "log", "-o", options, "-w", "start")
-    yield f"postgresql+psycopg://sweep@/postgres?host={folder}"
-    call("pg_ctl", "-D", data, "-m", "immediate", "stop")
+    start = functools.partial(call, "pg_ctl", "-D", data, "-l", folder / "log", "-o", options, "-w", "start")
+    stop = functools.partial(call, "pg_ctl", "-D", data, "-m", "immediate", "stop")
+    start()
+    yield SimpleNamespace(url=f"postgresql+psycopg://sweep@/postgres?host={folder}", start=start, stop=stop)
+    stop()
     shutil.rmtree(folder)

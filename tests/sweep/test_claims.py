@@ -125,6 +125,33 @@ def test_another_machine_s_trial_is_interrupted_once_its_heartbeat_stops(sweeper
     assert (again.number, again.attempt) == (0, 2)
 
 
+def test_after_an_outage_other_machines_trials_get_the_whole_grace_again(sweeper, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("autocaption.sweep.heartbeat.time.monotonic", lambda: now[0])
+    far, near = sweeper(total=1, folder="there"), sweeper(total=1, folder="here", grace=60)
+    far.claim_next()
+    assert near.claim_next() is None
+    now[0] = 300
+    near.forget_heartbeats()
+    assert near.claim_next() is None
+
+
+def test_a_trial_whose_job_holds_the_lock_is_not_claimed_again(sweeper):
+    claims = sweeper(total=1)
+    claims.claim_next().lock.close()  # a launcher's job will lock the folder
+    assert claims.claim_next() is None
+
+
+def test_a_heartbeat_takes_no_trial_back(sweeper):
+    killed, two = sweeper(total=1), sweeper(total=1)
+    orphaned = killed.claim_next()
+    kill(killed, orphaned)
+    again = two.claim_next()
+    killed.send_heartbeat(orphaned)
+    assert two.is_ours(again)
+    assert not killed.is_ours(orphaned)
+
+
 def test_initial_trials_come_first_and_once(sweeper):
     initial_trials = [{"lr": 0.25}, {"lr": 0.75}]
     one, two = sweeper(initial_trials=initial_trials), sweeper(initial_trials=initial_trials)

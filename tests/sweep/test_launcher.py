@@ -1,10 +1,13 @@
 """Trials as jobs of a launcher: the job's file, and its exit code."""
 
+import signal
 import stat
+import sys
 import threading
 from types import SimpleNamespace
 
 import pytest
+from helpers.quick_trial import save
 from helpers.sweeps import wait_for
 from hydra.core.hydra_config import HydraConfig
 
@@ -26,7 +29,7 @@ def claims(tmp_path):
 
 def settings(tmp_path):
     pruner = {"_target_": "optuna.pruners.NopPruner"}
-    return JobSettings("no_such_script.py", f"journal:{tmp_path}/study.log", "study", pruner, 60.0)
+    return JobSettings("no_such_script.py", f"journal:{tmp_path}/study.log", "study", pruner, 60.0, 0.0)
 
 
 class Launcher:
@@ -47,14 +50,14 @@ def code(trial):
 
 def test_the_job_s_file_can_be_read_by_the_user_only(claims, tmp_path):
     claim = claims.claim_next()
-    write_job(Prepared(["seed=1"], {"logger": {"api_key": "secret"}}, 1), claim, settings(tmp_path))
+    write_job(Prepared(["seed=1"], {"logger": {"api_key": "secret"}}), claim, settings(tmp_path))
     (file,) = claim.folder.glob(".handed*")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_a_job_whose_trial_has_had_another_attempt_does_nothing(claims, tmp_path, monkeypatch):
     claim = claims.claim_next()
-    write_job(Prepared([], {}, 1), claim, settings(tmp_path))
+    write_job(Prepared([], {}), claim, settings(tmp_path))
     claims.release(claim)
     again = claims.claim_next()
     again.lock.close()
@@ -63,6 +66,69 @@ def test_a_job_whose_trial_has_had_another_attempt_does_nothing(claims, tmp_path
     assert run_job(SimpleNamespace(attempt=1)) == 0
     assert not list(claim.folder.glob(".handed*"))
     assert not (claim.folder / "stderr.log").exists()
+
+
+def run(claim, monkeypatch, code):
+    """Run the trial's job, whose process ends at once; returns the configuration that the process got."""
+    got = []
+
+    def process(script, overrides, config, *_):
+        got.append(config)
+        return SimpleNamespace(poll=lambda: code, interrupt=got.append)
+
+    monkeypatch.setattr("autocaption.sweep.launcher.Process", process)
+    runtime = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(claim.folder)))
+    monkeypatch.setattr(HydraConfig, "get", lambda: runtime)
+    claim.lock.close()
+    assert run_job(SimpleNamespace(attempt=claim.attempt)) == code
+    return got[0]
+
+
+def test_a_job_that_is_started_again_resumes_and_ends_without_leaving_its_file(claims, tmp_path, monkeypatch):
+    claim = claims.claim_next()
+    trainer = {"accelerator": "cpu", "devices": 1}
+    write_job(Prepared([], {"trainer": trainer, "resume": None}), claim, settings(tmp_path))
+    assert run(claim, monkeypatch, code=143)["resume"] is None
+    save(claim.folder, 1)
+    assert run(claim, monkeypatch, code=-9)["resume"] == str(claim.folder / "checkpoints/last.ckpt")
+    assert list(claim.folder.glob(".handed*"))
+    run(claim, monkeypatch, code=0)
+    assert not list(claim.folder.glob(".handed*"))
+
+
+def test_a_new_attempt_removes_what_a_killed_job_left(claims, tmp_path):
+    claim = claims.claim_next()
+    write_job(Prepared([], {}), claim, settings(tmp_path))
+    claims.release(claim)
+    write_job(Prepared([], {}), claims.claim_next(), settings(tmp_path))
+    assert [file.name for file in claim.folder.glob(".handed*")] == [".handed_2.json"]
+
+
+def test_a_job_that_its_launcher_ends_lets_the_trial_save(claims, tmp_path, monkeypatch):
+    claim, signals = claims.claim_next(), []
+
+    class Process:
+        def __init__(self, *_):
+            pass
+
+        def poll(self):
+            if not signals:
+                sys.exit(-1)  # as submitit's handler does
+            return 143
+
+        def interrupt(self, number):
+            signals.append(number)
+
+    config = {"trainer": {"accelerator": "cpu", "devices": 1}}
+    write_job(Prepared([], config), claim, settings(tmp_path))
+    monkeypatch.setattr("autocaption.sweep.launcher.Process", Process)
+    runtime = SimpleNamespace(runtime=SimpleNamespace(output_dir=str(claim.folder)))
+    monkeypatch.setattr(HydraConfig, "get", lambda: runtime)
+    claim.lock.close()
+    with pytest.raises(SystemExit):
+        run_job(SimpleNamespace(attempt=1))
+    assert signals == [signal.SIGTERM]
+    assert list(claim.folder.glob(".handed*"))
 
 
 def test_a_job_gets_the_trial_s_folder_and_returns_its_exit_code(claims, tmp_path):

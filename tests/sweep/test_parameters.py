@@ -10,6 +10,7 @@ from helpers.configs import composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from autocaption.sweep.parameters import draw, use_sampler
 
@@ -61,6 +62,25 @@ def test_draws_depend_on_seed_and_trial_number_only(sampler):
     assert run(sampler, 3, space, trials, interrupted=range(14)) == whole
     assert run(sampler, 4, space, trials) != whole
     assert len({tuple(params.values()) for params in whole}) > trials // 2
+
+
+def test_tpe_takes_the_trials_that_run_into_account():
+    space = {"x": FloatDistribution(0, 1)}
+
+    def next_draw(fail):
+        study = study_with("tpe")
+        for value in (0.1, 0.3, 0.5, 0.7, 0.9, 0.52, 0.48, 0.5):
+            params = {"params": {"x": value}, "distributions": space}
+            study.add_trial(optuna.trial.create_trial(value=abs(value - 0.5), **params))
+        side_by_side = [study.ask() for _ in range(5)]
+        for trial in side_by_side:
+            draw(trial, space, None, OmegaConf.create())
+        for trial in side_by_side if fail else []:
+            study.tell(trial, state=TrialState.FAIL)
+        return draw(study.ask(), space, None, OmegaConf.create())
+
+    # Failed ones never count, so the draws differ only if running ones do.
+    assert next_draw(fail=False) != next_draw(fail=True)
 
 
 def test_draws_do_not_depend_on_the_order_of_keys():

@@ -12,7 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from rich.console import Console
 
 from autocaption.errors import UserError
-from autocaption.sweep.plan import initial_trials, read_plan, require_grid
+from autocaption.sweep.initial_trials import initial_trials, require_grid
+from autocaption.sweep.plan import read_plan
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-2),
@@ -87,6 +88,9 @@ def test_a_new_key_and_the_keys_of_a_searched_group_are_accepted():
         ([], "nothing to search"),
         (["optimizer.lr=interval(0.1,1.0)", "sweep.n_trials=0"], r"sweep\.n_trials=0"),
         (["optimizer.lr=interval(0.1,1.0)", "sweep.direction=upwards"], "maximize or minimize"),
+        (["optimizer.lr=interval(0.1,1.0)", "sweep.study_name=../a"], r"sweep\.study_name=\.\./a: take"),
+        (["optimizer.lr=interval(0.1,1.0)", "sweep.study_name=a/b"], r"sweep\.study_name=a/b: take"),
+        (["optimizer.lr=interval(0.1,1.0)", "sweep.study_name='a?b'"], r"sweep\.study_name=a\?b: take"),
         (["sweep.custom_space=no.such"], r"sweep\.custom_space=no\.such can't be imported"),
     ],
 )

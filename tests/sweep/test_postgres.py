@@ -28,3 +28,21 @@ def test_a_killed_sweep_resumes(sweeps, postgres):
     again = sweeps.run(*overrides)
     assert again.code == 0, again.err
     assert epochs(sweeps.notes(1)) == [1, 2, 3, 4]
+
+
+def test_a_server_that_restarts_is_waited_for(sweeps, postgres_server):
+    overrides = [*SEARCH, "sweep.n_trials=4", "sweep.n_jobs=2", "sweep/pruner=none", "sweep.heartbeat=0.2"]
+    process = sweeps.start(*overrides, f"sweep.storage='{postgres_server.url}'")
+    wait_for(lambda: "saved 1" in sweeps.notes(0))
+    postgres_server.stop()
+    shown = ""
+    while "waiting up to 300 s" not in shown:
+        shown += (line := process.stdout.readline())
+        assert line, process.stderr.read()
+    postgres_server.start()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "waiting up to" not in out
+    study = sweeps.study(storage=postgres_server.url)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
+    assert all(epochs(sweeps.notes(number)) == [1, 2, 3, 4] for number in range(4))

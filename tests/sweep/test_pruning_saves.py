@@ -18,6 +18,7 @@ from rich.console import Console
 from autocaption import experiment
 from autocaption.sweep.claims import Claims
 from autocaption.sweep.parameters import draw, use_sampler
+from autocaption.sweep.patience import Patience
 from autocaption.sweep.reporter import StudyReporter
 from autocaption.sweep.space import as_overrides
 from autocaption.sweep.storage import open_storage
@@ -81,7 +82,7 @@ def sweep(folder, pruner, seed):
 
     claims = Claims(study, storage, folder, TRIALS, 60.0, local=True)
     table = SweepTable(study, ["val/perplexity"], TRIALS, 1, Console(quiet=True))
-    Sweeper(claims, start, table, ["val/perplexity"], 1, 0, 0, 60.0).run()
+    Sweeper(claims, start, table, ["val/perplexity"], 1, 0, 0, 60.0, Patience(0.0, print)).run()
     epochs = sum(trial.user_attrs["epochs"] for trial in study.trials)
     return study.best_value, epochs, [trial.params for trial in study.trials]
 

@@ -18,7 +18,7 @@ OBJECTIVE = ["val/bleu4", "val/loss"]
 @pytest.fixture(params=[["maximize"]])
 def trial(request):
     """A running trial and the reporter of its first attempt."""
-    storage = Storage(InMemoryStorage(), contextlib.nullcontext)
+    storage = Storage(InMemoryStorage(), contextlib.nullcontext, "")
     study = optuna.create_study(
         storage=storage.backend, directions=request.param, pruner=ThresholdPruner(lower=0.5)
     )
@@ -117,8 +117,10 @@ def test_the_recorded_outcome(tmp_path, metrics, attrs, outcome):
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        (-9, "stopped by SIGKILL at every attempt"),
-        (0, "it ended without metrics.json"),
+        (-9, "stopped by SIGKILL again and again without getting further"),
+        (143, "stopped by SIGTERM again and again without getting further"),
+        (137, "stopped by SIGKILL again and again without getting further"),
+        (0, "it ended without metrics.json again and again"),
         (1, "ValueError: bad"),
     ],
 )

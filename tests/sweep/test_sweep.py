@@ -7,7 +7,7 @@ import signal
 import pytest
 from helpers.quick_trial import height
 from helpers.scripts import run_here
-from helpers.sweeps import PRUNE_AFTER_TWO, SEARCH, epochs, wait_for
+from helpers.sweeps import PRUNE_AFTER_TWO, SEARCH, epochs, gpus, wait_for
 from optuna.trial import TrialState
 
 COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
@@ -81,12 +81,18 @@ def test_an_interrupted_sweep_ends_with_the_same_trials(sweeps, tmp_path):
 
 
 def test_two_sweepers_share_a_study(sweeps):
-    overrides = [*SEARCH, "sweep.n_trials=4", "sweep.n_jobs=1", "sweep/pruner=none"]
+    sweeps.environment |= {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "TMPDIR": str(sweeps.folder)}
+    overrides = [*SEARCH, "trainer.devices=1,2", "trainer.accelerator=gpu"]
+    overrides += ["sweep.n_trials=4", "sweep.n_jobs=1", "sweep/pruner=none"]
     both = [sweeps.start(*overrides) for _ in range(2)]
-    for process in both:
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+    ended = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ended
+    assert sum("report  " in out for out, _ in ended) == 1  # the one that ended last
+    report = (sweeps.trial(0).parent / "trials.json").read_text()
     study = sweeps.study()
+    assert [trial["state"] for trial in json.loads(report)["trials"]] == ["COMPLETE"] * 4
+    for trial in study.trials:  # on one GPU at a time, else it had failed
+        assert len(gpus(sweeps.notes(trial.number))) == trial.params["trainer.devices"]
     assert [trial.state for trial in study.trials] == [COMPLETE] * 4
     for number in range(4):
         assert epochs(sweeps.notes(number)) == [1, 2, 3, 4]
@@ -110,7 +116,14 @@ def test_a_signal_leaves_trials_that_the_same_command_resumes(sweeps, number, co
 
 
 def test_a_failing_storage_ends_trials_and_sweep_with_one_line(sweeps, tmp_path):
-    overrides = [*SEARCH, "sweep.n_trials=2", "sweep.n_jobs=2", "sweep/pruner=none", "sweep.heartbeat=0.2"]
+    overrides = [
+        *SEARCH,
+        "sweep.n_trials=2",
+        "sweep.n_jobs=2",
+        "sweep/pruner=none",
+        "sweep.heartbeat=0.2",
+        "sweep.storage_timeout=0",
+    ]
     process = sweeps.start(*overrides, faults='{"0": "hang 2", "1": "hang 3"}')
     wait_for(lambda: "saved 2" in sweeps.notes(0) and "saved 3" in sweeps.notes(1))
     file = sweeps.trial(0).parent / "study.db"
@@ -156,14 +169,29 @@ def test_files_of_an_earlier_study_are_no_results_of_this_one(sweeps):
 
 @pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_trials_as_jobs_of_a_launcher(sweeps, launcher):
-    overrides = ["sweep.n_trials=2", "sweep.n_jobs=2", f"hydra/launcher={launcher}"]
-    done = sweeps.run(*SEARCH, *overrides, faults='{"1": "error"}')
+    overrides = ["sweep.n_trials=3", "sweep.n_jobs=2", "sweep/pruner=none", f"hydra/launcher={launcher}"]
+    done = sweeps.run(*SEARCH, *overrides, faults='{"1": "error", "2": "die 2"}')
     assert done.code == 0, done.err
     study = sweeps.study()
-    assert [trial.state for trial in study.trials] == [COMPLETE, FAIL]
+    assert [trial.state for trial in study.trials] == [COMPLETE, FAIL, COMPLETE]
+    assert epochs(sweeps.notes(2)) == [1, 2, 3, 4]
     error = study.trials[1].user_attrs["error"]
     assert error.startswith("ValueError: trial 1 failed as asked; the traceback is in ")
     assert not list(sweeps.folder.rglob(".handed*"))  # it may hold secrets
+
+
+@pytest.mark.slow
+def test_submitit_jobs_that_are_killed_or_requeued_resume(sweeps):
+    overrides = ["sweep.n_trials=3", "sweep.n_jobs=3", "sweep/pruner=none", "hydra/launcher=submitit_local"]
+    # The first job is killed, the second requeued on SIGUSR2, as before a time limit; the third's trial dies.
+    faults = {"0": "signal 9 2", "1": "signal 12 3", "2": "die 1"}
+    done = sweeps.run(*SEARCH, *overrides, faults=json.dumps(faults))
+    assert done.code == 0, done.err
+    assert [trial.state for trial in sweeps.study().trials] == [COMPLETE] * 3
+    for number, epoch in enumerate((2, 3, 1)):
+        assert f"start {epoch}" in sweeps.notes(number)
+        assert epochs(sweeps.notes(number)) == [1, 2, 3, 4]
+    assert not list(sweeps.folder.rglob(".handed*"))
 
 
 MISTAKES = {  # overrides: what the error names
@@ -174,6 +202,7 @@ MISTAKES = {  # overrides: what the error names
     "sweep.storage=nosuchdatabase://somewhere": "sweep.storage",
     "data=flickr8k": "data.root",
     "sweep.n_jobs=0": "sweep.n_jobs",
+    "sweep.study_name=../../elsewhere": "sweep.study_name=../../elsewhere",
     "sweep.custom_space=no.such": "no.such",
     "optimizer.lrx=interval(0.1,1.0)": "optimizer.lrx",
     "sweep/sampler=grid": "range(START, STOP, STEP)",
@@ -183,7 +212,7 @@ MISTAKES = {  # overrides: what the error names
 
 @pytest.mark.parametrize(("overrides", "hint"), MISTAKES.items())
 def test_a_mistake_is_one_line(sweeps, monkeypatch, overrides, hint):
-    monkeypatch.setattr("autocaption.sweep.storage.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("autocaption.sweep.databases.time.sleep", lambda seconds: None)
     monkeypatch.delenv("AUTOCAPTION_DATA", raising=False)
     done = run_here("quick.py", "-m", *SEARCH, *overrides.split(), cwd=sweeps.folder)
     assert done.returncode == 1

@@ -4,6 +4,7 @@ import json
 import signal
 
 import pytest
+from helpers.quick_trial import save
 from optuna.samplers import BruteForceSampler, RandomSampler
 from optuna.trial import TrialState
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.console import Console
 from autocaption.errors import UserError
 from autocaption.sweep.claims import Claims
 from autocaption.sweep.parameters import use_sampler
+from autocaption.sweep.patience import Patience
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
 from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
@@ -53,7 +55,9 @@ class Scripted:
         self.script, self.starts = script, []
         self.console = Console(record=True, width=200, force_terminal=False)
         table = SweepTable(self.study, objective, len(script), 1, self.console)
+        self.said = []
         settings = {"jobs": 1, "max_failures": 3, "retries": 2, "heartbeat": 1.0, **settings}
+        settings["patience"] = Patience(60.0, self.said.append)
         self.sweeper = Sweeper(self.claims, self.start, table, objective, **settings)
 
     def start(self, claim, slot):
@@ -78,7 +82,9 @@ class Scripted:
 
 def test_every_way_a_trial_can_end(tmp_path):
     nan, incomplete = {"val/bleu4": float("nan")}, {"val/loss": 1.0}
-    sweep = Scripted(tmp_path, [GOOD, 1, GOOD, nan, GOOD, incomplete, UserError("won't compose"), GOOD, 0])
+    sweep = Scripted(
+        tmp_path, [GOOD, 1, GOOD, nan, GOOD, incomplete, UserError("won't compose"), GOOD, [0, 0, 0]]
+    )
     assert sweep.run() == [COMPLETE, FAIL, COMPLETE, FAIL, COMPLETE, FAIL, FAIL, COMPLETE, FAIL]
     errors = [trial.user_attrs.get("error", "") for trial in sweep.study.trials]
     parts = {
@@ -106,6 +112,97 @@ def test_a_preempted_trial_is_resumed_a_limited_number_of_times(tmp_path):
     assert sweep.run() == [COMPLETE, FAIL, COMPLETE]
     assert "SIGTERM" in sweep.study.trials[1].user_attrs["error"]
     assert sweep.starts == [0, 0, 0, 1, 1, 1, 2]
+
+
+def reached(epoch, code):
+    """The end of an attempt that reported an epoch."""
+
+    def end(claim):
+        claim.trial.set_user_attr("epochs", epoch)
+        return code
+
+    return end
+
+
+def saved(code):
+    """The end of an attempt that saved a checkpoint."""
+
+    def end(claim):
+        save(claim.folder, 1)
+        return code
+
+    return end
+
+
+@pytest.mark.parametrize("code", [-9, 143, 137, 0])
+def test_an_attempt_that_got_further_uses_up_no_retry(tmp_path, code):
+    ends = [code, *(reached(epoch, code) for epoch in range(1, 9)), saved(code), saved(code), code, GOOD]
+    assert Scripted(tmp_path, [ends]).run() == [COMPLETE]
+
+
+def test_an_attempt_that_got_no_further_than_the_best_before_uses_up_a_retry(tmp_path):
+    ends = [reached(3, -9), reached(2, -9), reached(3, -9), reached(1, -9), GOOD]
+    assert Scripted(tmp_path, [ends]).run() == [FAIL]
+
+
+def test_a_trial_that_was_killed_after_its_end_is_not_run_again(tmp_path):
+    def killed(claim):
+        (claim.folder / "metrics.json").write_text(json.dumps(GOOD))
+        return -9
+
+    sweep = Scripted(tmp_path, [killed])
+    assert sweep.run() == [COMPLETE]
+    assert sweep.starts == [0]
+
+
+def test_a_trial_that_another_sweeper_has_claimed_since_is_left_to_it(tmp_path):
+    def claimed(claim):
+        claim.trial.set_user_attr("owner", {"id": "another", "home": "", "pid": 1})
+        return 0
+
+    sweep = Scripted(tmp_path, [claimed])
+    sweep.claims.should_wait = lambda: False
+    assert sweep.run() == [TrialState.RUNNING]
+    assert sweep.starts == [0]
+
+
+class Faults:
+    """A storage that fails each write once, before or after it is done, as a server that restarts does."""
+
+    def __init__(self, storage, after):
+        self._storage, self._after, self._failed = storage, after, set()
+        self.count = 0
+
+    def __getattr__(self, name):
+        method = getattr(self._storage, name)
+        return self._failing(name, method) if name.startswith(("set_trial", "create_new_trial")) else method
+
+    def _failing(self, name, method):
+        def call(*arguments, **named):
+            call = (name, str(arguments[:2] if name == "set_trial_user_attr" else arguments[:1]))
+            fails = call not in self._failed
+            self._failed.add(call)
+            if fails and not self._after:
+                self.count += 1
+                raise ConnectionError("the server restarts")
+            result = method(*arguments, **named)
+            if fails:
+                self.count += 1
+                raise ConnectionError("the server restarts")
+            return result
+
+        return call
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_outage_at_any_write_loses_no_trial(tmp_path, monkeypatch, after):
+    monkeypatch.setattr("autocaption.sweep.patience.time.sleep", lambda seconds: None)
+    sweep = Scripted(tmp_path, [GOOD, 1, GOOD])
+    faults = Faults(sweep.study._storage, after)
+    sweep.study._storage = faults
+    assert sweep.run() == [COMPLETE, FAIL, COMPLETE]
+    assert faults.count > 6
+    assert sorted(set(sweep.starts)) == [0, 1, 2]
 
 
 def test_failures_in_a_row_end_the_sweep_with_the_last_error(tmp_path):

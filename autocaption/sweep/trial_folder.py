@@ -1,0 +1,45 @@
+"""A trial's folder: its lock, the study it belongs to, and how far its training got."""
+
+import fcntl
+import json
+from pathlib import Path
+from typing import TextIO
+
+from autocaption.files import write_json
+from autocaption.runs.folder import newest_whole
+
+
+def lock_folder(folder: Path) -> TextIO | None:
+    """The lock on a trial's folder, or None if another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / ".lock", "a")  # noqa: SIM115 (open until the claim ends)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def mark_folder(folder: Path, study_uid: str) -> None:
+    """Mark a trial's folder as this study's; files of another study are moved to a folder beside it."""
+    file = folder / "trial.json"
+    if file.exists() and (found := json.loads(file.read_text(encoding="utf-8"))["study"]) != study_uid:
+        moved = folder.with_name(f"{folder.name}_of_{found}")
+        moved.mkdir(exist_ok=True)
+        for entry in folder.iterdir():
+            if entry.name != ".lock":  # this process holds it
+                entry.rename(moved / entry.name)
+    write_json(file, {"study": study_uid})
+
+
+def checkpoint_to_resume(folder: Path) -> Path | None:
+    """The checkpoint from which the trial's next attempt resumes; None for none."""
+    checkpoint, _ = newest_whole(folder.absolute() / "checkpoints")
+    return checkpoint
+
+
+def checkpoint_age(folder: Path) -> int:
+    """When that checkpoint was saved, in nanoseconds; 0 for none."""
+    checkpoint = checkpoint_to_resume(folder)
+    return checkpoint.stat().st_mtime_ns if checkpoint else 0
