@@ -12,6 +12,8 @@ from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
+from autocaption.data.pictures import MAX_PIXELS, WithoutBroken
+from autocaption.data.sources import Source
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
 from autocaption.errors import UserError
@@ -27,7 +29,7 @@ from autocaption.runs.provenance import without_secrets
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
     """Data and a new model, with pretrained encoder weights if the configuration asks for them."""
-    source = instantiate(config.data.source)
+    source = _source(config)
     tokenizer = instantiate(config.tokenizer).fit(
         caption for image in source.split("train") for caption in image.captions
     )
@@ -41,7 +43,7 @@ def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[Cap
     `config` is the checkpoint's, possibly changed (`with_overrides`).
     """
     captioner = model_of(config, checkpoint)
-    source = instantiate(config.data.source)
+    source = _source(config)
     data = _datamodule(config, source, captioner.tokenizer, captioner.encoder)
     return data, captioner
 
@@ -93,7 +95,7 @@ def from_checkpoints(
         config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
     decoder = EnsembleDecoder([member.decoder for member in members])
     captioner = _captioner(config, encoder, first.tokenizer, decoder)
-    return _datamodule(config, instantiate(config.data.source), first.tokenizer, encoder), captioner
+    return _datamodule(config, _source(config), first.tokenizer, encoder), captioner
 
 
 def _same_encoder(one: Any, other: Any) -> bool:
@@ -107,11 +109,12 @@ def _same_encoder(one: Any, other: Any) -> bool:
     )
 
 
-def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform]:
-    """The model of a checkpoint, ready to caption, and the transform for its pictures."""
+def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform, int]:
+    """The model of a checkpoint, ready to caption, the transform for its pictures, and their most pixels."""
     config = config_of(checkpoint)
     captioner = model_of(config, checkpoint).eval()
-    return captioner, CenterCrop(captioner.encoder.image_size, config.data.crop)
+    transform = CenterCrop(captioner.encoder.image_size, config.data.crop)
+    return captioner, transform, config.data.get("max_pixels", MAX_PIXELS)
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
@@ -153,9 +156,22 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return without_secrets(OmegaConf.to_container(config, resolve=True))
 
 
+def _source(config: DictConfig) -> Source:
+    source = instantiate(config.data.source)
+    on_broken = config.data.get("on_broken", "stop")
+    if on_broken not in ("stop", "skip"):
+        raise UserError(f"data.on_broken={on_broken}: take `stop`, or `skip` to leave broken pictures out")
+    return WithoutBroken(source, _manifest(config)) if on_broken == "skip" else source
+
+
+def _manifest(config: DictConfig) -> Manifest:
+    file = config.data.get("manifest")
+    return Manifest(Path(file) if file else None)
+
+
 def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
     data = config.data
-    manifest = Manifest(Path(data.manifest) if data.get("manifest") else None)
+    manifest = _manifest(config)
     evaluation = CenterCrop(encoder.image_size, data.crop)
     training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
     features = None
@@ -180,7 +196,7 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
         num_workers=_workers(config),
         seed=config.seed,
         split=data.split,
-        check_images=data.check_images,
+        check_images=data.check_images and not isinstance(source, WithoutBroken),
         features=features,
         feature_views=data.feature_views,
         captions_per_image=data.get("captions_per_image"),
@@ -205,7 +221,7 @@ def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer, decoder: 
     kept = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("run_dir", "resume")])
     recipe = {
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
-        "vocabulary": tokenizer.vocabulary,
+        "vocabulary": tokenizer.saved,
     }
     return Captioner(
         encoder=encoder,

@@ -8,9 +8,20 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+# A JPEG that is decoded at a fraction of its size keeps this many times the pixels that a transform needs, so
+# that it is still shrunk by antialiasing and looks the same.
+SPARE = 2
+
 
 class Transform(Protocol):
-    """Picture to uint8 (3, size, size), in any thread; identified by its `repr`, which holds all settings."""
+    """Picture to uint8 (3, size, size), in any thread; identified by its `repr`, which holds all settings.
+
+    Attributes:
+        least: the shorter side of a picture, in pixels, above which more make no difference.
+    """
+
+    @property
+    def least(self) -> int: ...  # noqa: D102
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """The transformed picture; random choices are drawn from the seed."""
@@ -24,6 +35,11 @@ class CenterCrop:
     size: int
     crop: float
 
+    @property
+    def least(self) -> int:
+        """The shorter side that is worth decoding."""
+        return SPARE * round(self.size / self.crop)
+
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """The picture's centre; the seed is ignored."""
         return v2.functional.center_crop(_resized(picture, self.size, self.crop), [self.size, self.size])
@@ -35,6 +51,11 @@ class RandomCropFlip:
 
     size: int
     crop: float
+
+    @property
+    def least(self) -> int:
+        """The shorter side that is worth decoding."""
+        return SPARE * round(self.size / self.crop)
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """A random view of the picture."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autocaption.data.sources import ImageId
 from autocaption.data.tokenizer import EOS, PAD
 from autocaption.errors import UserError
 from autocaption.models.protocols import Captions, Decoder
@@ -58,7 +59,7 @@ class Sampling:
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
-    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
+    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> Captions:
         """K captions an image; a score is the sum of the tokens' log-probabilities at temperature 1.
 
         Args:
@@ -86,7 +87,7 @@ class Sampling:
         scores_BK, order_BK = scores_R.view(B, K).sort(dim=1, descending=True, stable=True)
         return Captions(take(generated_RT.view(B, K, T), order_BK), scores_BK)
 
-    def _draws(self, ids: Sequence[str]) -> Tensor:
+    def _draws(self, ids: Sequence[ImageId]) -> Tensor:
         """Uniform draws_RT, seeded image by image."""
         return torch.cat(
             [
