@@ -80,12 +80,20 @@ def read_json(file: Path, text: str | None = None, where: str = "") -> Any:
         where: what an error adds to the file's name, such as ", line 3".
     """
     try:
-        return json.loads(read_text(file) if text is None else text)
+        return json.loads(read_text(file) if text is None else text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         place = where or f", line {error.lineno}"
         raise UserError(f"{file}{place}: not JSON ({error.msg}, column {error.colno})") from None
     except (RecursionError, ValueError) as error:  # nested too deep; a number of too many digits
         raise UserError(f"{file}{where}: not readable JSON ({one_line(error)})") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; json itself would silently keep the last of several values."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError(f"an object has a key twice: {', '.join(key for key, _ in pairs)}")
+    return value
 
 
 def read_table(file: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
