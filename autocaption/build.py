@@ -1,5 +1,6 @@
 """Configuration to objects. Beside train.py and eval.py, the only place that sees a DictConfig."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ from autocaption.machine import cores, devices_of
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.precision import autocast_type, fastest_precision
+from autocaption.ranks import is_first_rank
 from autocaption.runs.checkpoint_io import SafeCheckpointIO
 from autocaption.runs.provenance import without_secrets
+
+log = logging.getLogger(__name__)
 
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
@@ -176,6 +180,11 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
     training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
     features = None
     if data.features == "cache":
+        if data.augment and not data.feature_views and is_first_rank():
+            log.warning(
+                "data.augment has no effect on stored features; store augmented views of each picture with "
+                "data.feature_views=N, or set data.augment=false"
+            )
         features = FeatureCache(
             folder=data.features_folder,
             encoder=encoder,

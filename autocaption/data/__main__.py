@@ -28,6 +28,7 @@ from rich.table import Table
 
 from autocaption.data import downloads
 from autocaption.data.inspection import SHOWN, inspected
+from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import broken_pictures
 from autocaption.data.sources import SPLITS, CaptionedImage, Source
 from autocaption.errors import UserError
@@ -94,7 +95,7 @@ def _check(source: Source) -> int:
     table = Table("split", "images", "broken", "named otherwise")
     for split in SPLITS:
         images = source.split(split)
-        broken = list(broken_pictures(source, images))
+        broken = broken_pictures(source, images, Manifest(None))
         for one in broken:
             console.print(one.error, soft_wrap=True, highlight=False, markup=False)
         misnamed = [text for text in map(_misnamed, images) if text]

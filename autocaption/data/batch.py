@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from autocaption.data.packing import Layout
-from autocaption.data.tensors import mapped
 from autocaption.data.sources import ImageId
+from autocaption.data.tensors import mapped
 
 
 @dataclass(frozen=True)

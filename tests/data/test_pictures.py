@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import WithoutBroken, broken_pictures, check_pictures, decode, read_image
 from autocaption.data.sources.folder import folder
 from autocaption.errors import UserError
@@ -259,13 +260,16 @@ def partly_broken(tmp_path):
 
 def test_all_broken_pictures_are_found_and_the_first_is_named(partly_broken):
     images = partly_broken.split("train")
-    assert [one.image.id for one in broken_pictures(partly_broken, images)] == ["1.png", "4.png"]
+    assert [one.image.id for one in broken_pictures(partly_broken, images, Manifest(None))] == [
+        "1.png",
+        "4.png",
+    ]
     with pytest.raises(UserError, match=r"1\.png .*1 more"):
-        check_pictures(partly_broken, images)
+        check_pictures(partly_broken, images, Manifest(None))
 
 
 def test_broken_pictures_are_left_out_and_said(partly_broken, caplog):
-    source = WithoutBroken(partly_broken)
+    source = WithoutBroken(partly_broken, Manifest(None))
     assert [image.id for image in source.split("train")] == ["0.png", "2.png", "3.png", "5.png"]
     assert len(source.split("val")) == 1
     assert source.read(source.split("val")[0]).size == (64, 48)
