@@ -49,7 +49,7 @@ class Manifest:
         """Decode each file that is not known to decode.
 
         Returns:
-            the errors of those for which `decode` raises a UserError, in order; they are tried again next time.
+            the errors of those for which `decode` raises a UserError, in order; they are tried again
         """
         errors: dict[Path, str] = {}
 

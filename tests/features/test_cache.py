@@ -173,7 +173,7 @@ def test_a_broken_picture_is_named(tmp_path, flickr8k):
 
 @pytest.mark.parametrize(("bias", "dtype"), [(float("nan"), "float16"), (1e5, "float16"), (1e5, "float32")])
 def test_features_that_are_not_finite_are_refused(tmp_path, flickr8k, bias, dtype):
-    source, encoder = Flickr8k(str(flickr8k)), Encoder()
+    source, encoder = source_of(str(flickr8k)), Encoder()
     encoder.grid.bias.data[2] = bias
     features = cache(tmp_path / "features", encoder, dtype=dtype)
     if dtype == "float32":  # 1e5 fits
