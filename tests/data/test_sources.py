@@ -310,6 +310,11 @@ def test_a_malformed_table_is_one_line(tmp_path, rows, one, other):
     error_of(lambda: source.split("train"), one, other)
 
 
+def test_a_key_that_occurs_twice_in_a_record_is_no_silent_loss(tmp_path):
+    source = table(tmp_path, '[{"image": "0.jpg", "caption": "A dog", "caption": "A cat"}]', file="c.json")
+    error_of(lambda: source.split("train"), "c.json", "twice", "caption")
+
+
 def test_missing_pictures_are_skipped_if_asked(tmp_path, caplog):
     text = "image,caption,split\n0.jpg,A,train\n99.jpg,B,train\n"
     source = table(tmp_path, text, on_broken="skip")
