@@ -9,8 +9,9 @@ from pathlib import Path
 
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import CaptionedImage
-from autocaption.data.sources.files import AUTO, FileSource, Layout, Listing
+from autocaption.data.sources.files import AUTO, FileSource, Layout
 from autocaption.data.sources.karpathy import read_karpathy
+from autocaption.data.sources.listing import Listing
 from autocaption.data.sources.splits import drawn
 from autocaption.data.texts import one_line, picture_name, read_json
 from autocaption.errors import UserError

@@ -11,17 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autocaption.data.pictures import MAX_PIXELS
-from autocaption.data.sources.files import (
-    AUTO,
-    FileSource,
-    Layout,
-    Listing,
-    drawn_listing,
-    gathered,
-    pictures_in,
-    stems,
-)
+from autocaption.data.sources.files import AUTO, FileSource, Layout
 from autocaption.data.sources.karpathy import read_karpathy
+from autocaption.data.sources.listing import Listing, drawn_listing, gathered, pictures_in, stems
 from autocaption.data.sources.splits import in_proportion
 from autocaption.data.sources.token_file import read_token_file
 from autocaption.data.texts import one_line, picture_name, read_lines

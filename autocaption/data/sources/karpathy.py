@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from autocaption.data.sources import CaptionedImage, ImageId
-from autocaption.data.sources.files import Listing
+from autocaption.data.sources.listing import Listing
 from autocaption.data.sources.splits import split_named
 from autocaption.data.texts import one_line, picture_name, read_json
 from autocaption.errors import UserError
