@@ -25,5 +25,5 @@ def load(path: str | Path) -> Captioner:
     Raises:
         UserError: the file is missing, damaged, or no checkpoint of autocaption.
     """
-    captioner, _transform = build.for_pictures(checkpoint.load(path))
+    captioner, *_ = build.for_pictures(checkpoint.load(path))
     return captioner

@@ -1,5 +1,6 @@
 """Configuration to objects. Beside train.py and eval.py, the only place that sees a DictConfig."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
-from autocaption.checks import as_path, whole
+from autocaption.checks import as_path, choice, whole
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
+from autocaption.data.pictures import MAX_PIXELS, WithoutBroken
+from autocaption.data.sources import Source
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
 from autocaption.errors import UserError
@@ -23,15 +26,18 @@ from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.models.weights import load_weights
 from autocaption.precision import autocast_type, fastest_precision
+from autocaption.ranks import is_first_rank
 from autocaption.runs.checkpoint import LAYOUT
 from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
 from autocaption.runs.provenance import without_secrets
 from autocaption.trainer_settings import require_settings
 
+log = logging.getLogger(__name__)
+
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
     """Data and a new model, with pretrained encoder weights if the configuration asks for them."""
-    source = _part(config, "data.source")
+    source = _source(config)
     tokenizer = _part(config, "tokenizer").fit(
         caption for image in source.split("train") for caption in image.captions
     )
@@ -45,7 +51,7 @@ def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[Cap
     `config` is the checkpoint's, possibly changed (`with_overrides`).
     """
     captioner = model_of(config, checkpoint)
-    source = _part(config, "data.source")
+    source = _source(config)
     data = _datamodule(config, source, captioner.tokenizer, captioner.encoder)
     return data, captioner
 
@@ -96,7 +102,7 @@ def from_checkpoints(
         config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
     decoder = EnsembleDecoder([member.decoder for member in members])
     captioner = _captioner(config, encoder, first.tokenizer, decoder)
-    return _datamodule(config, _part(config, "data.source"), first.tokenizer, encoder), captioner
+    return _datamodule(config, _source(config), first.tokenizer, encoder), captioner
 
 
 def _same_encoder(one: Any, other: Any) -> bool:
@@ -110,11 +116,12 @@ def _same_encoder(one: Any, other: Any) -> bool:
     )
 
 
-def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform]:
-    """The model of a checkpoint, ready to caption, and the transform for its pictures."""
+def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform, int]:
+    """The model of a checkpoint, ready to caption, the transform for its pictures, and their most pixels."""
     config = config_of(checkpoint)
     captioner = model_of(config, checkpoint).eval()
-    return captioner, CenterCrop(captioner.encoder.image_size, config.data.crop)
+    transform = CenterCrop(captioner.encoder.image_size, config.data.crop)
+    return captioner, transform, config.data.get("max_pixels", MAX_PIXELS)
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
@@ -190,13 +197,29 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return without_secrets(OmegaConf.to_container(config, resolve=True))
 
 
+def _source(config: DictConfig) -> Source:
+    source = _part(config, "data.source")
+    on_broken = choice("data.on_broken", config.data.get("on_broken", "stop"), ("stop", "skip"))
+    return WithoutBroken(source, _manifest(config)) if on_broken == "skip" else source
+
+
+def _manifest(config: DictConfig) -> Manifest:
+    file = config.data.get("manifest")
+    return Manifest(as_path("data.manifest", file) if file else None)
+
+
 def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
     data = config.data
-    manifest = Manifest(as_path("data.manifest", data.manifest) if data.get("manifest") else None)
+    manifest = _manifest(config)
     evaluation = CenterCrop(encoder.image_size, data.crop)
     training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
     features = None
     if data.features == "cache":
+        if data.augment and not data.feature_views and is_first_rank():
+            log.warning(
+                "data.augment has no effect on stored features; store augmented views of each picture with "
+                "data.feature_views=N, or set data.augment=false"
+            )
         features = FeatureCache(
             folder=data.features_folder,
             encoder=encoder,
@@ -217,7 +240,7 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
         num_workers=_workers(config),
         seed=config.seed,
         split=data.split,
-        check_images=data.check_images,
+        check_images=data.check_images and not isinstance(source, WithoutBroken),
         features=features,
         feature_views=data.feature_views,
         captions_per_image=data.captions_per_image,
@@ -253,7 +276,7 @@ def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer, decoder: 
     recipe = {
         "layout": LAYOUT,
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
-        "vocabulary": tokenizer.vocabulary,
+        "vocabulary": tokenizer.saved,
     }
     return Captioner(
         encoder=encoder,

@@ -27,9 +27,9 @@ class Files:
     def split(self, name: str) -> Sequence[CaptionedImage]:
         return self.images
 
-    def read(self, image: CaptionedImage) -> Image.Image:
+    def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:
         assert image.path is not None
-        return read_image(image.path)
+        return read_image(image.path, least)
 
 
 def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> list[CaptionedImage]:

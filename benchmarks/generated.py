@@ -46,9 +46,9 @@ class Generated:
             for i in range(self._counts[name])
         ]
 
-    def read(self, image: CaptionedImage) -> Image.Image:
+    def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:
         """A picture in one colour, which depends on the image."""
-        shade = int(image.id.partition("-")[2]) % 256
+        shade = int(str(image.id).partition("-")[2]) % 256
         return Image.new("RGB", (8, 8), (shade, 255 - shade, shade // 2))
 
 

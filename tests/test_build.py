@@ -31,6 +31,22 @@ def test_a_metric_that_is_null_is_left_out():
     assert len(captioner.metrics["val"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "warned"), [([], True), (["data.feature_views=2"], False), (["data.augment=false"], False)]
+)
+def test_augmentation_that_stored_features_ignore_is_said(words, warned, tmp_path, caplog):
+    encoder = (
+        "model/encoder=efficientnet_lite0",
+        "model.encoder.pretrained=false",
+        "model.encoder.image_size=32",
+    )
+    sizes = ("data.source.train=24", "data.source.val=2", "data.source.test=2", "data.augment=true")
+    build.from_config(
+        composed("data.features=cache", f"data.features_folder={tmp_path}", *encoder, *sizes, *words)
+    )
+    assert ("data.augment has no effect" in caplog.text) == warned
+
+
 def test_the_saved_configuration_is_resolved_and_without_secrets(tmp_path):
     config = composed("data=flickr8k", "data.root=/d", "+logger.wandb.api_key=hunter2", f"run_dir={tmp_path}")
     build.save_config(config, tmp_path / "config.yaml")

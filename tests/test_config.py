@@ -44,7 +44,7 @@ def test_no_override_keeps_the_checkpoint_s_configuration(base):
 def test_group_and_value_overrides_combine(base):
     search = changed(base, "search=beam", "search.beam_size=9")["search"]
     assert search["_target_"] == "autocaption.search.beam.BeamSearch"
-    assert (search["beam_size"], search["max_length"]) == (9, 20)
+    assert (search["beam_size"], search["max_length"]) == (9, "${tokenizer.max_length}")
 
 
 def test_value_override_keeps_its_neighbours(base):

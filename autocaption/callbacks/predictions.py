@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch.distributed as dist
 
 from autocaption.checks import whole
-from autocaption.data.sources import CaptionedImage, Source
+from autocaption.data.sources import CaptionedImage, ImageId, Source
 from autocaption.files import write_json, write_whole
 from autocaption.models.captioner import Predictions
 from autocaption.report.sheet import sheet
@@ -17,7 +17,7 @@ from autocaption.report.sheet import sheet
 class Prediction(NamedTuple):
     """An image's generated caption."""
 
-    id: str
+    id: ImageId
     caption: str
     references: tuple[str, ...]
 
@@ -36,7 +36,7 @@ class PredictionCallback(pl.Callback):
 
     on_test_batch_end = on_validation_batch_end
 
-    def collect(self, order: Sequence[str]) -> list[Prediction]:
+    def collect(self, order: Sequence[ImageId]) -> list[Prediction]:
         """All predictions since the last call, from all ranks, ordered like these image ids.
 
         A collective: every rank must call it, and every rank gets everything.
@@ -105,7 +105,7 @@ class CaptionWriter(PredictionCallback):
 
     def _collected(
         self, trainer: Any, stage: str
-    ) -> tuple[Source, Mapping[str, CaptionedImage], list[Prediction]]:
+    ) -> tuple[Source, Mapping[ImageId, CaptionedImage], list[Prediction]]:
         data = trainer.datamodule
         images = {image.id: image for image in data.source.split(data.split_of(stage))}
         return data.source, images, self.collect(list(images))

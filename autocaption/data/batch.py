@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from autocaption.data.packing import Layout
+from autocaption.data.sources import ImageId
 from autocaption.data.tensors import mapped
 
 
@@ -26,7 +27,7 @@ class Batch:
         features_BPD: outputs of the frozen encoder; None where there are images.
     """
 
-    ids: tuple[str, ...]
+    ids: tuple[ImageId, ...]
     references: tuple[tuple[str, ...], ...]
     tokens_BNT: Tensor
     layout: Layout

@@ -49,7 +49,7 @@ class PictureInputs:
 
     def _picture(self, epoch: int, index: int) -> Tensor:
         seed = seed_of("augment", self.seed, epoch, index)
-        return self.transform(self.source.read(self.images[index]), seed)
+        return self.transform(self.source.read(self.images[index], self.transform.least), seed)
 
 
 class FeatureInputs:

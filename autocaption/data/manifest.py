@@ -45,14 +45,28 @@ class Manifest:
         """
         return self._facts(DIGEST, paths, _digest, "Reading images")
 
-    def check(self, paths: Sequence[Path], decode: Callable[[Path], object]) -> None:
-        """Decode each file that is not known to decode; what `decode` raises ends the check."""
-        self._facts(DECODES, paths, lambda path: decode(path) is not None, "Checking images")
+    def check(self, paths: Sequence[Path], decode: Callable[[Path], object]) -> dict[Path, str]:
+        """Decode each file that is not known to decode.
+
+        Returns:
+            the errors of those for which `decode` raises a UserError, in order; they are tried again
+        """
+        errors: dict[Path, str] = {}
+
+        def decodes(path: Path) -> bool:
+            try:
+                decode(path)
+            except UserError as error:
+                errors[path] = str(error)
+            return path not in errors
+
+        self._facts(DECODES, paths, decodes, "Checking images")
+        return {path: errors[path] for path in paths if path in errors}
 
     def _facts(self, name: str, paths: Sequence[Path], find: Callable[[Path], Any], what: str) -> list[Any]:
         """A fact of each file, found where it is not known."""
         facts = [self._facts_of(path) for path in paths]
-        new = [(path, known) for path, known in zip(paths, facts, strict=True) if name not in known]
+        new = [(path, known) for path, known in zip(paths, facts, strict=True) if not known.get(name)]
         if new:
             pool = ThreadPoolExecutor(cores())
             try:

@@ -1,38 +1,228 @@
-"""Reading picture files."""
+"""Decoding pictures: one policy for training, stored features and captioning.
 
+Whatever the file holds, the result is what a viewer shows, in RGB: upright, in sRGB, on white.
+"""
+
+import functools
+import io
+import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
-from PIL import Image
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
 from autocaption.data.manifest import Manifest
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.errors import UserError
 
+log = logging.getLogger(__name__)
 
-def read_image(path: Path) -> Image.Image:
-    """Decode an image file whole, as RGB.
+MAX_PIXELS = 200_000_000  # data.max_pixels of checkpoints that have none
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SRGB = ImageCms.createProfile("sRGB")
+_RANGES = (1, 2**8 - 1, 2**16 - 1)  # what pictures of floats or 32-bit integers are scaled to by custom
+# Ours names the file and the key; Pillow's own error, at twice the limit, stays.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read_image(path: Path, least: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image file as RGB; animations give their first frame.
+
+    Args:
+        path: the file, in any format of Pillow, whatever its name ends in.
+        least: a side in pixels; a larger JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is several
+            times as fast, but with no side shorter than this.
+        max_pixels: a picture of more pixels is refused before it is decoded.
 
     Raises:
-        UserError: the file is missing, truncated, or not an image; names the file.
+        UserError: the file is missing, truncated, too large, or not an image; names the file.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        with open(path, "rb") as file:
+            return decode(file, str(path), least, max_pixels)
     except FileNotFoundError:
         raise UserError(f"image not found: {path}; restore the file or check data.root") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # PIL raises SyntaxError for broken PNG chunks and ValueError for some bad headers.
+    except OSError as error:
+        raise UserError(f"cannot read the image {path}: {error.strerror or error}") from None
+
+
+def decode(
+    file: BinaryIO | bytes, name: str, least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """`read_image` of an open file or of a file's content; errors call it `name`."""
+    Image.MAX_IMAGE_PIXELS = max_pixels  # for pictures within pictures; the same in all threads
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UserError(
+                    f"image too large: {name} has {width} x {height} pixels, more than "
+                    f"data.max_pixels={max_pixels}; raise it if you trust the file"
+                )
+            if least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+                image.draft(None, (least, least))
+            image.load()
+            return _upright(_on_white(image), image)
+    except UserError:
+        raise
+    except Exception as error:  # a malformed file can make Pillow raise nearly anything
+        reason = "it is not an image" if isinstance(error, Image.UnidentifiedImageError) else f"{error}"
+        reason = " ".join(reason.split()) or type(error).__name__
         raise UserError(
-            f"broken image: {path} ({error}); replace the file or take it out of its split"
+            f"broken image: {name} ({reason}); replace the file, take it out of its split, or "
+            "leave such files out with data.on_broken=skip"
         ) from None
 
 
+def _on_white(image: Image.Image) -> Image.Image:
+    """The picture as RGB in sRGB, where it is transparent mixed with white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _grey(image)
+    transparent = image.has_transparency_data
+    if transparent and image.mode not in ("LA", "RGBA"):
+        image = _with_alpha(image)
+    colour = image
+    if transparent:
+        colour = image.convert("L" if image.mode == "LA" else "RGB")
+    elif image.mode not in ("RGB", "L", "CMYK", "LAB"):
+        colour = image.convert("RGB")
+    colour = _in_srgb(colour, image.info.get("icc_profile"))
+    if not transparent:
+        return colour
+    white = Image.new("RGB", colour.size, "white")
+    return Image.composite(colour, white, image.getchannel("A"))
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    """A palette with transparent colours, a transparent colour, or premultiplied alpha, as RGBA."""
+    info = image.info
+    image = image.convert("RGBA")
+    image.info = info
+    return image
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """A picture of deep grey, scaled to 8 bits.
+
+    16-bit values by the range of the type. 32-bit ones and floats by the smallest range in use that holds
+    them (1 for floats, 255, 65535), else from their least to their largest.
+    """
+    values = np.asarray(image).astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.all():
+        if not finite.any():
+            raise ValueError("no pixel is a number")
+        values = np.where(finite, values, values[finite].min())
+    low, high = values.min(), values.max()
+    if image.mode.startswith("I;16"):
+        low, high = 0, _RANGES[2]
+    else:
+        held = [top for top in _RANGES[image.mode == "I" :] if low >= 0 and high <= top]
+        low, high = (0, held[0]) if held else (low, high)
+    scaled = np.rint((values - low) * (255 / max(high - low, 1e-300)))
+    return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """A picture of mode RGB, L, CMYK or LAB as RGB; a profile that doesn't fit it is ignored."""
+    transform = _transform(profile, image.mode) if profile else None
+    if transform is None and image.mode == "LAB":
+        transform = _transform(None, "LAB")
+    if transform is not None:
+        return ImageCms.applyTransform(image, transform)  # type: ignore[return-value]
+    return image.convert("RGB")
+
+
+@functools.lru_cache(maxsize=16)  # a camera's pictures share a profile
+def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a profile (None: that of LAB) to sRGB; None where it is sRGB already or doesn't fit the mode."""
+    try:
+        if profile is None:
+            source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        else:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower():
+                return None
+        # Without lcms's cache of one pixel, a transform may be used by several threads.
+        return ImageCms.buildTransform(source, _SRGB, mode, "RGB", flags=ImageCms.Flags.NOCACHE)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        log.info("Pictures: a colour profile is ignored (%s)", error)
+        return None
+
+
+def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
+    """The picture, turned as the EXIF data of the decoded image says."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # EXIF is written by everything, and no reason to refuse a picture
+        return picture
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+class Broken(NamedTuple):
+    """A picture that cannot be decoded, and why."""
+
+    image: CaptionedImage
+    error: str
+
+
+def broken_pictures(source: Source, images: Sequence[CaptionedImage], manifest: Manifest) -> list[Broken]:
+    """Decode every picture that is a file and isn't known to decode; those that cannot be."""
+    by_path = {image.path: image for image in images if image.path is not None}
+    errors = manifest.check(list(by_path), lambda path: source.read(by_path[path]))
+    return [Broken(by_path[path], error) for path, error in errors.items()]
+
+
 def check_pictures(source: Source, images: Sequence[CaptionedImage], manifest: Manifest) -> None:
-    """Decode every picture that is a file, so that a broken one is found before the first step.
+    """Decode every picture, so that a broken one is found before the first step.
 
     Raises:
-        UserError: names the first broken picture.
+        UserError: names the first broken picture, and says how many there are.
     """
-    by_path = {image.path: image for image in images if image.path is not None}
-    manifest.check(list(by_path), lambda path: source.read(by_path[path]))
+    broken = broken_pictures(source, images, manifest)
+    if broken:
+        more = f" ({len(broken) - 1:,} more are broken)" if len(broken) > 1 else ""
+        raise UserError(broken[0].error + more)
+
+
+class WithoutBroken:
+    """A source without the pictures that cannot be decoded, which are counted and named.
+
+    Args:
+        source: the source.
+        manifest: remembers which pictures decode.
+    """
+
+    def __init__(self, source: Source, manifest: Manifest) -> None:
+        self.source, self.manifest = source, manifest
+        self._splits: dict[str, list[CaptionedImage]] = {}
+
+    def split(self, name: str) -> Sequence[CaptionedImage]:
+        """The images of a split that can be decoded; decodes all of them at the first call."""
+        if name not in self._splits:
+            images = self.source.split(name)
+            broken = {one.image.id: one.error for one in broken_pictures(self.source, images, self.manifest)}
+            for error in broken.values():
+                log.warning("Data: skipped: %s", error)
+            if len(broken) == len(images):
+                raise UserError(f"no picture of split '{name}' can be decoded; check data.root")
+            if broken:
+                log.warning("Data: skipped %d of %d images of split '%s'", len(broken), len(images), name)
+            self._splits[name] = [image for image in images if image.id not in broken]
+        return self._splits[name]
+
+    def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:
+        """The picture, in RGB."""
+        return self.source.read(image, least)

@@ -1,24 +1,53 @@
 """Captions to token ids and back, and the rules that split a caption into words."""
 
+import logging
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from autocaption.checks import whole
 from autocaption.errors import UserError
 
+log = logging.getLogger(__name__)
+
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 PAD, BOS, EOS, UNK = range(4)
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation + "’‘“”–—…")  # noqa: RUF001
+_KEPT = "\u200c\u200d"  # zero-width (non-)joiners: letters of Persian and of Indic scripts hang on them
+
+
+class _Deleted(dict[int, int | None]):
+    """For str.translate: deletes punctuation of every script, ASCII's symbols, and invisible characters."""
+
+    def __missing__(self, code: int) -> int | None:
+        character = chr(code)
+        category = unicodedata.category(character)
+        deleted = (
+            category[0] == "P"
+            or category == "Sk"  # such as a spacing accent in place of an apostrophe
+            or (category == "Cf" and character not in _KEPT)
+            or character in string.punctuation
+        )
+        self[code] = None if deleted else code
+        return self[code]
+
+
+_DELETED = _Deleted()
 
 
 def words(caption: str) -> list[str]:
-    """Lower case, split at white space, punctuation deleted ("T-shirt's" is "tshirts").
+    """Lower case, split at white space, punctuation deleted ("T-shirt's" is "tshirts"), for any script.
 
-    The rule behind the tokens of Karpathy & Fei-Fei (2015), which most published results use.
+    The rule behind the tokens of Karpathy & Fei-Fei (2015), which most published results use. Words are in
+    Unicode's composed form (NFC), so that an accent counts the same however it was typed.
     """
-    return caption.lower().translate(_PUNCTUATION).split()
+    if not caption.isascii():
+        caption = unicodedata.normalize("NFC", caption)
+        # Again, since a deleted character may have stood between a letter and its accent.
+        return unicodedata.normalize("NFC", caption.lower().translate(_DELETED)).split()
+    return caption.lower().translate(_DELETED).split()
 
 
 def original(caption: str) -> list[str]:
@@ -30,8 +59,44 @@ def original(caption: str) -> list[str]:
     return [word for word in words(caption) if len(word) > 1 and word.isalpha()]
 
 
-class Tokenizer:
+class Tokenizer(Protocol):
     """Captions to token ids and back.
+
+    Attributes:
+        vocabulary: the tokens of ids 0, 1, ...; SPECIAL comes first.
+    """
+
+    vocabulary: list[str]
+
+    @property
+    def saved(self) -> Any:
+        """A plain value that makes the same tokenizer again, as the constructor's `vocabulary`."""
+        ...
+
+    def fit(self, captions: Iterable[str]) -> "Tokenizer":
+        """A tokenizer that has learnt from these captions."""
+        ...
+
+    def normalize(self, caption: str) -> str:
+        """The caption's words separated by single spaces: what metrics compare."""
+        ...
+
+    def encode(self, caption: str) -> list[int]:
+        """<bos>, ids, <eos>; without <eos> where `tokenizer.max_length` cut the caption."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The normalised caption of the ids before the first <eos>."""
+        ...
+
+
+def encoded(ids: list[int], max_length: int) -> list[int]:
+    """<bos>, the ids, <eos>; or <bos> and the first `max_length` of more ids."""
+    return [BOS, *ids, EOS] if len(ids) <= max_length else [BOS, *ids[:max_length]]
+
+
+class WordTokenizer:
+    """A token for each word that the training captions use often enough.
 
     The vocabulary comes from the training captions alone, in order of frequency, then alphabetically, so
     that it is always the same.
@@ -57,7 +122,7 @@ class Tokenizer:
         self.vocabulary: list[str] = list(vocabulary or SPECIAL)
         self._ids = {word: i for i, word in enumerate(self.vocabulary)}
 
-    def fit(self, captions: Iterable[str]) -> "Tokenizer":
+    def fit(self, captions: Iterable[str]) -> "WordTokenizer":
         """A tokenizer with the vocabulary of these captions.
 
         Raises:
@@ -72,16 +137,26 @@ class Tokenizer:
                 f"no word of the training captions occurs {self.min_count} times; lower tokenizer.min_count"
             )
         vocabulary = [*SPECIAL, *(word for _, word in kept)]
-        return Tokenizer(self.rule, self.min_count, self.max_length, vocabulary)
+        covered = -sum(count for count, _ in kept) / counts.total()
+        log.info(
+            "Vocabulary: %s of %s words, those that occur %d times or more; %.2f %% of the training text",
+            *(f"{len(kept):,}", f"{len(counts):,}", self.min_count, 100 * covered),
+        )
+        return WordTokenizer(self.rule, self.min_count, self.max_length, vocabulary)
+
+    @property
+    def saved(self) -> list[str]:
+        """The vocabulary."""
+        return self.vocabulary
 
     def normalize(self, caption: str) -> str:
         """The caption's words separated by single spaces: what metrics compare."""
         return " ".join(self.rule(caption))
 
     def encode(self, caption: str) -> list[int]:
-        """<bos>, the ids of at most `max_length` words, <eos>."""
-        ids = self._ids
-        return [BOS, *(ids.get(word, UNK) for word in self.rule(caption)[: self.max_length]), EOS]
+        """<bos>, the ids of the words, <eos>; a longer caption is cut, and its cut is no <eos> to learn."""
+        ids = [self._ids.get(word, UNK) for word in self.rule(caption)]
+        return encoded(ids, self.max_length)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The words before the first <eos>, without <pad> and <bos>."""

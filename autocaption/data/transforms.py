@@ -10,9 +10,20 @@ from torchvision.transforms import v2
 
 from autocaption.checks import number
 
+# A JPEG that is decoded at a fraction of its size keeps this many times the pixels that a transform needs, so
+# that it is still shrunk by antialiasing and looks the same.
+SPARE = 2
+
 
 class Transform(Protocol):
-    """Picture to uint8 (3, size, size), in any thread; identified by its `repr`, which holds all settings."""
+    """Picture to uint8 (3, size, size), in any thread; identified by its `repr`, which holds all settings.
+
+    Attributes:
+        least: the shorter side of a picture, in pixels, above which more make no difference.
+    """
+
+    @property
+    def least(self) -> int: ...  # noqa: D102
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """The transformed picture; random choices are drawn from the seed."""
@@ -29,6 +40,11 @@ class CenterCrop:
     def __post_init__(self) -> None:
         number("data.crop", self.crop, above=0, at_most=1)
 
+    @property
+    def least(self) -> int:
+        """The shorter side that is worth decoding."""
+        return SPARE * round(self.size / self.crop)
+
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """The picture's centre; the seed is ignored."""
         return v2.functional.center_crop(_resized(picture, self.size, self.crop), [self.size, self.size])
@@ -43,6 +59,11 @@ class RandomCropFlip:
 
     def __post_init__(self) -> None:
         number("data.augment_crop", self.crop, above=0, at_most=1)
+
+    @property
+    def least(self) -> int:
+        """The shorter side that is worth decoding."""
+        return SPARE * round(self.size / self.crop)
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """A random view of the picture."""

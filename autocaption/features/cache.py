@@ -29,8 +29,8 @@ from autocaption.progress import track
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # part of every key; raise it when the same inputs give different features
 DTYPES = ("float16", "float32")
+FORMAT = 2  # part of every key; raise it when the same inputs give different features
 ARRAY, DONE = "features.npy", "done.json"
 SAVE_EVERY = 512  # pictures; at most this many are lost in a crash
 

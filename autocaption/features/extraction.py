@@ -36,7 +36,8 @@ class Views:
 
     def __getitem__(self, row: int) -> Tensor:
         image, view = self.images[row // self.count], row % self.count
-        return self.transform(self.source.read(image), seed_of("stored view", view, image.id))
+        picture = self.source.read(image, self.transform.least)
+        return self.transform(picture, seed_of("stored view", view, image.id))
 
 
 class Extraction:

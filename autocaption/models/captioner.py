@@ -16,6 +16,7 @@ from torchmetrics import MetricCollection, SumMetric
 from autocaption.checks import number
 from autocaption.data.batch import Batch
 from autocaption.data.packing import Layout
+from autocaption.data.sources import ImageId
 from autocaption.data.tokenizer import PAD, Tokenizer
 from autocaption.errors import UserError
 from autocaption.models.losses import Loss
@@ -29,7 +30,7 @@ RECIPE, METRICS = "recipe", "metrics"  # keys in a checkpoint
 class Predictions(NamedTuple):
     """Generated captions of a batch: the outputs of a validation or test step, which callbacks get."""
 
-    ids: tuple[str, ...]
+    ids: tuple[ImageId, ...]
     captions: list[str]
     references: tuple[tuple[str, ...], ...]
 
@@ -110,7 +111,7 @@ class Captioner(pl.LightningModule):
         loss = self.loss(self.decoder.head(real.pack(hidden_BNTD)), targets_M)
         return loss._replace(objective=loss.objective + penalty), len(targets_M)
 
-    def caption(self, memory_BPD: Any, ids: Sequence[str] | None = None) -> list[str]:
+    def caption(self, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> list[str]:
         """The best caption of each image."""
         best_BT = self.search(self.decoder, memory_BPD, ids).tokens_BKT[:, 0]
         return [self.tokenizer.decode(tokens) for tokens in best_BT.tolist()]

@@ -18,6 +18,8 @@ ADDED = {"data.captions_per_image": None}
 # Where what a configuration names has moved since 0.1.0.
 MOVED = {
     "autocaption.data.caption_rules.": "autocaption.data.tokenizer.",
+    "autocaption.data.tokenizer.Tokenizer": "autocaption.data.tokenizer.WordTokenizer",
+    "autocaption.data.sources.flickr8k.Flickr8k": "autocaption.data.sources.flickr8k.flickr8k",
     "autocaption.models.loss.": "autocaption.models.losses.",
     "autocaption.models.schedule.": "autocaption.models.optim.",
     "autocaption.search.sample.": "autocaption.search.sampling.",

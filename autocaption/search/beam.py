@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from autocaption.checks import number, whole
+from autocaption.data.sources import ImageId
 from autocaption.models.protocols import Captions, Decoder, State
 from autocaption.search.constraints import Constraints, longest
 from autocaption.search.hypotheses import BeamHypotheses
@@ -47,7 +48,7 @@ class BeamSearch:
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
-    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
+    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> Captions:
         """The K best captions of each image, best first."""
         (B, device), K, T = batch_of(memory_BPD), self.beam_size, self.max_length
         logits_RV, state = begin(decoder, memory_BPD, K)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from autocaption.checks import number, whole
+from autocaption.data.sources import ImageId
 from autocaption.errors import UserError
 from autocaption.models.protocols import Captions, Decoder
 from autocaption.search.constraints import Constraints, longest
@@ -56,7 +57,7 @@ class DiverseBeamSearch:
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
-    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
+    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> Captions:
         """The K captions of all groups, best first; two groups may generate the same one."""
         (B, device), K, T = batch_of(memory_BPD), self.beam_size, self.max_length
         logits_RV, state = begin(decoder, memory_BPD, K)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from autocaption.data.sources import ImageId
 from autocaption.data.tokenizer import BOS, EOS, PAD
 from autocaption.models.protocols import Captions, Decoder
 from autocaption.search.constraints import Constraints, longest
@@ -28,7 +29,7 @@ class GreedySearch:
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
-    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
+    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> Captions:
         """One caption an image (K = 1), scored with the sum of its tokens' log-probabilities."""
         B, device = batch_of(memory_BPD)
         state = decoder.init_state(memory_BPD)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from autocaption.checks import number, whole
+from autocaption.data.sources import ImageId
 from autocaption.data.tokenizer import EOS, PAD
 from autocaption.models.protocols import Captions, Decoder
 from autocaption.randomness import seed_of
@@ -56,7 +57,7 @@ class Sampling:
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
-    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[str] | None = None) -> Captions:
+    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> Captions:
         """K captions an image; a score is the sum of the tokens' log-probabilities at temperature 1.
 
         Args:
@@ -84,7 +85,7 @@ class Sampling:
         scores_BK, order_BK = scores_R.view(B, K).sort(dim=1, descending=True, stable=True)
         return Captions(take(generated_RT.view(B, K, T), order_BK), scores_BK)
 
-    def _draws(self, ids: Sequence[str]) -> Tensor:
+    def _draws(self, ids: Sequence[ImageId]) -> Tensor:
         """Uniform draws_RT, seeded image by image."""
         return torch.cat(
             [

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from autocaption.data.datamodule import CaptionDataModule
-from autocaption.data.sources.flickr8k import Flickr8k
+from autocaption.data.sources.flickr8k import flickr8k as source_of
 from autocaption.data.sources.shapes import Shapes
-from autocaption.data.tokenizer import Tokenizer, words
+from autocaption.data.tokenizer import WordTokenizer, words
 from autocaption.data.transforms import CenterCrop, RandomCropFlip
 from autocaption.errors import UserError
 
@@ -19,7 +19,7 @@ def datamodule(source=None, **changes):
     source = source or Shapes(seed=0, size=32, train=13, val=7, test=6)
     captions = [caption for image in source.split("train") for caption in image.captions]
     arguments = {
-        "tokenizer": Tokenizer(words, min_count=1, max_length=5).fit(captions),
+        "tokenizer": WordTokenizer(words, min_count=1, max_length=5).fit(captions),
         "training_transform": RandomCropFlip(16, 0.5),
         "evaluation_transform": CenterCrop(16, 1.0),
         "batch_size": 4,
@@ -107,7 +107,7 @@ def test_augmentation_depends_on_seed_epoch_and_image_only():
 def test_each_image_is_augmented_in_its_own_way():
     source = Shapes(seed=0, size=20, train=12, val=1, test=1)
     picture = Image.effect_noise((20, 20), 90).convert("RGB")
-    source.read = lambda image: picture  # the same for all
+    source.read = lambda image, least: picture  # the same for all
     pictures = list(views(datamodule(source), 1).values())
     assert not all(torch.equal(one, pictures[0]) for one in pictures)
 
@@ -130,14 +130,14 @@ def test_split_of_a_stage(split, test):
 
 
 def test_check_finds_a_broken_image(flickr8k):
-    data = datamodule(Flickr8k(str(flickr8k)))
+    data = datamodule(source_of(str(flickr8k)))
     data.preload("train", "val", "test")
     broken = flickr8k / "Flicker8k_Dataset" / "v1.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
     data.preload("train", "test")
     with pytest.raises(UserError, match=f"broken image: {broken}"):
         data.preload("train", "val")
-    datamodule(Flickr8k(str(flickr8k)), check_images=False).preload("train", "val")
+    datamodule(source_of(str(flickr8k)), check_images=False).preload("train", "val")
 
 
 def test_a_source_without_files_has_nothing_to_check():

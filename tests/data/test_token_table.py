@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autocaption.data.token_table import TokenTable
-from autocaption.data.tokenizer import PAD, Tokenizer, words
+from autocaption.data.tokenizer import PAD, WordTokenizer, words
 
-TOKENIZER = Tokenizer(words, 1, 4).fit(["a dog and a cat"])
+TOKENIZER = WordTokenizer(words, 1, 4).fit(["a dog and a cat"])
 CAPTION = st.lists(st.sampled_from(["a", "dog", "and", "cat", "bird"]), max_size=6).map(" ".join)
 SPLIT = st.lists(st.lists(CAPTION, max_size=4), min_size=1, max_size=6)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autocaption.data import tokenizer as rules
-from autocaption.data.tokenizer import BOS, EOS, PAD, SPECIAL, UNK, Tokenizer
+from autocaption.data.tokenizer import BOS, EOS, PAD, SPECIAL, UNK, WordTokenizer
 from autocaption.errors import UserError
 
 WORDS = ["a", "man", "dog", "red", "t-shirt", "Jumps", "2", "x2", "’s"]  # noqa: RUF001
@@ -16,7 +16,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
 def fitted(*captions, rule=rules.words, min_count=1, max_length=20):
-    return Tokenizer(rule, min_count, max_length).fit(captions)
+    return WordTokenizer(rule, min_count, max_length).fit(captions)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,13 @@ def fitted(*captions, rule=rules.words, min_count=1, max_length=20):
         ("T-shirt's 2 dogs: 3D!", "tshirts 2 dogs 3d", "tshirts dogs"),
         ("“It’s” \t a\n dog…", "its a dog", "its dog"),  # noqa: RUF001
         (" . , ", "", ""),
+        ("Cafe\u0301, CAFÉ", "café café", "café café"),  # accents typed in two ways
+        ("¿Qué «perro»?", "qué perro", "qué perro"),
+        ("ΔΎΟ ΣΚΎΛΟΣ·", "δύο σκύλος", "δύο σκύλος"),
+        ("כלב־ים; \u200fגדול", "כלבים גדול", "כלבים גדול"),  # noqa: RUF001
+        ("एक कुत्ता।", "एक कुत्ता", "एक"),
+        ("می\u200cدود", "می\u200cدود", ""),  # a zero-width non-joiner belongs to the word
+        ("a\u00b4\u0301", "á", ""),  # what is deleted stood between letter and accent
     ],
 )
 def test_rules(caption, words, original):
@@ -70,14 +77,14 @@ def test_rare_words_and_words_of_other_captions_are_unknown():
 
 
 def test_fit_leaves_its_tokenizer_alone():
-    empty = Tokenizer(rules.words, 1, 20)
+    empty = WordTokenizer(rules.words, 1, 20)
     empty.fit(["dog"])
     assert empty.vocabulary == list(SPECIAL)
 
 
 def test_a_stored_vocabulary_gives_the_same_ids():
     tokenizer = fitted("a dog and a cat", "the dog")
-    again = Tokenizer(rules.words, 1, 20, tokenizer.vocabulary)
+    again = WordTokenizer(rules.words, 1, 20, tokenizer.vocabulary)
     assert again.encode("The cat barks") == tokenizer.encode("The cat barks")
 
 
@@ -85,7 +92,9 @@ def test_max_length_cuts_ids_only():
     caption = "one two three four five"
     tokenizer = fitted(caption, max_length=3)
     ids = tokenizer.encode(caption)
-    assert (ids[0], ids[-1], len(ids)) == (BOS, EOS, 5)
+    assert (ids[0], len(ids)) == (BOS, 4)
+    assert EOS not in ids  # the caption doesn't end there
+    assert fitted(caption, max_length=5).encode(caption)[-1] == EOS
     assert tokenizer.decode(ids) == "one two three"
     assert tokenizer.normalize(caption) == caption
     assert "five" in tokenizer.vocabulary

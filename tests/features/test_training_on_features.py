@@ -12,12 +12,14 @@ from hydra import compose, initialize_config_dir
 
 from autocaption import build
 from autocaption.data.datamodule import CaptionDataModule
-from autocaption.data.tokenizer import Tokenizer, words
+from autocaption.data.tokenizer import WordTokenizer, words
 
 
 def batches_of(tmp_path, epoch, seed=3, **changes):
     source, images = scenes()
-    tokenizer = Tokenizer(words, min_count=1, max_length=5).fit(t for image in images for t in image.captions)
+    tokenizer = WordTokenizer(words, min_count=1, max_length=5).fit(
+        t for image in images for t in image.captions
+    )
     data = CaptionDataModule(
         source, tokenizer, RANDOM, CENTRE, 4, 0, seed, features=cache(tmp_path), **changes
     )

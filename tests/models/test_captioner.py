@@ -151,7 +151,7 @@ def test_a_checkpoint_is_enough_to_caption(trained, batch):
 
 def test_a_picture_is_prepared_as_in_training(trained, built, batch):
     captioner, file = trained
-    again, transform = build.for_pictures(torch.load(file, weights_only=True))
+    again, transform, _ = build.for_pictures(torch.load(file, weights_only=True))
     data, _ = built
     source = data.source
     pictures = [source.read(image) for image in source.split("val")]

@@ -8,6 +8,7 @@ from typing import Protocol
 from PIL import Image
 
 SPLITS = ("train", "val", "test")
+ImageId = str | int  # an integer where the data set's own tools take integers (COCO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +17,12 @@ class CaptionedImage:
 
     Attributes:
         id: unique in the data set; `image_id` in captions.json.
-        path: the picture's file, or None where the source generates it.
+        path: the picture's file, or None where it has none of its own.
         split: one of SPLITS.
         captions: as written, untouched.
     """
 
-    id: str
+    id: ImageId
     path: Path | None
     split: str
     captions: tuple[str, ...]
@@ -34,6 +35,12 @@ class Source(Protocol):
         """The images of a split (one of SPLITS), in a fixed order."""
         ...
 
-    def read(self, image: CaptionedImage) -> Image.Image:
-        """The picture, in RGB; UserError where it cannot be decoded."""
+    def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:
+        """The picture, in RGB; UserError where it cannot be decoded.
+
+        Args:
+            image: an image of this source.
+            least: a side in pixels; a larger picture may be decoded at a fraction of its size, but with no
+                side shorter than this.
+        """
         ...

@@ -1,94 +1,110 @@
-"""Flickr8k in its original layout."""
+"""Flickr8k.
 
-from collections import defaultdict
-from collections.abc import Sequence
+Source: M. Hodosh, P. Young, J. Hockenmaier, "Framing Image Description as a Ranking Task", JAIR 47 (2013).
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-from PIL import Image
-
-from autocaption.data.pictures import read_image
-from autocaption.data.sources import SPLITS, CaptionedImage
+from autocaption.data.pictures import MAX_PIXELS
+from autocaption.data.sources import CaptionedImage
+from autocaption.data.sources.files import AUTO, FileSource, Layout
+from autocaption.data.sources.karpathy import read_karpathy
+from autocaption.data.sources.listing import Listing, drawn_listing, gathered, pictures_in, stems
+from autocaption.data.sources.splits import in_proportion
+from autocaption.data.sources.token_file import read_token_file
+from autocaption.data.texts import one_line, picture_name, read_lines, read_table
 from autocaption.errors import UserError
 
 SPLIT_FILES = {"train": "trainImages", "val": "devImages", "test": "testImages"}
+SIZES = {"train": 6000, "val": 1000, "test": 1000}
+PICTURES = (
+    "Flicker8k_Dataset",  # the original's spelling
+    "Flickr8k_Dataset/Flicker8k_Dataset",
+    "Flickr8k_Dataset",
+    "Images",
+    "images",
+)
 
 
-class Flickr8k:
-    """Flickr8k in its original layout.
+def flickr8k(
+    root: str,
+    layout: str = AUTO,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    on_broken: str = "stop",
+) -> FileSource:
+    """Flickr8k in the original layout, Kaggle's, or with Karpathy's json.
 
-    Source: M. Hodosh, P. Young, J. Hockenmaier, "Framing Image Description as a Ranking Task",
-    JAIR 47 (2013).
+    The official lists of the splits count wherever they are; without them 6,000, 1,000 and 1,000 images are
+    drawn.
 
     Args:
-        root: the folder that holds `Flicker8k_Dataset/` (sic) and `Flickr8k_text/`.
+        root: the folder with pictures and texts.
+        layout: original, kaggle, karpathy, or auto.
+        seed: seed of splits without lists.
+        max_pixels: a picture of more pixels is refused.
+        on_broken: `stop` where a picture is missing, or `skip` it.
     """
-
-    def __init__(self, root: str) -> None:
-        self.root = Path(root).expanduser()
-        self.image_folder = self.root / "Flicker8k_Dataset"
-        self.text_folder = self.root / "Flickr8k_text"
-        for folder in (self.root, self.image_folder, self.text_folder):
-            if not folder.is_dir():
-                raise UserError(
-                    f"folder not found: {folder}; data.root must name the folder that holds "
-                    "Flicker8k_Dataset/ and Flickr8k_text/"
-                )
-        self._captions: dict[str, tuple[str, ...]] | None = None
-
-    def split(self, name: str) -> Sequence[CaptionedImage]:
-        """The images of a split, in the order of its file.
-
-        Raises:
-            UserError: the split is unknown, a file cannot be read, or an image of the split is missing
-                or has no caption. Captions of images in no split are ignored: the original token file
-                names 92 such images.
-        """
-        if name not in SPLIT_FILES:
-            raise UserError(f"no split '{name}' in Flickr8k; take one of: {', '.join(SPLITS)}")
-        if self._captions is None:
-            self._captions = read_captions(self.text_folder / "Flickr8k.token.txt")
-        split_file = self.text_folder / f"Flickr_8k.{SPLIT_FILES[name]}.txt"
-        files = [line.strip() for line in _lines(split_file) if line.strip()]
-        if not files:
-            raise UserError(f"no image names in {split_file}; restore the original file")
-        present = {entry.name for entry in self.image_folder.iterdir()}
-        images = []
-        for file in files:
-            if file not in present:
-                raise UserError(f"image of split '{name}' is missing: {self.image_folder / file}; restore it")
-            if file not in self._captions:
-                raise UserError(f"no caption for {file} of split '{name}' in Flickr8k.token.txt; restore it")
-            images.append(
-                CaptionedImage(Path(file).stem, self.image_folder / file, name, self._captions[file])
-            )
-        return images
-
-    def read(self, image: CaptionedImage) -> Image.Image:
-        """The picture, in RGB; UserError where it cannot be decoded."""
-        assert image.path is not None
-        return read_image(image.path)
+    tokens = ("Flickr8k_text/Flickr8k.token.txt", "Flickr8k.token.txt")
+    layouts = [
+        Layout("original", tokens, PICTURES, functools.partial(_original, seed=seed)),
+        Layout("kaggle", ("captions.txt",), PICTURES, functools.partial(_kaggle, seed=seed)),
+        Layout("karpathy", ("dataset_flickr8k.json", "dataset.json"), PICTURES, read_karpathy),
+    ]
+    return FileSource("Flickr8k", root, layouts, layout, max_pixels, on_broken)
 
 
-def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
-    """Parse lines of `name.jpg#k<TAB>caption` into the captions of each file, in order of k."""
-    captions: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for number, line in enumerate(_lines(file), start=1):
-        if not line.strip():
-            continue
-        key, tab, caption = line.partition("\t")
-        name, _, k = key.partition("#")
-        if not (tab and k.isdecimal() and caption.strip()):
-            raise UserError(f"{file}, line {number}: expected 'name.jpg#k<TAB>caption', found {line[:60]!r}")
-        captions[name].append((int(k), caption))
+def _original(file: Path, pictures: Path, seed: int) -> Listing:
+    return _listing(read_token_file(file), file, pictures, seed, Counter())
+
+
+def _kaggle(file: Path, pictures: Path, seed: int) -> Listing:
+    """`captions.txt`: a CSV file with the header `image,caption`."""
+    skipped: Counter[str] = Counter()
+    rows = []
+    for number, row in read_table(file, ","):
+        if not row.keys() >= {"image", "caption"}:
+            raise UserError(f"{file}: expected the header 'image,caption', found '{one_line(','.join(row))}'")
+        if not row["image"].strip():
+            raise UserError(f"{file}, line {number}: no name of a picture")
+        rows.append((picture_name(row["image"]), row["caption"]))
+    captions = gathered(rows, skipped)
     if not captions:
         raise UserError(f"no captions in {file}: the file is empty; restore the original")
-    return {name: tuple(text for _, text in sorted(texts)) for name, texts in captions.items()}
+    return _listing(captions, file, pictures, seed, skipped)
 
 
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"file not found: {file}; it belongs to Flickr8k's text archive") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file}: {error}") from None
+def _listing(
+    captions: Mapping[str, tuple[str, ...]], file: Path, pictures: Path, seed: int, skipped: Counter[str]
+) -> Listing:
+    """With the official splits where their lists lie beside the captions, or in the original's folder."""
+    skipped["pictures without captions"] += len(
+        {picture_name(path.name) for path in pictures_in(pictures)} - captions.keys()
+    )
+    folders = (file.parent, file.parent / "Flickr8k_text")
+    lists = [
+        {split: folder / f"Flickr_8k.{name}.txt" for split, name in SPLIT_FILES.items()} for folder in folders
+    ]
+    official = next((one for one in lists if any(path.exists() for path in one.values())), None)
+    if official is None:
+        sizes = in_proportion(len(captions), SIZES)
+        return drawn_listing(captions, pictures, stems(captions, file), sizes, seed, skipped)
+    images = []
+    seen: dict[str, str] = {}
+    for split, path in official.items():
+        names = [picture_name(line) for _, line in read_lines(path)]
+        if not names:
+            raise UserError(f"no image names in {path}; restore the original file")
+        for name in names:
+            if name not in captions:
+                raise UserError(f"no caption for {one_line(name)} of split '{split}' in {file}; restore it")
+            if name in seen:
+                raise UserError(f"{path} names {one_line(name)}, which is in split '{seen[name]}' already")
+            seen[name] = split
+            images.append(CaptionedImage(Path(name).stem, pictures / name, split, captions[name]))
+    stems(seen, path)
+    skipped["images that are in no split"] += len(captions) - len(seen)
+    return Listing(images, skipped, "the official lists")

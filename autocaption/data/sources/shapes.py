@@ -139,9 +139,9 @@ class Shapes:
             raise UserError(f"no split '{name}' in shapes; take one of: {', '.join(SPLITS)}")
         return _Split(self, name, self._ranges[name])
 
-    def read(self, image: CaptionedImage) -> Image.Image:
-        """Draw the picture."""
-        number = int(image.id.rpartition("-")[2])
+    def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:
+        """Draw the picture, always at its size."""
+        number = int(str(image.id).rpartition("-")[2])
         return Scene.numbered(number).draw(self.size, self._rng("draw", number))
 
     def captioned(self, position: int, split: str) -> CaptionedImage:

@@ -1,0 +1,134 @@
+"""What the text files of a data set say, and the picture files that they name."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from autocaption.data.sources import CaptionedImage, ImageId
+from autocaption.data.sources.splits import drawn
+from autocaption.data.texts import one_line, picture_name
+from autocaption.errors import UserError
+
+
+@dataclass
+class Listing:
+    """What the text files of a data set say, before its pictures are looked for.
+
+    Attributes:
+        images: all images that are in a split, in order; each path is a folder and a name as written.
+        skipped: {what: how many} of what was left out.
+        odd: {what: how many} of what was kept and may be a mistake.
+        splits: where the splits come from.
+    """
+
+    images: list[CaptionedImage]
+    skipped: Counter[str] = field(default_factory=Counter)
+    splits: str = "its own"
+    odd: Counter[str] = field(default_factory=Counter)
+
+
+class FolderContents:
+    """Finds files by name, in whichever Unicode normal form they and their names are."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+        self._normal: dict[str, dict[str, str]] = {}
+
+    def find(self, path: Path) -> Path | None:
+        """The file at this path, or at one that differs in its normal form only; None where there is none."""
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            self._names[folder] = _names_in(folder)
+        if name in self._names[folder]:
+            return path
+        if folder not in self._normal:
+            self._normal[folder] = {picture_name(name): name for name in self._names[folder]}
+        if (other := self._normal[folder].get(picture_name(name))) is not None:
+            return Path(folder, other)
+        parent = Path(folder)
+        if self._names[folder] or parent == parent.parent or str(parent) in ("", "."):
+            return None
+        # A folder may be in another normal form, too.
+        actual = self.find(parent)
+        return self.find(actual / name) if actual not in (None, parent) else None
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """All files below a folder that are named like pictures, sorted."""
+    return sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in Image.registered_extensions() and not name.startswith(".")
+    )
+
+
+def gathered(captions: Iterable[tuple[str, str]], skipped: Counter[str]) -> dict[str, tuple[str, ...]]:
+    """{name: captions} of (name, caption) in order; blank captions and images without any are counted."""
+    found: dict[str, list[str]] = {}
+    for name, caption in captions:
+        texts = found.setdefault(name, [])
+        if caption.strip():
+            texts.append(caption)
+        else:
+            skipped["blank captions"] += 1
+    skipped["images without captions"] += sum(not texts for texts in found.values())
+    return {name: tuple(texts) for name, texts in found.items() if texts}
+
+
+def drawn_listing(
+    captions: Mapping[str, tuple[str, ...]],
+    folder: Path,
+    ids: Mapping[str, ImageId],
+    sizes: Mapping[str, int],
+    seed: int,
+    skipped: Counter[str],
+) -> Listing:
+    """A listing whose splits are drawn; what is over is counted.
+
+    Args:
+        captions: of each name of a picture.
+        folder: the folder of pictures.
+        ids: the id of each name.
+        sizes: images of each split.
+        seed: of the draw.
+        skipped: what was left out so far.
+    """
+    split_of = drawn([ids[name] for name in captions], sizes, seed)
+    images = [
+        CaptionedImage(ids[name], folder / name, split_of[ids[name]], texts)
+        for name, texts in captions.items()
+        if ids[name] in split_of
+    ]
+    skipped["images that are in no split"] += len(captions) - len(images)
+    return Listing(images, skipped, f"drawn with seed {seed}")
+
+
+def stems(names: Iterable[str], file: Path) -> dict[str, ImageId]:
+    """{name: id}, where an id is the name without its extension.
+
+    Raises:
+        UserError: two names have the same id.
+    """
+    ids: dict[str, ImageId] = {}
+    names_of: dict[str, str] = {}
+    for name in names:
+        stem = Path(name).stem
+        if stem in names_of:
+            raise UserError(
+                f"{file} names {one_line(names_of[stem])} and {one_line(name)}, which would have the same id"
+            )
+        names_of[stem] = name
+        ids[name] = stem
+    return ids
+
+
+def _names_in(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder or "."))
+    except (OSError, ValueError):
+        return set()

@@ -1,0 +1,28 @@
+"""The token files of Flickr8k and Flickr30k: lines of `name.jpg#k<TAB>caption`."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from autocaption.data.texts import one_line, picture_name, read_lines
+from autocaption.errors import UserError
+
+
+def read_token_file(file: Path) -> dict[str, tuple[str, ...]]:
+    """The captions of each picture, in order of k.
+
+    Raises:
+        UserError: names the line that is none of these, or says that there is none.
+    """
+    captions: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for number, line in read_lines(file):
+        key, tab, caption = line.partition("\t")
+        name, _, k = key.strip().rpartition("#")
+        name = picture_name(name)
+        if not (tab and name and k.isascii() and k.isdecimal() and len(k) < 10 and caption.strip()):
+            raise UserError(
+                f"{file}, line {number}: expected 'name.jpg#k<TAB>caption', found '{one_line(line, 60)}'"
+            )
+        captions[name].append((int(k), caption))
+    if not captions:
+        raise UserError(f"no captions in {file}: the file is empty; restore the original")
+    return {name: tuple(text for _, text in sorted(texts)) for name, texts in captions.items()}
