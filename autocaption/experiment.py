@@ -25,19 +25,31 @@ from autocaption.config import (
     with_optional_values,
     with_overrides,
 )
+from autocaption.data.datamodule import CaptionDataModule
+from autocaption.data.fingerprint import fingerprint
 from autocaption.data.sources import SPLITS
 from autocaption.files import write_json
 from autocaption.loggers.csv import CSVLogger
-from autocaption.loggers.wandb import close_wandb
+from autocaption.loggers.wandb import WandbLogger, close_wandb
 from autocaption.models.captioner import METRICS
 from autocaption.ranks import RANK_CONFIG, is_first_rank
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
-from autocaption.runs.provenance import command_line, hide_argument, record_start, without_secrets
+from autocaption.runs.provenance import (
+    command_line,
+    hide_argument,
+    record_fact,
+    record_start,
+    starts,
+    without_secrets,
+)
 from autocaption.runs.run import Run, earlier_overrides
+from autocaption.runs.source_code import keep_code
 
 log = logging.getLogger(__name__)
+
+PROVENANCE, REPORT = "provenance.json", "report.html"  # files of a run folder
 
 # Silence Lightning's remarks about what the user configured; set here, since its import sets them too.
 for chatty in ("pytorch_lightning", "lightning_fabric"):
@@ -97,7 +109,9 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
     if is_first_rank():
         Console().print(parameter_table(captioner))
-    data.preload("train", "val", *([data.split_of("test")] if config.test else []))
+    splits = ["train", "val", *([data.split_of("test")] if config.test else [])]
+    data.preload(*splits)
+    _record_data(run, data, splits)
     trainer = build.trainer(config, captioner)
     for logger in trainer.loggers:
         if resumed and isinstance(logger, CSVLogger):
@@ -131,13 +145,14 @@ def evaluate(config: DictConfig) -> float | None:
     path, saved = next(iter(every.items()))
     if HydraConfig.initialized():
         config = with_overrides(build.config_of(saved), config, _overrides(), MODEL_KEYS)
-    with _run(config, "eval"):
+    with _run(config, "eval") as run:
         pl.seed_everything(config.seed, workers=True, verbose=False)
         one = len(every) == 1
         data, captioner = (
             build.from_checkpoint(config, saved) if one else build.from_checkpoints(config, every)
         )
         data.preload(data.split_of("test"))
+        _record_data(run, data, [data.split_of("test")])
         trainer = build.trainer(config, captioner)
         trainer.test(captioner, data, verbose=False)
         metrics = {
@@ -167,7 +182,9 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     try:
         with run.recorded():
             build.save_config(config, folder / "config.yaml")
-            record_start(folder / "provenance.json")
+            started = folder / PROVENANCE
+            code = keep_code(Path(build.__file__).parents[1], folder, starts(started) + 1)
+            record_start(started, git=code)
             os.environ[RANK_CONFIG] = str(folder / "config.yaml")
             if resumed is not None:
                 file, step = Path(config.resume).name, resumed["global_step"]
@@ -182,12 +199,21 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
         run.release()
 
 
+def _record_data(run: Run | None, data: CaptionDataModule, splits: list[str]) -> None:
+    if run is not None:
+        digests = {split: fingerprint(data.source.split(split)) for split in dict.fromkeys(splits)}
+        record_fact(run.folder / PROVENANCE, data=digests)
+
+
 def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -> float | None:
     """Write and print the metrics; returns the optimized one."""
     folder = Path(config.run_dir)
     if trainer.is_global_zero:
         write_json(folder / "metrics.json", metrics)
         _print(metrics, folder, best)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_report(folder / REPORT)
     return metrics.get(config.optimized_metric)
 
 
