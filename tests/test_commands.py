@@ -1,8 +1,11 @@
 """The two commands as a user runs them: in processes of their own, on tiny built-in data."""
 
+import csv
+import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +13,14 @@ from helpers.commands import TINY, only_run, read, run
 from omegaconf import OmegaConf
 from PIL import Image
 
+from autocaption.loggers.wandb_log import read_log
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished run with the default loggers: (its folder, the process)."""
     folder = tmp_path_factory.mktemp("trained")
-    done = run("train.py", *TINY, "+logger.wandb.tags=[a]", "+model.decoder_password=hunter2", cwd=folder)
+    done = run("train.py", *TINY, "tags=[a]", "+model.decoder_password=hunter2", cwd=folder)
     assert done.returncode == 0, done.stderr
     return only_run(folder), done
 
@@ -37,6 +42,43 @@ def test_run_writes_everything_to_its_folder(trained):
     rows = (folder / "csv/metrics.csv").read_text()
     assert "val/bleu4" in rows.splitlines()[0]
     assert list((folder / "wandb").glob("offline-run-*"))
+
+
+def test_the_offline_wandb_run_is_complete(trained):
+    folder, _ = trained
+    (log,) = folder.glob("wandb/off*/*.wandb")
+    records = [(record.WhichOneof("record_type"), record) for record in read_log(log)]
+    (run,) = (record.run for kind, record in records if kind == "run")
+    assert (run.run_id, run.display_name) == (read(folder / "run.json")["id"], folder.name)
+    assert (run.job_type, list(run.tags)) == ("train", ["a"])
+    updates = [item for kind, record in records if kind == "config" for item in record.config.update]
+    assert any(item.key == "trainer" and json.loads(item.value_json)["max_epochs"] == 2 for item in updates)
+    # Every metric of the CSV, at the same steps.
+    with open(folder / "csv/metrics.csv", newline="") as file:
+        expected = {(row["step"], key) for row in csv.DictReader(file) for key in row if row[key]}
+    found, summary = set(), {}
+    for kind, record in records:
+        if kind == "history":
+            row = {"/".join(item.nested_key): item.value_json for item in record.history.item}
+            found |= {(row["_step"], key) for key in row}
+        if kind == "summary":
+            summary |= {"/".join(item.nested_key): item.value_json for item in record.summary.update}
+    assert {(step, key) for step, key in expected if key != "step"} <= found
+    best = read(folder / "metrics.json")
+    assert json.loads(summary["val/loss"])["min"] <= best["val/loss"]
+    assert json.loads(summary["val/bleu4"])["max"] == pytest.approx(best["val/bleu4"])
+    (end,) = (record.exit for kind, record in records if kind == "exit")
+    assert end.exit_code == 0
+    # Pictures of tables, the best checkpoint and system metrics.
+    artifacts = [record.artifact for kind, record in records if kind == "artifact"]
+    files = [entry for artifact in artifacts for entry in artifact.manifest.contents]
+    assert {"val/captions.table.json", "model.ckpt"} <= {entry.path for entry in files}
+    assert any(entry.path.endswith(".png") for entry in files)
+    assert all(Path(entry.local_path).is_relative_to(folder) for entry in files)
+    (model,) = (artifact for artifact in artifacts if artifact.type == "model")
+    assert model.manifest.contents[0].local_path == str(folder / "checkpoints/best.ckpt")
+    assert (log.parent / "files/requirements.txt").exists()
+    assert any(kind == "stats" for kind, _ in records)
 
 
 def test_secrets_are_written_nowhere(trained):
