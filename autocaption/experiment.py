@@ -21,6 +21,7 @@ from autocaption.config import (
     MODEL_KEYS,
     changes_on_resume,
     replayed,
+    require_secrets,
     require_values,
     with_optional_values,
     with_overrides,
@@ -42,7 +43,6 @@ from autocaption.runs.provenance import (
     record_fact,
     record_start,
     starts,
-    without_secrets,
 )
 from autocaption.runs.run import Run, earlier_overrides
 from autocaption.runs.source_code import keep_code
@@ -74,7 +74,7 @@ def train(config: DictConfig) -> float | None:
         config.resume = str(path)
     with _run(config, "train", saved) as run:
         if run is not None and changes:
-            run.note(changes=without_secrets(changes))
+            run.note(changes=changes)
             for key, (before, after) in changes.items():
                 log.info("changed on resume: %s from %s to %s", key, before, after)
         return _train(config, saved, run)
@@ -175,6 +175,7 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     if not is_first_rank():
         yield None
         return
+    require_secrets(config)
     folder = Path(config.run_dir)
     task = "trial" if "sweep" in (config.get("callbacks") or {}) else task
     overrides = [hide_argument(one) for one in _overrides()]

@@ -20,7 +20,7 @@ from autocaption.loggers.wandb_log import read_log
 def trained(tmp_path_factory):
     """A finished run with the default loggers: (its folder, the process)."""
     folder = tmp_path_factory.mktemp("trained")
-    done = run("train.py", *TINY, "tags=[a]", "+model.decoder_password=hunter2", cwd=folder)
+    done = run("train.py", *TINY, "tags=[a]", "+registry={password: hunter2}", cwd=folder)
     assert done.returncode == 0, done.stderr
     return only_run(folder), done
 
@@ -150,11 +150,13 @@ def test_two_devices_score_as_one(trained, tmp_path):
 
 def test_a_resumed_run_follows_its_command_line(tmp_path):
     words = (*TINY, "logger=csv", "trainer.gradient_clip_val=1.5", "callbacks.last.keep=1")
+    words += ("+registry.password=hunter2",)
     first = run("train.py", *words, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     folder = only_run(tmp_path)
     before = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     changed = ("trainer=ddp_sim", "trainer.devices=1", "trainer.max_epochs=4", "optimizer.lr=0")
+    changed += ("++registry.password=hunter3",)
     more = run("train.py", f"resume={folder}", *changed, cwd=tmp_path)
     assert more.returncode == 0, more.stderr
     assert only_run(tmp_path) == folder
@@ -175,6 +177,8 @@ def test_a_resumed_run_follows_its_command_line(tmp_path):
     assert changes["optimizer.lr"] == [0.001, 0]
     assert changes["trainer.max_epochs"] == [2, 4]
     assert "trainer.gradient_clip_val" not in changes
+    assert "hunter" not in "".join([first.stdout, first.stderr, more.stdout, more.stderr])
+    assert [file for file in folder.rglob("*") if file.is_file() and b"hunter" in file.read_bytes()] == []
     assert len(read(folder / "provenance.json")) == 2
 
 
@@ -190,6 +194,16 @@ def test_what_a_checkpoint_cannot_follow_is_refused_on_resume(trained, tmp_path,
     assert "resume cannot change" in line
     assert "init_from" in line
     assert len(read(folder / "run.json")["attempts"]) == 1
+
+
+def test_a_secret_is_asked_for_on_resume(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "copy")
+    done = run("train.py", f"resume={tmp_path}/copy", "trainer.max_epochs=3", cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line]
+    assert line.startswith("error: registry.password is a secret")
+    assert "++registry.password=VALUE" in line
+    assert len(read(tmp_path / "copy/run.json")["attempts"]) == 1
 
 
 def test_ranks_train_one_configuration_and_validate_the_average_that_they_save(tmp_path):

@@ -40,9 +40,12 @@ SLURM = (
     "SLURM_JOB_PARTITION",
     "SLURM_JOB_NODELIST",
 )
-_SECRET = re.compile(r"(^|[_.-])(api_?key|password|passwd|secret|token|credentials?)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(^|[_.-])(api_?key|(access|secret|private)_key|password|passwd|pwd|secret|token|credentials?)$",
+    re.IGNORECASE,
+)
 _URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
-_NAMED = re.compile(r"([\w.-]+)\s*:(?!//)\s*[^,}\]]+")  # key: value in a dict on the command line
+_NAMED = re.compile(r"([\w.-]+)['\"]?\s*:(?!//)")  # a key in a dict on the command line
 _LINE = re.compile(r"^([-+]?[ -]*([\w.]+): +)(\S.*)$", re.MULTILINE)  # key: value in yaml, also in a patch
 _REFERENCE = re.compile(r"\$\{(oc\.env:\w+(,(null|\?\?\?))?|[\w.]+)\}")
 HIDDEN = "<hidden>"
@@ -134,14 +137,18 @@ def command_line() -> list[str]:
 
 
 def hide_argument(argument: str) -> str:
-    """An argument of the command line, without a secret."""
+    """An argument of the command line, without a secret; a dict that has one is hidden as a whole."""
     key, equals, value = argument.partition("=")
     if not equals:
-        return argument
-    value = _NAMED.sub(
-        lambda found: found[0] if not _SECRET.search(found[1]) else f"{found[1]}: {HIDDEN}", value
-    )
-    return key + equals + without_secrets(value, key)
+        return without_secrets(argument)
+    if any(_SECRET.search(name) for name in _NAMED.findall(value)):
+        return key + equals + HIDDEN
+    return key + equals + without_secrets(value, key.lstrip("+~"))
+
+
+def holds_secret(argument: str) -> bool:
+    """Whether `hide_argument` would change it."""
+    return hide_argument(argument) != argument
 
 
 def hide_lines(text: str) -> str:

@@ -19,6 +19,7 @@ from rich.console import Console
 from autocaption.errors import UserError
 from autocaption.launch.devices import share, visible_gpus
 from autocaption.launch.process import Process, Running
+from autocaption.runs.provenance import holds_secret
 from autocaption.runs.run import exit_code
 from autocaption.sweep.claims import Claim, Claims
 from autocaption.sweep.launcher import JobSettings, LaunchedTrial, run_job, write_job
@@ -139,10 +140,13 @@ def _launcher_start(
     sweep = config.sweep
     pruner: Any = OmegaConf.to_container(sweep.pruner, resolve=True)
     job_settings = JobSettings(os.path.abspath(sys.argv[0]), url, sweep.study_name, pruner, sweep.heartbeat)
-    with open_dict(config):
-        config.hydra.sweep.dir = str(folder)
+    # Launchers print and pickle what they get, so they get no secrets: trials have a file for those.
+    named = OmegaConf.masked_copy(config, "hydra")
+    with open_dict(named):
+        named.hydra.sweep.dir = str(folder)
+        named.hydra.overrides.task = [one for one in named.hydra.overrides.task if not holds_secret(one)]
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=run_job, config=config
+        hydra_context=context, task_function=run_job, config=named
     )
 
     def start(claim: Claim, slot: int) -> Running:

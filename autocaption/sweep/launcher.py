@@ -21,6 +21,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 
 from autocaption.launch.process import Process
+from autocaption.runs.provenance import holds_secret
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.reporter import StudyReporter
 from autocaption.sweep.storage import open_storage
@@ -117,7 +118,9 @@ class LaunchedTrial:
         folder.append(f"+attempt={claim.attempt}")
 
         def launch() -> Any:
-            (returned,) = launcher.launch([[*overrides, *folder]], claim.number)
+            # Its configuration is in the job's file; here overrides are but names, which launchers print.
+            named = [one for one in overrides if not holds_secret(one)]
+            (returned,) = launcher.launch([[*named, *folder]], claim.number)
             return returned.return_value
 
         threading.Thread(target=self._run, args=(launch, claim.folder), daemon=True).start()

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from autocaption.config import require_values
 from autocaption.errors import UserError
+from autocaption.runs.provenance import hide_argument
 from autocaption.sweep.space import CustomSpace, Space, as_text, read_space
 from autocaption.sweep.study import as_list
 from autocaption.sweep.trials import compose
@@ -59,7 +60,11 @@ class Plan:
             "custom_space": self.settings.custom_space,
             "objective": self.objective,
             "direction": self.direction,
-            "fixed": [str(override.input_line) for override in self.fixed if counts(override.key_or_group)],
+            "fixed": [
+                hide_argument(str(override.input_line))
+                for override in self.fixed
+                if counts(override.key_or_group)
+            ],
         }
 
 

@@ -174,3 +174,12 @@ def test_the_last_error_line(tmp_path, text, line):
     if text is not None:
         (tmp_path / "stderr.log").write_text(text)
     assert last_error_line(tmp_path) == line
+
+
+def test_secrets_are_in_the_configuration_but_not_on_the_command_line(tmp_path):
+    (tmp_path / "child.py").write_text(CHILD + "print(sys.argv[1:], config)\n")
+    environment = {"PYTHONPATH": str(ROOT)}
+    words, config = ["seed=1", "+token=hunter2"], {"token": "hunter2"}
+    process = Process(str(tmp_path / "child.py"), words, config, tmp_path, Threshold(), environment)
+    assert exit_code(process) == 0
+    assert (tmp_path / "stdout.log").read_text() == f"['seed=1', '+token=<hidden>'] {config}\n"

@@ -10,6 +10,9 @@ import torch
 from autocaption.runs.provenance import (
     HIDDEN,
     command_line,
+    hide_argument,
+    hide_lines,
+    holds_secret,
     provenance,
     record_fact,
     record_start,
@@ -93,9 +96,31 @@ def test_the_command_line_without_secrets(monkeypatch):
     assert "hunter2" not in json.dumps(provenance())
 
 
-def test_a_secret_within_an_argument_s_dict(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["train.py", "+logger.wandb={api_key: hunter2, project: p}"])
-    assert "hunter2" not in " ".join(command_line())
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "+logger.wandb={api_key: hunter2, project: p}",
+        "+logger.wandb={project: p, 'api_key': 'x, hunter2'}",
+        "+logger.wandb={credentials: {user: me, login: hunter2}}",
+        "+password=hunter2",
+        "++data.password=hunter2",
+        "data.password=choice(a,hunter2)",
+        "AWS_SECRET_ACCESS_KEY=hunter2",
+        "mysql://me:hunter2@host",
+    ],
+)
+def test_a_secret_anywhere_in_an_argument(argument):
+    assert "hunter2" not in hide_argument(argument)
+    assert holds_secret(argument)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["seed=1", "tokenizer=words", "+a={tokens: 3}", "-m", "data.root=/a:b", "x={url: 'http://a:8'}"],
+)
+def test_an_argument_without_a_secret_stays(argument):
+    assert hide_argument(argument) == argument
+    assert not holds_secret(argument)
 
 
 def test_provenance_names_versions_and_place(monkeypatch, tmp_path):
@@ -115,6 +140,13 @@ def test_record_start_appends(tmp_path, monkeypatch):
     commands = [entry["command"] for entry in json.loads(file.read_text())]
     assert [command.split(maxsplit=1)[1] for command in commands] == [f"train.py seed={n}" for n in (1, 2, 3)]
     assert [entry.name for entry in tmp_path.iterdir()] == ["provenance.json"]
+
+
+def test_lines_of_yaml_without_secrets():
+    text = "a: 1\nb:\n  password: hunter2\n- token: hunter2\nurl: x://me:hunter2@h\ntoken: null\n"
+    assert hide_lines(text) == (
+        f"a: 1\nb:\n  password: {HIDDEN}\n- token: {HIDDEN}\nurl: x://me:{HIDDEN}@h\ntoken: null\n"
+    )
 
 
 def test_a_start_has_its_facts_and_gets_more(tmp_path):
