@@ -37,19 +37,19 @@ from autocaption.ranks import RANK_CONFIG, is_first_rank
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
+from autocaption.runs.provenance import FILE as PROVENANCE
 from autocaption.runs.provenance import (
     command_line,
     hide_argument,
     record_fact,
     record_start,
-    starts,
 )
 from autocaption.runs.run import Run, earlier_overrides
 from autocaption.runs.source_code import keep_code
 
 log = logging.getLogger(__name__)
 
-PROVENANCE, REPORT = "provenance.json", "report.html"  # files of a run folder
+REPORT = "report.html"  # of a run folder
 
 # Silence Lightning's remarks about what the user configured; set here, since its import sets them too.
 for chatty in ("pytorch_lightning", "lightning_fabric"):
@@ -183,9 +183,8 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     try:
         with run.recorded():
             build.save_config(config, folder / "config.yaml")
-            started = folder / PROVENANCE
-            code = keep_code(Path(build.__file__).parents[1], folder, starts(started) + 1)
-            record_start(started, git=code)
+            code = keep_code(Path(build.__file__).parents[1], folder)
+            record_start(folder / PROVENANCE, git=code)
             os.environ[RANK_CONFIG] = str(folder / "config.yaml")
             if resumed is not None:
                 file, step = Path(config.resume).name, resumed["global_step"]

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--join-only", action="store_true", help="upload nothing")
     arguments = parser.parse_args()
     try:
-        logs = [str(join(run)) for run in arguments.runs]
+        logs = [str(log) for run in arguments.runs for log in join(run)]
     except UserError as error:
         sys.exit(f"error: {error}")
     if arguments.join_only:
@@ -48,8 +48,11 @@ def main() -> None:
     sys.exit(subprocess.run([*command, *logs]).returncode)
 
 
-def join(run: Path) -> Path:
-    """Join the segments of a run to one log, with all files that it refers to; returns its path.
+def join(run: Path) -> list[Path]:
+    """Join the segments of a run to one log, with all files that it refers to.
+
+    Returns:
+        its path; several where the run was resumed under another W&B id.
 
     Raises:
         UserError: the run has no segment that can be read.
@@ -59,11 +62,17 @@ def join(run: Path) -> Path:
         segments = [(path, list(read_log(path))) for path in _segments(folder)]
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read a W&B log of {run}: {error}; move its folder elsewhere") from None
-    segments = [(path, records) for path, records in segments if any(_kind(one) == "run" for one in records)]
-    if not segments:
+    by_id: dict[str, list[tuple[Path, list[Any]]]] = {}
+    for path, records in segments:
+        for name in [one.run.run_id for one in records if _kind(one) == "run"][:1]:  # none: killed at once
+            by_id.setdefault(name, []).append((path, records))
+    if not by_id:
         raise UserError(f"no W&B log in {run}/wandb; name a run folder that logged to W&B")
-    name = next(one.run.run_id for one in segments[0][1] if _kind(one) == "run")
-    target = folder / JOINED / f"run-{name}"
+    return [_write(run, name, segments) for name, segments in by_id.items()]
+
+
+def _write(run: Path, name: str, segments: Sequence[tuple[Path, list[Any]]]) -> Path:
+    target = run / "wandb" / JOINED / f"run-{name}"
     shutil.rmtree(target, ignore_errors=True)  # of an earlier call, perhaps with fewer segments
     (target / "files").mkdir(parents=True)
     for path, _ in segments:

@@ -22,7 +22,7 @@ from autocaption.runs.source_code import kept_code
 
 log = logging.getLogger(__name__)
 
-FLUSH = 0.1  # seconds after which what was logged is in the .wandb file
+FLUSH = 0.05  # seconds after which what was logged is in the .wandb file
 FINISH = 120.0  # seconds that the end of a run waits for a server that is slow or gone
 OUT_OF_REACH = re.compile(r"timed? ?out", re.IGNORECASE)  # wandb retries until then; else it was refused
 
@@ -55,8 +55,9 @@ class WandbLogger(loggers.WandbLogger):
         settings: Mapping[str, Any] | None = None,
         **others: Any,
     ) -> None:
-        # An immutable file is not copied; checkpoints are replaced, never changed.
-        super().__init__(save_dir=folder, log_model=log_model, add_file_policy="immutable", **others)
+        # Files are copied only where training goes on and replaces them.
+        policy: Any = "mutable" if log_model == "all" else "immutable"
+        super().__init__(save_dir=folder, log_model=log_model, add_file_policy=policy, **others)
         self.folder, self.minimize = Path(folder), tuple(minimize)
         self._mode, self._offline_asked, self._api_key = mode, offline, api_key
         self._settings = dict(settings or {})
@@ -125,7 +126,7 @@ class WandbLogger(loggers.WandbLogger):
             mode, run = self._init()
         except (wandb.errors.Error, ValueError, TypeError) as error:
             raise UserError(
-                f"W&B refuses logger.wandb: {_reason(error)}; change it, or take logger=csv"
+                f"W&B refuses to start: {_reason(error)}; change logger.wandb, or take logger=csv"
             ) from None
         self._known = self._next = run.starting_step
         if mode.name == "offline":
@@ -142,7 +143,8 @@ class WandbLogger(loggers.WandbLogger):
         import wandb
 
         mode = choose_mode(self._mode, self._offline_asked, self._api_key)
-        settings = {"finish_timeout": FINISH, "x_transaction_log_flush_interval": FLUSH, **self._settings}
+        settings: dict[str, Any] = {"finish_timeout": FINISH, "x_transaction_log_flush_interval": FLUSH}
+        settings |= {"reinit": "finish_previous", **self._settings}
         if self._api_key:
             settings["api_key"] = self._api_key
         arguments = {**self._wandb_init, "mode": mode.name, "settings": wandb.Settings(**settings)}
@@ -174,7 +176,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def wandb_logger(folder: str, **settings: Any) -> WandbLogger:

@@ -49,6 +49,7 @@ _NAMED = re.compile(r"([\w.-]+)['\"]?\s*:(?!//)")  # a key in a dict on the comm
 _LINE = re.compile(r"^([-+]?[ -]*([\w.]+): +)(\S.*)$", re.MULTILINE)  # key: value in yaml, also in a patch
 _REFERENCE = re.compile(r"\$\{(oc\.env:\w+(,(null|\?\?\?))?|[\w.]+)\}")
 HIDDEN = "<hidden>"
+FILE = "provenance.json"
 
 
 def provenance() -> dict[str, Any]:

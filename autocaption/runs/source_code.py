@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autocaption.files import write_text
-from autocaption.runs.provenance import hide_lines
+from autocaption.runs.provenance import FILE, hide_lines, starts
 
 SOURCES = ("autocaption", "conf", "hydra_plugins", "train.py", "eval.py")  # beside the package's folder
 YAML = ("*.yaml", "*.yml")
@@ -33,13 +33,12 @@ def git_state(folder: Path) -> dict[str, Any]:
     return {"commit": commit.strip() if commit else None, "changed": changed, "untracked": untracked}
 
 
-def keep_code(folder: Path, run: Path, attempt: int) -> dict[str, Any]:
-    """Keep what git doesn't have in the run folder, without secrets.
+def keep_code(folder: Path, run: Path) -> dict[str, Any]:
+    """Keep what git doesn't have in the run folder, without secrets; call it before `record_start`.
 
     Args:
         folder: the one that holds SOURCES.
-        run: the run folder; the files lie in its code/<attempt>/.
-        attempt: the attempt's number, from 1.
+        run: the run folder; the files lie in its code/<number of the attempt>/.
 
     Returns:
         the state of git (`git_state`), with the files that were left out since they are too large.
@@ -47,7 +46,7 @@ def keep_code(folder: Path, run: Path, attempt: int) -> dict[str, Any]:
     state = git_state(folder)
     if not state["changed"]:
         return state
-    target, left_out, room = run / FOLDER / str(attempt), [], LIMIT
+    target, left_out, room = run / FOLDER / str(starts(run / FILE) + 1), [], LIMIT
     target.mkdir(parents=True, exist_ok=True)
     patch = _git(folder, "diff", "HEAD", "--", *SOURCES, *(f":!{pattern}" for pattern in YAML)) or ""
     patch += hide_lines(_git(folder, "diff", "HEAD", "--", *(f"{SOURCES[1]}/{one}" for one in YAML)) or "")
@@ -72,8 +71,8 @@ def keep_code(folder: Path, run: Path, attempt: int) -> dict[str, Any]:
 
 def kept_code(run: Path) -> Path | None:
     """What the latest attempt of a run kept; None where its commit tells everything."""
-    kept = [path for path in (run / FOLDER).glob("*") if path.name.isdecimal()]
-    return max(kept, key=lambda path: int(path.name), default=None)
+    kept = run / FOLDER / str(starts(run / FILE))
+    return kept if kept.is_dir() else None
 
 
 def _git(folder: Path, *words: str) -> str | None:

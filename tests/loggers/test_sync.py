@@ -12,11 +12,16 @@ from helpers import ROOT
 from PIL import Image
 
 from autocaption.errors import UserError
-from autocaption.loggers.sync import join
+from autocaption.loggers import sync as command
 from autocaption.loggers.wandb import close_wandb, wandb_logger
 from autocaption.loggers.wandb_log import read_log, write_log
 
 pytestmark = pytest.mark.usefixtures("no_account")
+
+
+def join(run):
+    (log,) = command.join(run)
+    return log
 
 
 def attempt(folder, steps, code=0, **changes):
@@ -141,6 +146,12 @@ def test_a_run_without_a_log_is_one_line(tmp_path):
     (tmp_path / "wandb/run-1/x.wandb").write_text("something else")
     with pytest.raises(UserError, match="not a W&B log"):
         join(tmp_path)
+
+
+def test_another_id_is_another_run(tmp_path):
+    for name in ("a", "b", "a"):
+        attempt(tmp_path / "run", range(1), id=name)
+    assert [log.name for log in command.join(tmp_path / "run")] == ["run-a.wandb", "run-b.wandb"]
 
 
 def test_records_of_every_length_come_back(tmp_path):

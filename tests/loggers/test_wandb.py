@@ -14,6 +14,7 @@ from helpers import ROOT
 from autocaption.errors import UserError
 from autocaption.loggers.wandb import close_wandb, wandb_logger
 from autocaption.loggers.wandb_log import read_log
+from autocaption.runs.provenance import record_start
 from autocaption.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_account")
@@ -71,6 +72,14 @@ def test_what_follows_a_commit_of_its_step_is_kept(tmp_path):
     one.log_metrics({"c": 3}, step=7)
     close_wandb(0)
     assert rows(tmp_path) == {5: {"a": 1}, 6: {"b": 2}, 7: {"c": 3}}
+
+
+def test_a_second_run_of_a_process_ends_the_first(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        logger(tmp_path / name, id=name).log_metrics({name: 1}, step=0)
+    close_wandb(0)
+    assert (rows(tmp_path / "a"), rows(tmp_path / "b")) == ({0: {"a": 1}}, {0: {"b": 1}})
 
 
 def test_a_killed_run_keeps_what_was_committed(tmp_path):
@@ -201,6 +210,7 @@ def test_all_files_lie_in_the_run_folder(tmp_path):
 def test_code_that_git_lacks_is_an_artifact(tmp_path):
     (tmp_path / "code/1/conf").mkdir(parents=True)
     (tmp_path / "code/1/conf/mine.yaml").write_text("a: 1\n")
+    record_start(tmp_path / "provenance.json")
     logger(tmp_path).log_metrics({"a": 1}, step=0)
     close_wandb(0)
     (artifact,) = records(tmp_path, "artifact")

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from autocaption.runs import source_code
+from autocaption.runs.provenance import record_start
 from autocaption.runs.source_code import git_state, keep_code, kept_code
 
 
@@ -37,19 +38,27 @@ def project(git, tmp_path):
     return tmp_path / "project"
 
 
+def kept(project, tmp_path):
+    """The state of git; keeps the code of an attempt, as a run does at its start."""
+    state = keep_code(project, tmp_path / "run")
+    (tmp_path / "run").mkdir(exist_ok=True)
+    record_start(tmp_path / "run/provenance.json", git=state)
+    return state
+
+
 def test_a_clean_tree_is_its_commit(git, project, tmp_path):
     (project / "README.md").write_text("2\n")  # no source
     (project / "conf/local").mkdir()
     (project / "conf/local/default.yaml").write_text("secret: hunter2\n")  # ignored by git
     expected = {"commit": git("rev-parse", "HEAD"), "changed": False, "untracked": []}
     assert git_state(project) == expected
-    assert keep_code(project, tmp_path / "run", 1) == expected
+    assert kept(project, tmp_path) == expected
     assert kept_code(tmp_path / "run") is None
 
 
 def test_a_patch_gives_the_changed_files_again(git, project, tmp_path):
     (project / "autocaption/decoders/lstm.py").write_text("token = 2\n")
-    assert keep_code(project, tmp_path / "run", 1)["changed"]
+    assert kept(project, tmp_path)["changed"]
     git("checkout", "-q", ".")
     git("apply", str(kept_code(tmp_path / "run") / "changes.patch"))
     assert (project / "autocaption/decoders/lstm.py").read_text() == "token = 2\n"
@@ -59,27 +68,30 @@ def test_new_files_of_package_and_conf_are_changes(project, tmp_path):
     new = {"autocaption/decoders/mine.py": "class Mine: ...\n", "conf/data/mine.yaml": "a: 1\n"}
     for name, text in {**new, "results.json": "{}"}.items():
         (project / name).write_text(text)
-    state = keep_code(project, tmp_path / "run", 1)
+    state = kept(project, tmp_path)
     assert (state["changed"], state["untracked"], state["left_out"]) == (True, sorted(new), [])
-    kept = kept_code(tmp_path / "run")
-    found = {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*") if path.is_file()}
+    code = kept_code(tmp_path / "run")
+    found = {str(path.relative_to(code)): path.read_text() for path in code.rglob("*") if path.is_file()}
     assert found == new
 
 
 def test_each_attempt_keeps_its_own(project, tmp_path):
-    for attempt in (9, 10):
+    for attempt in (1, 2):
         (project / "autocaption/new.py").write_text(f"{attempt}\n")
-        keep_code(project, tmp_path / "run", attempt)
-    assert kept_code(tmp_path / "run") == tmp_path / "run/code/10"
-    assert (tmp_path / "run/code/9/autocaption/new.py").read_text() == "9\n"
+        kept(project, tmp_path)
+    assert kept_code(tmp_path / "run") == tmp_path / "run/code/2"
+    assert (tmp_path / "run/code/1/autocaption/new.py").read_text() == "1\n"
+    (project / "autocaption/new.py").unlink()
+    kept(project, tmp_path)
+    assert kept_code(tmp_path / "run") is None
 
 
 def test_secrets_of_configurations_are_left_out(project, tmp_path):
     (project / "conf/data/web.yaml").write_text("url: http://me:hunter2@x\npassword: hunter2\n")
     (project / "conf/data/new.yaml").write_text("a:\n  api_key: hunter2\n  token: ${oc.env:TOKEN}\n")
-    keep_code(project, tmp_path / "run", 1)
-    kept = kept_code(tmp_path / "run")
-    patch, new = (kept / "changes.patch").read_text(), (kept / "conf/data/new.yaml").read_text()
+    kept(project, tmp_path)
+    code = kept_code(tmp_path / "run")
+    patch, new = (code / "changes.patch").read_text(), (code / "conf/data/new.yaml").read_text()
     assert "hunter2" not in patch + new
     assert "+password: <hidden>" in patch
     assert "-password: null" in patch
@@ -91,7 +103,7 @@ def test_what_is_too_large_is_named_and_left_out(project, tmp_path, monkeypatch)
     (project / "autocaption/decoders/lstm.py").write_text("x = 1\n" * 100)
     for name, size in (("a", 300), ("b", 300), ("c", 90)):
         (project / f"autocaption/{name}.py").write_text("#" * size)
-    state = keep_code(project, tmp_path / "run", 1)
+    state = kept(project, tmp_path)
     assert state["left_out"] == ["changes.patch", "autocaption/b.py"]
     assert {path.name for path in kept_code(tmp_path / "run").rglob("*.*")} == {"a.py", "c.py"}
 
