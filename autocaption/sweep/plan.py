@@ -15,7 +15,7 @@ from rich.console import Console
 
 from autocaption.config import require_values
 from autocaption.errors import UserError
-from autocaption.runs.provenance import hide_argument
+from autocaption.runs.provenance import hide_argument, holds_secret
 from autocaption.sweep.space import CustomSpace, Space, as_text, read_space
 from autocaption.sweep.study import as_list
 from autocaption.sweep.trials import compose
@@ -99,7 +99,10 @@ def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) ->
 
 
 def _check_keys(space: Space, groups: list[str], base_config: DictConfig) -> None:
-    """Refuse a mistyped key; if a group is searched, its choices may add keys, so nothing can be said."""
+    """Refuse a secret, and a mistyped key unless a group is searched, whose choices may add keys."""
+    for key in space.distributions:
+        if holds_secret(f"{key}=x"):
+            raise UserError(f"{key} is a secret, and a study stores what it searches; give it one value")
     if not set(groups).isdisjoint(key.lstrip("+") for key in space.distributions):
         return
     absent = object()

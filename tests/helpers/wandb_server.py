@@ -32,6 +32,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer({})
 
     def data(self, name, variables):
+        if name == "RunResumeStatus" and self.server.last_step is not None:
+            return {"model": {"id": "p", "name": "project", "bucket": resumed(self.server.last_step)}}
         if name != "CreateRunFiles":
             return ANSWERS.get(name, {})
         files = [{"name": file, "uploadUrl": f"{self.server.url}/{file}"} for file in variables["files"]]
@@ -60,6 +62,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def resumed(step):
+    """What the server knows of a run that has come to a step."""
+    tail = json.dumps([json.dumps({"_step": step, "_runtime": 9})])
+    counts = {"historyLineCount": step + 1, "eventsLineCount": 0, "logLineCount": 0}
+    known = {"summaryMetrics": json.dumps({"_step": step}), "historyTail": tail, "eventsTail": '["{}"]'}
+    return {**BUCKET, **counts, **known, "tags": [], "wandbConfig": '{"t": 1}'}
+
+
 PROJECT = {"id": "p", "name": "project", "entity": {"id": "e", "name": "me"}}
 BUCKET = {"id": "b", "name": "run", "displayName": "run", "config": "{}", "project": PROJECT}
 ARTIFACT = {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s", "latestArtifact": None}}
@@ -75,7 +85,7 @@ def wandb_server():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # clients that end without a goodbye
-    server.refuses = 0  # an HTTP status for runs
+    server.refuses, server.last_step = 0, None  # an HTTP status for runs; the last step of a resumed one
     server.asked, server.history, server.exit_codes, server.files = [], [], [], []
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import wandb
@@ -92,7 +91,9 @@ logger.log_metrics({"a": 1}, step=0)
 logger.commit()
 logger.log_metrics({"a": 2}, step=1)
 log = next(Path(sys.argv[1]).glob("wandb/off*/*.wandb"))
-while b"_timestamp" not in log.read_bytes():  # of the first row
+for _ in range(200):
+    if b"_timestamp" in log.read_bytes():  # of the first row
+        break
     time.sleep(0.02)
 os.kill(os.getpid(), 9)
 """
@@ -102,29 +103,28 @@ os.kill(os.getpid(), 9)
     assert rows(tmp_path) == {0: {"a": 1}}
 
 
-class ResumedRun(SimpleNamespace):
-    """A W&B run whose server has steps up to 5 already, and what it gets."""
-
-    id, settings, starting_step = "run", SimpleNamespace(mode="online"), 6
-    url = "https://wandb/run"
-
-    def log(self, row, step, commit=False):
-        self.got.append((step, row))
-
-    def define_metric(self, *_, **__):
-        pass
+def test_an_online_run_sends_its_rows_and_its_end(server, tmp_path, caplog):
+    caplog.set_level("INFO")
+    one = logger(tmp_path)
+    one.log_metrics({"a": 1.0}, step=3)
+    one.log_metrics({"a": 2.0}, step=5)
+    close_wandb(143)
+    assert [(row["_step"], row["a"]) for row in server.history] == [(3, 1.0), (5, 2.0)]
+    assert server.exit_codes == [143]
+    assert f"W&B: {server.url}/me/project/runs/run" in caplog.messages
 
 
-def test_a_resumed_run_sends_no_step_twice(server, tmp_path, monkeypatch):
-    run = ResumedRun(got=[])
-    monkeypatch.setattr(wandb, "init", lambda **_: run)
+def test_a_resumed_run_sends_no_step_twice(server, tmp_path):
+    server.last_step = 5
     one = logger(tmp_path)
     for step in (3, 4):
-        one.log_metrics({"train/loss": step}, step=step)
-    one.log_metrics({"val/loss": 5}, step=5)  # of a validation that the end of the last attempt interrupted
+        one.log_metrics({"a": step}, step=step)
+    one.log_metrics({"val/b": 1}, step=5)  # of a validation that the last attempt's end interrupted
     for step in (6, 7):
-        one.log_metrics({"train/loss": step}, step=step)
-    assert run.got == [(6, {"val/loss": 5}), (6, {"train/loss": 6}), (7, {"train/loss": 7})]
+        one.log_metrics({"a": step}, step=step)
+    close_wandb(0)
+    sent = [(row["_step"], row["a"], row.get("val/b")) for row in server.history]
+    assert sent == [(6, 6, 1), (7, 7, None)]
 
 
 def test_the_run_is_named_after_the_folder_and_has_its_id(tmp_path):
