@@ -10,6 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from autocaption.errors import UserError
+from autocaption.runs.provenance import HIDDEN, without_secrets
 
 _ABSENT = object()
 MISSING, _ENV = "???", "${oc.env:"  # data.root: ${oc.env:AUTOCAPTION_DATA,???}
@@ -73,7 +74,11 @@ def changes_on_resume(before: DictConfig, after: DictConfig) -> dict[str, list[A
     Raises:
         UserError: names a change that a checkpoint cannot follow.
     """
-    old, new = (dict(_flat(OmegaConf.to_container(one, resolve=False), "")) for one in (before, after))
+    # Without secrets, since a checkpoint has none: one that is given again is no change, and isn't printed.
+    old, new = (
+        dict(_flat(without_secrets(OmegaConf.to_container(one, resolve=False)), ""))
+        for one in (before, after)
+    )
     changes = {
         key: [old.get(key), new.get(key)] for key in sorted({*old, *new}) if old.get(key) != new.get(key)
     }
@@ -112,6 +117,20 @@ def _copy(source: dict, target: dict, path: list[str], delete: bool) -> None:
         to_node[last] = from_node[last]
     elif isinstance(to_node, list) or last in to_node:
         del to_node[last]
+
+
+def require_secrets(config: DictConfig) -> None:
+    """Check that no secret has been replaced by the word that stands for it in all that is kept.
+
+    Raises:
+        UserError: names the first one.
+    """
+    for key, value in _flat(OmegaConf.to_container(config, resolve=False), ""):
+        if HIDDEN in str(value):
+            raise UserError(
+                f"{key} is a secret, and secrets are not kept; give it again with ++{key}=VALUE "
+                "(a value of ${oc.env:NAME} is kept, and read from the environment)"
+            )
 
 
 def require_values(config: DictConfig) -> None:

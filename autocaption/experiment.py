@@ -22,25 +22,37 @@ from autocaption.config import (
     MODEL_KEYS,
     changes_on_resume,
     replayed,
+    require_secrets,
     require_values,
     with_optional_values,
     with_overrides,
 )
+from autocaption.data.datamodule import CaptionDataModule
+from autocaption.data.fingerprint import fingerprint
 from autocaption.data.sources import SPLITS
 from autocaption.errors import UserError
 from autocaption.files import write_json
 from autocaption.loggers.csv import CSVLogger
-from autocaption.loggers.wandb import close_wandb
+from autocaption.loggers.wandb import WandbLogger, close_wandb
 from autocaption.models.captioner import METRICS
 from autocaption.ranks import RANK_CONFIG, is_first_rank
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
-from autocaption.runs.provenance import command_line, hide_argument, record_start, without_secrets
+from autocaption.runs.provenance import FILE as PROVENANCE
+from autocaption.runs.provenance import (
+    command_line,
+    hide_argument,
+    record_fact,
+    record_start,
+)
 from autocaption.runs.run import Run, earlier_overrides
+from autocaption.runs.source_code import keep_code
 from autocaption.trainer_settings import require_validations
 
 log = logging.getLogger(__name__)
+
+REPORT = "report.html"  # of a run folder
 
 # Silence Lightning's remarks about what the user configured; set here, since its import sets them too.
 for chatty in ("pytorch_lightning", "lightning_fabric"):
@@ -65,7 +77,7 @@ def train(config: DictConfig) -> float | None:
         config.resume = str(path)
     with _run(config, "train", saved) as run:
         if run is not None and changes:
-            run.note(changes=without_secrets(changes))
+            run.note(changes=changes)
             for key, (before, after) in changes.items():
                 log.info("changed on resume: %s from %s to %s", key, before, after)
         return _train(config, saved, run)
@@ -103,7 +115,9 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     require_validations(trainer, data.training_batches(trainer.world_size))
     if is_first_rank():
         Console().print(parameter_table(captioner))
-    data.preload("train", "val", *([data.split_of("test")] if config.test else []))
+    splits = ["train", "val", *([data.split_of("test")] if config.test else [])]
+    data.preload(*splits)
+    _record_data(run, data, splits)
     captioner = build.compiled(config, captioner)
     for logger in trainer.loggers:
         if resumed and isinstance(logger, CSVLogger):
@@ -140,7 +154,7 @@ def evaluate(config: DictConfig) -> float | None:
     path, saved = next(iter(every.items()))
     if HydraConfig.initialized():
         config = with_overrides(build.config_of(saved), config, _overrides(), MODEL_KEYS)
-    with _run(config, "eval"):
+    with _run(config, "eval") as run:
         _seed(config)
         one = len(every) == 1
         data, captioner = (
@@ -148,6 +162,7 @@ def evaluate(config: DictConfig) -> float | None:
         )
         trainer = build.trainer(config)
         data.preload(data.split_of("test"))
+        _record_data(run, data, [data.split_of("test")])
         captioner = build.compiled(config, captioner)
         trainer.test(captioner, data, verbose=False)
         metrics = {
@@ -176,6 +191,7 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     if not is_first_rank():
         yield None
         return
+    require_secrets(config)
     folder = Path(config.run_dir)
     task = "trial" if "sweep" in (config.get("callbacks") or {}) else task
     overrides = [hide_argument(one) for one in _overrides()]
@@ -183,7 +199,8 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     try:
         with run.recorded():
             build.save_config(config, folder / "config.yaml")
-            record_start(folder / "provenance.json")
+            code = keep_code(Path(build.__file__).parents[1], folder)
+            record_start(folder / PROVENANCE, git=code)
             os.environ[RANK_CONFIG] = str(folder / "config.yaml")
             if resumed is not None:
                 file, step = Path(config.resume).name, resumed["global_step"]
@@ -198,12 +215,21 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
         run.release()
 
 
+def _record_data(run: Run | None, data: CaptionDataModule, splits: list[str]) -> None:
+    if run is not None:
+        digests = {split: fingerprint(data.source.split(split)) for split in dict.fromkeys(splits)}
+        record_fact(run.folder / PROVENANCE, data=digests)
+
+
 def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -> float | None:
     """Write and print the metrics; returns the optimized one."""
     folder = Path(config.run_dir)
     if trainer.is_global_zero:
         write_json(folder / "metrics.json", metrics)
         _print(metrics, folder, best)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_report(folder / REPORT)
     return metrics.get(config.optimized_metric)
 
 

@@ -18,6 +18,7 @@ from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
 from autocaption.files import write_json
 from autocaption.runs.provenance import provenance
+from autocaption.runs.source_code import git_state
 
 PARTS = ("training", "extraction", "search", "bleu", "startup", "growth", "sweeping", "transformer_beam")
 # Bars: a metric must be at least this, or at most this where it is a cost.
@@ -92,7 +93,7 @@ def main() -> None:
                 "metrics": metrics,
                 "processor": processor(),
                 "cores": os.cpu_count(),
-                "git": here["git"],
+                "git": git_state(Path(__file__).parents[1]),
                 "packages": here["packages"],
             },
         )

@@ -1,8 +1,11 @@
 """The two commands as a user runs them: in processes of their own, on tiny built-in data."""
 
+import csv
+import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +13,14 @@ from helpers.commands import TINY, only_run, read, run
 from omegaconf import OmegaConf
 from PIL import Image
 
+from autocaption.loggers.wandb_log import read_log
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished run with the default loggers: (its folder, the process)."""
     folder = tmp_path_factory.mktemp("trained")
-    done = run("train.py", *TINY, "+logger.wandb.tags=[a]", "+model.decoder_password=hunter2", cwd=folder)
+    done = run("train.py", *TINY, "tags=[a]", "+registry={password: hunter2}", cwd=folder)
     assert done.returncode == 0, done.stderr
     return only_run(folder), done
 
@@ -37,6 +42,43 @@ def test_run_writes_everything_to_its_folder(trained):
     rows = (folder / "csv/metrics.csv").read_text()
     assert "val/bleu4" in rows.splitlines()[0]
     assert list((folder / "wandb").glob("offline-run-*"))
+
+
+def test_the_offline_wandb_run_is_complete(trained):
+    folder, _ = trained
+    (log,) = folder.glob("wandb/off*/*.wandb")
+    records = [(record.WhichOneof("record_type"), record) for record in read_log(log)]
+    (run,) = (record.run for kind, record in records if kind == "run")
+    assert (run.run_id, run.display_name) == (read(folder / "run.json")["id"], folder.name)
+    assert (run.job_type, list(run.tags)) == ("train", ["a"])
+    updates = [item for kind, record in records if kind == "config" for item in record.config.update]
+    assert any(item.key == "trainer" and json.loads(item.value_json)["max_epochs"] == 2 for item in updates)
+    # Every metric of the CSV, at the same steps.
+    with open(folder / "csv/metrics.csv", newline="") as file:
+        expected = {(row["step"], key) for row in csv.DictReader(file) for key in row if row[key]}
+    found, summary = set(), {}
+    for kind, record in records:
+        if kind == "history":
+            row = {"/".join(item.nested_key): item.value_json for item in record.history.item}
+            found |= {(row["_step"], key) for key in row}
+        if kind == "summary":
+            summary |= {"/".join(item.nested_key): item.value_json for item in record.summary.update}
+    assert {(step, key) for step, key in expected if key != "step"} <= found
+    best = read(folder / "metrics.json")
+    assert json.loads(summary["val/loss"])["min"] <= best["val/loss"]
+    assert json.loads(summary["val/bleu4"])["max"] == pytest.approx(best["val/bleu4"])
+    (end,) = (record.exit for kind, record in records if kind == "exit")
+    assert end.exit_code == 0
+    # Pictures of tables, the best checkpoint and system metrics.
+    artifacts = [record.artifact for kind, record in records if kind == "artifact"]
+    files = [entry for artifact in artifacts for entry in artifact.manifest.contents]
+    assert {"val/captions.table.json", "model.ckpt"} <= {entry.path for entry in files}
+    assert any(entry.path.endswith(".png") for entry in files)
+    assert all(Path(entry.local_path).is_relative_to(folder) for entry in files)
+    (model,) = (artifact for artifact in artifacts if artifact.type == "model")
+    assert model.manifest.contents[0].local_path == str(folder / "checkpoints/best.ckpt")
+    assert (log.parent / "files/requirements.txt").exists()
+    assert any(kind == "stats" for kind, _ in records)
 
 
 def test_secrets_are_written_nowhere(trained):
@@ -108,11 +150,13 @@ def test_two_devices_score_as_one(trained, tmp_path):
 
 def test_a_resumed_run_follows_its_command_line(tmp_path):
     words = (*TINY, "logger=csv", "trainer.gradient_clip_val=1.5", "callbacks.last.keep=1")
+    words += ("+registry.password=hunter2",)
     first = run("train.py", *words, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     folder = only_run(tmp_path)
     before = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     changed = ("trainer=ddp_sim", "trainer.devices=1", "trainer.max_epochs=4", "optimizer.lr=0")
+    changed += ("++registry.password=hunter3",)
     more = run("train.py", f"resume={folder}", *changed, cwd=tmp_path)
     assert more.returncode == 0, more.stderr
     assert only_run(tmp_path) == folder
@@ -133,6 +177,8 @@ def test_a_resumed_run_follows_its_command_line(tmp_path):
     assert changes["optimizer.lr"] == [0.001, 0]
     assert changes["trainer.max_epochs"] == [2, 4]
     assert "trainer.gradient_clip_val" not in changes
+    assert "hunter" not in "".join([first.stdout, first.stderr, more.stdout, more.stderr])
+    assert [file for file in folder.rglob("*") if file.is_file() and b"hunter" in file.read_bytes()] == []
     assert len(read(folder / "provenance.json")) == 2
 
 
@@ -148,6 +194,16 @@ def test_what_a_checkpoint_cannot_follow_is_refused_on_resume(trained, tmp_path,
     assert "resume cannot change" in line
     assert "init_from" in line
     assert len(read(folder / "run.json")["attempts"]) == 1
+
+
+def test_a_secret_is_asked_for_on_resume(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "copy")
+    done = run("train.py", f"resume={tmp_path}/copy", "trainer.max_epochs=3", cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line]
+    assert line.startswith("error: registry.password is a secret")
+    assert "++registry.password=VALUE" in line
+    assert len(read(tmp_path / "copy/run.json")["attempts"]) == 1
 
 
 def test_ranks_train_one_configuration_and_validate_the_average_that_they_save(tmp_path):

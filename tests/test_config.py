@@ -4,7 +4,9 @@ import pytest
 from helpers.configs import CHOICES, GIVEN, composed, plain
 from omegaconf import OmegaConf
 
-from autocaption.config import MODEL_KEYS, with_overrides
+from autocaption.config import MODEL_KEYS, changes_on_resume, require_secrets, with_overrides
+from autocaption.errors import UserError
+from autocaption.runs.provenance import without_secrets
 
 
 def changed(base, *overrides, keys=None, name="train"):
@@ -123,3 +125,32 @@ def test_inputs_are_not_modified(base):
     merged = with_overrides(base, new, words)
     merged.search.beam_size = 100
     assert (plain(base), plain(new)) == before
+
+
+SECRETS = {"logger": {"token": "hunter2", "url": "x://me:hunter2@h"}, "list": [{"password": "hunter2"}]}
+
+
+def test_a_secret_that_was_not_kept_is_named():
+    kept = OmegaConf.create(without_secrets(SECRETS))
+    require_secrets(OmegaConf.create(SECRETS))
+    for key, value in (("logger.token", "a"), ("logger.url", "b"), ("list", [])):
+        with pytest.raises(UserError, match=f"{key} is a secret"):
+            require_secrets(kept)
+        OmegaConf.update(kept, key, value)
+    require_secrets(kept)
+
+
+def test_a_secret_from_the_environment_is_kept():
+    config = {"token": "${oc.env:TOKEN}"}
+    require_secrets(OmegaConf.create(without_secrets(config)))
+    assert without_secrets(config) == config
+
+
+def test_a_secret_that_is_given_again_is_no_change():
+    kept = OmegaConf.create(without_secrets({"data": {"source": SECRETS}, "seed": 1}))
+    again = OmegaConf.create({"data": {"source": SECRETS}, "seed": 1})
+    assert changes_on_resume(kept, again) == {}
+    again.data.source = {**SECRETS, "logger": None}
+    with pytest.raises(UserError) as raised:
+        changes_on_resume(kept, again)
+    assert "hunter2" not in str(raised.value)

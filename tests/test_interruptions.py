@@ -14,6 +14,9 @@ from helpers import ROOT
 from helpers.commands import TINY, only_run, read, run
 from helpers.sweeps import wait_for
 
+from autocaption.loggers.sync import join
+from autocaption.loggers.wandb_log import read_log
+
 WORDS = [*TINY, "logger=csv", "trainer.log_every_n_steps=1", "model.decoder.dropout=0.3", "data.augment=true"]
 WORDS += ["data.source.train=48", "trainer.max_epochs=4", "callbacks.last.every_n_steps=2"]
 
@@ -139,7 +142,7 @@ def test_killed_again_and_again(tmp_path, words):
     ("number", "code", "state"), [(signal.SIGTERM, 143, "preempted"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_a_signal_stops_a_run_that_resumes_as_if_nothing_had_happened(whole, tmp_path, number, code, state):
-    process = start(tmp_path, *WORDS)
+    process = start(tmp_path, *WORDS, "logger=default")
     wait_for(lambda: list(tmp_path.glob("runs/*/csv/metrics.csv")))
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
@@ -157,6 +160,36 @@ def test_a_signal_stops_a_run_that_resumes_as_if_nothing_had_happened(whole, tmp
     record = read(moved / "run.json")
     assert record["state"] == "finished"
     assert [attempt["state"] for attempt in record["attempts"]] == [state, "finished"]
+    ends = [wandb_end(log) for log in sorted(moved.glob("wandb/offline-run-*/*.wandb"))]
+    assert ends == [(code, state == "preempted"), (0, False)]
+
+
+def wandb_end(log):
+    """(exit code, whether it was marked as preempted) of a W&B run's attempt."""
+    records = {record.WhichOneof("record_type"): record for record in read_log(log)}
+    return records["exit"].exit.exit_code, "preempting" in records
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_one_wandb_run(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    expected = uninterrupted(tmp_path / "whole", "logger=default")
+    assert survive(tmp_path / "killed", expected, [*WORDS, "logger=default"], seed=4, kills=2) == 2
+    folder = only_run(tmp_path / "killed")
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 3
+    assert history(*join(folder)) == history(*join(expected))
+
+
+def history(log):
+    """[{name: value}] of the scalars of each step."""
+    rows = (one.history for one in read_log(log) if one.WhichOneof("record_type") == "history")
+    found = [{"/".join(item.nested_key): json.loads(item.value_json) for item in row.item} for row in rows]
+    kept = [{key: row[key] for key in sorted(row) if not isinstance(row[key], str | dict)} for row in found]
+    for row in kept:
+        for name in ("_runtime", "_timestamp"):
+            row.pop(name)
+    return kept
 
 
 def test_two_devices_resume_the_last_run(tmp_path):

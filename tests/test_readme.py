@@ -115,13 +115,8 @@ def composed(monkeypatch):
 
 def test_the_pages_have_commands_of_every_kind():
     starts = {tuple(one[: 2 if one[0] == "-m" else 1]) for one in COMMANDS}
-    assert starts == {
-        ("train.py",),
-        ("eval.py",),
-        ("-m", "autocaption"),
-        ("-m", "autocaption.sweep"),
-        ("-m", "autocaption.data"),
-    }
+    modules = {("-m", f"autocaption{name}") for name in ("", ".data", ".sweep", ".loggers.sync")}
+    assert starts == {("train.py",), ("eval.py",), *modules}
     assert len(COMMANDS) > 20
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
@@ -13,6 +13,15 @@ from autocaption.checks import number, whole
 from autocaption.runs.folder import rotate
 
 MOST_KEPT, MOST_MINUTES = 1000, 60 * 24 * 365
+
+
+@runtime_checkable
+class Committing(Protocol):
+    """A logger that holds rows back, and must not lose those that a resumed run doesn't log again."""
+
+    def commit(self) -> None:
+        """Write what is held back."""
+        ...
 
 
 class LastCheckpoint(Checkpoint):
@@ -79,6 +88,9 @@ class LastCheckpoint(Checkpoint):
         """
         if trainer.is_global_zero:
             rotate(self.path, self.keep)
+        for logger in trainer.loggers:
+            if isinstance(logger, Committing):
+                logger.commit()
         self._rewind = rewind
         try:
             trainer.save_checkpoint(self.path)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from autocaption.launch.parent import LAUNCHED, REPORTS
+from autocaption.runs.provenance import hide_argument
 
 
 class Reporter(Protocol):
@@ -69,7 +70,7 @@ class Process:
         with childs_end, open(folder / "stdout.log", "ab") as out, open(folder / "stderr.log", "ab") as err:
             added = {LAUNCHED: "1", REPORTS: str(childs_end.fileno()), "PYTHONUNBUFFERED": "1", **environment}
             self._process = subprocess.Popen(
-                [sys.executable, script, *overrides],
+                [sys.executable, script, *map(hide_argument, overrides)],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,

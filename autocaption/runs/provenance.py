@@ -1,16 +1,21 @@
-"""How a run was started, and with what code."""
+"""How a run was started, and on what; and secrets, which nothing that is kept may hold."""
 
 import json
+import logging
+import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from autocaption.files import write_json
+
+log = logging.getLogger(__name__)
 
 PACKAGES = (
     "autocaption",
@@ -26,55 +31,103 @@ PACKAGES = (
     "pillow",
     "numpy",
 )
-_SECRET = re.compile(r"(^|[_.-])(api_?key|password|passwd|secret|token|credentials?)$", re.IGNORECASE)
+SLURM = (
+    "SLURM_JOB_ID",
+    "SLURM_JOB_NAME",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_RESTART_COUNT",
+    "SLURM_JOB_PARTITION",
+    "SLURM_JOB_NODELIST",
+)
+_SECRET = re.compile(
+    r"(^|[_.-])(api_?key|(access|secret|private)_key|password|passwd|pwd|secret|token|credentials?)$",
+    re.IGNORECASE,
+)
 _URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
-_NAMED = re.compile(r"([\w.-]+)\s*:(?!//)\s*[^,}\]]+")  # key: value in a dict on the command line
+_NAMED = re.compile(r"([\w.-]+)['\"]?\s*:(?!//)")  # a key in a dict on the command line
+_LINE = re.compile(r"^([-+]?[ -]*([\w.]+): +)(\S.*)$", re.MULTILINE)  # key: value in yaml, also in a patch
+_REFERENCE = re.compile(r"\$\{(oc\.env:\w+(,(null|\?\?\?))?|[\w.]+)\}")
 HIDDEN = "<hidden>"
+FILE = "provenance.json"
 
 
 def provenance() -> dict[str, Any]:
-    """Command line, git commit and package versions of this process."""
+    """Time, command line, package versions and machine of this process."""
     return {
+        "started": datetime.now(UTC).isoformat(),
         "command": shlex.join([Path(sys.executable).name, *command_line()]),
         "folder": str(Path.cwd()),
-        "git": git_state(Path(__file__).parent),
         "python": platform.python_version(),
-        "host": platform.node(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "gpus": gpus(),
+        "slurm": {name: os.environ[name] for name in SLURM if name in os.environ},
     }
 
 
-def record_start(file: Path) -> None:
-    """Append this process's provenance to a JSON list; a resumed run has several entries."""
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    write_json(file, [*earlier, provenance()])
+def record_start(file: Path, **facts: Any) -> None:
+    """Append this process's provenance to a JSON list; a resumed run has several entries.
+
+    A damaged file is put aside, with a warning.
+
+    Args:
+        file: the list.
+        facts: further entries, such as the state of git.
+    """
+    write_json(file, [*_entries(file), {**provenance(), **facts}])
 
 
-def git_state(folder: Path) -> dict[str, Any]:
-    """The commit of the work tree that holds the folder, and whether files have changed since."""
+def record_fact(file: Path, **facts: Any) -> None:
+    """Add to the last entry what is known later, such as the digest of the data."""
+    *earlier, last = _entries(file) or [{}]
+    write_json(file, [*earlier, {**last, **facts}])
 
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
 
-    return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+def starts(file: Path) -> int:
+    """How many processes have recorded their start."""
+    return len(_entries(file))
+
+
+def _entries(file: Path) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries):
+            return entries
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        pass
+    aside = file.with_name(f"damaged-{file.name}")
+    os.replace(file, aside)
+    log.warning("%s was damaged; it is kept as %s, and a new one is begun", file, aside.name)
+    return []
+
+
+def gpus() -> list[str]:
+    """Name, memory and driver of each GPU, as nvidia-smi tells them; empty without one."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def without_secrets(value: Any, key: str = "") -> Any:
     """A copy of nested plain values without secrets.
 
     Hidden are values whose key ends in a word such as `api_key`, `password` or `token`, and passwords in
-    URLs.
+    URLs. A reference such as ${oc.env:MY_TOKEN} stays: it says where the secret is, not what.
     """
     if isinstance(value, dict):
         inherited = key if _SECRET.search(key) else ""  # everything within a secret is secret
         return {name: without_secrets(part, inherited or str(name)) for name, part in value.items()}
     if isinstance(value, list):
         return [without_secrets(part, key) for part in value]
-    if _SECRET.search(key) and value is not None:
+    if value is None or (isinstance(value, str) and _REFERENCE.fullmatch(value)):
+        return value
+    if _SECRET.search(key):
         return HIDDEN
     return _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", value) if isinstance(value, str) else value
 
@@ -85,14 +138,28 @@ def command_line() -> list[str]:
 
 
 def hide_argument(argument: str) -> str:
-    """An argument of the command line, without a secret."""
+    """An argument of the command line, without a secret; a dict that has one is hidden as a whole."""
     key, equals, value = argument.partition("=")
     if not equals:
-        return argument
-    value = _NAMED.sub(
-        lambda found: found[0] if not _SECRET.search(found[1]) else f"{found[1]}: {HIDDEN}", value
-    )
-    return key + equals + without_secrets(value, key)
+        return without_secrets(argument)
+    if any(_SECRET.search(name) for name in _NAMED.findall(value)):
+        return key + equals + HIDDEN
+    return key + equals + without_secrets(value, key.lstrip("+~"))
+
+
+def holds_secret(argument: str) -> bool:
+    """Whether `hide_argument` would change it."""
+    return hide_argument(argument) != argument
+
+
+def hide_lines(text: str) -> str:
+    """The text of a yaml file, or a patch of one, without the secrets of its lines `key: value`."""
+
+    def hidden(line: re.Match[str]) -> str:
+        start, key, value = line.groups()
+        return start + (value if value in ("null", "???", "{}", "[]") else without_secrets(value, key))
+
+    return _LINE.sub(hidden, text)
 
 
 def _version(package: str) -> str | None:

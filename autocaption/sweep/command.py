@@ -20,6 +20,7 @@ from autocaption.checks import as_path
 from autocaption.errors import UserError
 from autocaption.launch.devices import reserved, threads, visible_gpus
 from autocaption.launch.process import Process, Running
+from autocaption.runs.provenance import holds_secret
 from autocaption.runs.run import exit_code
 from autocaption.sweep.claims import Claim, Claims
 from autocaption.sweep.closing import Closing
@@ -171,10 +172,13 @@ def _launcher_start(
         heartbeat=sweep.heartbeat,
         storage_timeout=sweep.storage_timeout,
     )
-    with open_dict(config):
-        config.hydra.sweep.dir = str(folder)
+    # Launchers print and pickle what they get, so they get no secrets: trials have a file for those.
+    named = OmegaConf.masked_copy(config, "hydra")
+    with open_dict(named):
+        named.hydra.sweep.dir = str(folder)
+        named.hydra.overrides.task = [one for one in named.hydra.overrides.task if not holds_secret(one)]
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=run_job, config=config
+        hydra_context=context, task_function=run_job, config=named
     )
 
     def start(claim: Claim, slot: int) -> Running:

@@ -24,6 +24,7 @@ from hydra.utils import instantiate
 
 from autocaption.launch.devices import reserved, visible_gpus
 from autocaption.launch.process import Process
+from autocaption.runs.provenance import holds_secret
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.patience import Patience
 from autocaption.sweep.reporter import StudyReporter, stopping_signal
@@ -155,7 +156,9 @@ class LaunchedTrial:
         folder.append(f"+attempt={claim.attempt}")
 
         def launch() -> Any:
-            (returned,) = launcher.launch([[*overrides, *folder]], claim.number)
+            # Its configuration is in the job's file; here overrides are but names, which launchers print.
+            named = [one for one in overrides if not holds_secret(one)]
+            (returned,) = launcher.launch([[*named, *folder]], claim.number)
             return returned.return_value
 
         threading.Thread(target=self._run, args=(launch, claim.folder), daemon=True).start()

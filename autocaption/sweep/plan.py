@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from autocaption.checks import number, whole
 from autocaption.config import require_values
 from autocaption.errors import UserError
-from autocaption.sweep.space import CustomSpace, Space, read_space
+from autocaption.runs.provenance import hide_argument, holds_secret
+from autocaption.sweep.space import CustomSpace, Space, as_text, read_space
 from autocaption.sweep.study import as_list, check_name
 from autocaption.sweep.trials import compose
 
@@ -55,8 +56,17 @@ class Plan:
             "custom_space": self.settings.custom_space,
             "objective": self.objective,
             "direction": self.direction,
-            "fixed": [str(override.input_line) for override in self.fixed if counts(override.key_or_group)],
+            "fixed": [_without_secret(one) for one in self.fixed if counts(one.key_or_group)],
         }
+
+
+def _without_secret(override: Override) -> str:
+    """An override as Hydra's grammar takes it, without the secret in it."""
+    line = str(override.input_line)
+    if (hidden := hide_argument(line)) == line:
+        return line
+    key, _, value = hidden.partition("=")
+    return f"{key}={as_text(value)}"
 
 
 def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> Plan:
@@ -98,7 +108,10 @@ def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) ->
 
 
 def _check_keys(space: Space, groups: list[str], base_config: DictConfig) -> None:
-    """Refuse a mistyped key; if a group is searched, its choices may add keys, so nothing can be said."""
+    """Refuse a secret, and a mistyped key unless a group is searched, whose choices may add keys."""
+    for key in space.distributions:
+        if holds_secret(f"{key}=x"):
+            raise UserError(f"{key} is a secret, and a study stores what it searches; give it one value")
     if not set(groups).isdisjoint(key.lstrip("+") for key in space.distributions):
         return
     absent = object()

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from autocaption.files import write_json, write_text
+from autocaption.runs.provenance import HIDDEN
 from autocaption.sweep.page import importances, write_page
 from autocaption.sweep.study import (
     DEFINITION,
@@ -74,11 +75,11 @@ def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: 
     """
     defaults: list[Any] = []
     values: Any = OmegaConf.create({})
-    deletions = []
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    to_give = [one for one in overrides if HIDDEN in one]
+    for override in OverridesParser.create().parse_overrides([one for one in overrides if HIDDEN not in one]):
         key = override.get_key_element().lstrip("+")
         if override.is_delete():
-            deletions.append(str(override.input_line))
+            to_give.append(str(override.input_line))
         elif key == "experiment":
             defaults.insert(0, override.value())
         elif key in groups:
@@ -86,8 +87,8 @@ def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: 
         else:
             OmegaConf.update(values, key, override.value(), force_add=True)
     lines = ["# @package _global_", *(f"# {line}" for line in comment.splitlines())]
-    if deletions:
-        lines.append(f"# To be given on the command line: {' '.join(deletions)}")
+    if to_give:
+        lines.append(f"# To be given on the command line: {' '.join(to_give)}")
     if defaults:
         lines.append(OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"]})).rstrip())
     if values:

@@ -1,12 +1,14 @@
 """A training resumed from any moment equals an uninterrupted one, to the last bit and the last CSV row."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.configs import composed
 
 from autocaption import experiment
+from autocaption.callbacks.last_checkpoint import LastCheckpoint
 from autocaption.callbacks.preemption import PreemptedError
 
 WORDS = [
@@ -81,3 +83,15 @@ def test_a_signal_at_any_moment_stops_and_resumes_exactly(whole, tmp_path, momen
     assert stopped.value.code == 143
     train(tmp_path / "parts", *words, f"resume={tmp_path}/parts")
     assert_same(tmp_path / "parts", folder)
+
+
+def test_what_loggers_hold_back_is_written_before_the_checkpoint(tmp_path):
+    order = []
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        global_step=3,
+        loggers=[SimpleNamespace(commit=lambda: order.append("commit")), SimpleNamespace()],
+        save_checkpoint=lambda path: order.append(path.name),
+    )
+    LastCheckpoint(str(tmp_path), every_n_steps=0, every_n_minutes=0, keep=2).save(trainer)
+    assert order == ["commit", "last.ckpt"]

@@ -196,3 +196,12 @@ def test_a_report_that_the_storage_refuses_is_answered_by_the_next_poll(start):
     assert wait_for(ended) == 3
     assert reporter.reported == ["refused", (1, 0.25, False)]
     assert process.poll() == 3  # again, after its end
+
+
+def test_secrets_are_in_the_configuration_but_not_on_the_command_line(tmp_path):
+    (tmp_path / "child.py").write_text(CHILD + "print(sys.argv[1:], config)\n")
+    environment = {"PYTHONPATH": str(ROOT)}
+    words, config = ["seed=1", "+token=hunter2"], {"token": "hunter2"}
+    process = Process(str(tmp_path / "child.py"), words, config, tmp_path, Threshold(), environment)
+    assert exit_code(process) == 0
+    assert (tmp_path / "stdout.log").read_text() == f"['seed=1', '+token=<hidden>'] {config}\n"

@@ -2,7 +2,7 @@
 
 import json
 import platform
-import subprocess
+from datetime import datetime
 
 import pytest
 import torch
@@ -10,9 +10,13 @@ import torch
 from autocaption.runs.provenance import (
     HIDDEN,
     command_line,
-    git_state,
+    hide_argument,
+    hide_lines,
+    holds_secret,
     provenance,
+    record_fact,
     record_start,
+    starts,
     without_secrets,
 )
 
@@ -92,9 +96,31 @@ def test_the_command_line_without_secrets(monkeypatch):
     assert "hunter2" not in json.dumps(provenance())
 
 
-def test_a_secret_within_an_argument_s_dict(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["train.py", "+logger.wandb={api_key: hunter2, project: p}"])
-    assert "hunter2" not in " ".join(command_line())
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "+logger.wandb={api_key: hunter2, project: p}",
+        "+logger.wandb={project: p, 'api_key': 'x, hunter2'}",
+        "+logger.wandb={credentials: {user: me, login: hunter2}}",
+        "+password=hunter2",
+        "++data.password=hunter2",
+        "data.password=choice(a,hunter2)",
+        "AWS_SECRET_ACCESS_KEY=hunter2",
+        "mysql://me:hunter2@host",
+    ],
+)
+def test_a_secret_anywhere_in_an_argument(argument):
+    assert "hunter2" not in hide_argument(argument)
+    assert holds_secret(argument)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["seed=1", "tokenizer=words", "+a={tokens: 3}", "-m", "data.root=/a:b", "x={url: 'http://a:8'}"],
+)
+def test_an_argument_without_a_secret_stays(argument):
+    assert hide_argument(argument) == argument
+    assert not holds_secret(argument)
 
 
 def test_provenance_names_versions_and_place(monkeypatch, tmp_path):
@@ -116,39 +142,69 @@ def test_record_start_appends(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["provenance.json"]
 
 
-@pytest.fixture
-def work_tree(tmp_path, monkeypatch):
-    """(a new repository with one commit, a function that runs git in it)."""
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set where tests run from a git hook
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-
-    def git(*words):
-        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
-        return subprocess.check_output(command, cwd=tmp_path, text=True).strip()
-
-    git("init", "-q")
-    (tmp_path / "code.py").write_text("1\n")
-    git("add", ".")
-    git("commit", "-qm", "one", "--no-verify", "--no-gpg-sign")
-    return tmp_path, git
+def test_lines_of_yaml_without_secrets():
+    text = "a: 1\nb:\n  password: hunter2\n- token: hunter2\nurl: x://me:hunter2@h\ntoken: null\n"
+    assert hide_lines(text) == (
+        f"a: 1\nb:\n  password: {HIDDEN}\n- token: {HIDDEN}\nurl: x://me:{HIDDEN}@h\ntoken: null\n"
+    )
 
 
-def test_git_state_tells_changed_files(work_tree):
-    folder, git = work_tree
-    commit = git("log", "--format=%H")
-    (folder / "result.json").write_text("{}")  # not code of the commit
-    assert git_state(folder) == {"commit": commit, "changed": False}
-    (folder / "code.py").write_text("2\n")
-    assert git_state(folder) == {"commit": commit, "changed": True}
+def test_a_start_has_its_facts_and_gets_more(tmp_path):
+    file = tmp_path / "provenance.json"
+    record_start(file, git={"commit": "abc"})
+    record_start(file, git={"commit": "def"})
+    record_fact(file, data={"train": "123"})
+    first, second = json.loads(file.read_text())
+    assert (first["git"], second["git"]) == ({"commit": "abc"}, {"commit": "def"})
+    assert "data" not in first
+    assert second["data"] == {"train": "123"}
+    assert datetime.fromisoformat(first["started"]) <= datetime.fromisoformat(second["started"])
+    assert starts(file) == 2
+    file.unlink()  # while the run goes on
+    record_fact(file, data={})
+    assert json.loads(file.read_text()) == [{"data": {}}]
 
 
-def test_git_state_outside_a_repository(tmp_path, monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.delenv("GIT_DIR", raising=False)
-    assert git_state(tmp_path) == {"commit": None, "changed": False}
+@pytest.mark.parametrize("text", ["", "[{", "{}", "[1]", "\x00"])
+def test_a_damaged_list_is_put_aside_with_a_warning(tmp_path, caplog, text):
+    file = tmp_path / "provenance.json"
+    file.write_text(text)
+    assert starts(file) == 0
+    record_start(file)
+    assert len(json.loads(file.read_text())) == 1
+    assert (tmp_path / "damaged-provenance.json").read_text() == text
+    (line,) = caplog.messages
+    assert "was damaged" in line
 
 
-def test_git_state_without_git(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state(tmp_path) == {"commit": None, "changed": False}
+def test_the_gpus_are_those_of_nvidia_smi(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB, 570.86'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert provenance()["gpus"] == ["NVIDIA H100, 81559 MiB, 570.86"]
+    tool.write_text("#!/bin/sh\necho no driver\nexit 9\n")
+    assert provenance()["gpus"] == []
+    monkeypatch.setenv("PATH", "")
+    assert provenance()["gpus"] == []
+
+
+def test_the_slurm_job_is_named(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert provenance()["slurm"]["SLURM_JOB_ID"] == "17"
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert "SLURM_JOB_ID" not in provenance()["slurm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("${oc.env:TOKEN}", "${oc.env:TOKEN}"),
+        ("${oc.env:TOKEN,null}", "${oc.env:TOKEN,null}"),
+        ("${oc.env:TOKEN,hunter2}", HIDDEN),
+        ("${other.token}", "${other.token}"),
+        ("${hunter2:x}", HIDDEN),
+    ],
+)
+def test_a_reference_to_a_secret_is_none(text, hidden):
+    assert without_secrets({"token": text}) == {"token": hidden}

@@ -84,6 +84,7 @@ def test_a_new_key_and_the_keys_of_a_searched_group_are_accepted():
     ("overrides", "hint"),
     [
         (["optimizer.lrx=interval(0.1,1.0)"], r"no optimizer\.lrx to search; \+optimizer\.lrx"),
+        (["+data.token=choice(a,b)"], r"\+data\.token is a secret"),
         (["model.decoder.heads=range(1,4)"], r"no model\.decoder\.heads"),
         ([], "nothing to search"),
         (["optimizer.lr=interval(0.1,1.0)", "sweep.n_trials=0"], r"sweep\.n_trials=0"),

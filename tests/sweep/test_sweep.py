@@ -14,6 +14,16 @@ COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
 FAIL, WAITING = TrialState.FAIL, TrialState.WAITING
 
 
+SECRET = "+data.source={password: 'hunter2, or so', seed: 0}"
+
+
+def assert_nowhere(secret, folder, done):
+    """The secret is in no file of the folder and nothing that the command printed."""
+    assert secret not in done.out + done.err
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert [file for file in files if secret.encode() in file.read_bytes()] == []
+
+
 def results(study):
     """What the study stores about its trials, except times and owners."""
     return [
@@ -23,10 +33,11 @@ def results(study):
 
 
 def test_the_same_command_runs_only_the_missing_trials(sweeps):
-    first = sweeps.run(*SEARCH, "data.batch_size=8", "sweep.n_trials=1")
+    first = sweeps.run(*SEARCH, "data.batch_size=8", "+data.source.password=hunter2", "sweep.n_trials=1")
     assert first.code == 0, first.err
     before = results(sweeps.study())
-    more = sweeps.run(*SEARCH, "data.batch_size=8", "sweep.n_trials=3", faults='{"2": "error"}')
+    again = [*SEARCH, "data.batch_size=8", "+data.source.password=hunter3"]  # a new password, the same study
+    more = sweeps.run(*again, "sweep.n_trials=3", faults='{"2": "error"}')
     assert more.code == 0, more.err
     study = sweeps.study()
     assert results(study)[:1] == before
@@ -50,6 +61,9 @@ def test_the_same_command_runs_only_the_missing_trials(sweeps):
     assert shown.code == 0, shown.err
     assert f"lr: {study.best_params['optimizer.lr']}" in shown.out
     assert "batch_size: 8" in shown.out
+    assert "command line: +data.source.password=<hidden>" in page.replace("&lt;", "<").replace("&gt;", ">")
+    for secret in ("hunter2", "hunter3"):
+        assert_nowhere(secret, sweeps.folder, more)
     report = sweeps.report("sweep")
     assert report.returncode == 0, report.stderr
     assert report.stdout.strip().endswith("report.html")
@@ -169,7 +183,8 @@ def test_files_of_an_earlier_study_are_no_results_of_this_one(sweeps):
 
 @pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_trials_as_jobs_of_a_launcher(sweeps, launcher):
-    overrides = ["sweep.n_trials=3", "sweep.n_jobs=2", "sweep/pruner=none", f"hydra/launcher={launcher}"]
+    overrides = ["sweep.n_trials=3", "sweep.n_jobs=2", f"hydra/launcher={launcher}", SECRET]
+    overrides += ["sweep/pruner=none"]
     done = sweeps.run(*SEARCH, *overrides, faults='{"1": "error", "2": "die 2"}')
     assert done.code == 0, done.err
     study = sweeps.study()
@@ -178,6 +193,7 @@ def test_trials_as_jobs_of_a_launcher(sweeps, launcher):
     error = study.trials[1].user_attrs["error"]
     assert error.startswith("ValueError: trial 1 failed as asked; the traceback is in ")
     assert not list(sweeps.folder.rglob(".handed*"))  # it may hold secrets
+    assert_nowhere("hunter2", sweeps.folder, done)
 
 
 @pytest.mark.slow
