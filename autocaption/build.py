@@ -19,7 +19,7 @@ from autocaption.features.cache import FeatureCache
 from autocaption.files import write_text
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
-from autocaption.precision import fastest_precision
+from autocaption.precision import fastest_precision, set_matmul_precision
 from autocaption.runs.checkpoint_io import SafeCheckpointIO
 from autocaption.runs.provenance import without_secrets
 
@@ -130,6 +130,10 @@ def trainer(config: DictConfig, captioner: Captioner) -> pl.Trainer:
     if settings.pop("compile", False):
         captioner.encoder.compile()  # type: ignore[attr-defined]
         captioner.decoder.compile(dynamic=True)  # type: ignore[attr-defined]  # lengths vary
+    if (matmul := settings.pop("float32_matmul_precision", None)) is not None:
+        set_matmul_precision(matmul)
+    if settings.get("sync_batchnorm") and settings["accelerator"] == "cpu":
+        raise UserError("trainer.sync_batchnorm=true works on GPUs only; take trainer.sync_batchnorm=false")
     if settings["precision"] == "auto":
         settings["precision"] = fastest_precision(settings["accelerator"])
     return instantiate(

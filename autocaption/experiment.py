@@ -1,7 +1,6 @@
 """One experiment from configuration to metrics; train.py and eval.py are its two commands."""
 
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -12,7 +11,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
 
 from autocaption import build
@@ -26,16 +25,18 @@ from autocaption.config import (
     with_overrides,
 )
 from autocaption.data.sources import SPLITS
+from autocaption.errors import UserError
 from autocaption.files import write_json
 from autocaption.loggers.csv import CSVLogger
 from autocaption.loggers.wandb import close_wandb
 from autocaption.models.captioner import METRICS
-from autocaption.ranks import RANK_CONFIG, is_first_rank
+from autocaption.ranks import announce, is_first_rank, outside_rank, outside_world
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
 from autocaption.runs.provenance import command_line, hide_argument, record_start, without_secrets
-from autocaption.runs.run import Run, earlier_overrides
+from autocaption.runs.rank_folder import RankFolder
+from autocaption.runs.run import FAILED, Run, earlier_overrides
 
 log = logging.getLogger(__name__)
 
@@ -165,10 +166,9 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     overrides = [hide_argument(one) for one in _overrides()]
     run = Run.start(folder, task, shlex.join(command_line()), overrides)
     try:
-        with run.recorded():
+        with run.recorded(), _ranks(config, run):
             build.save_config(config, folder / "config.yaml")
             record_start(folder / "provenance.json")
-            os.environ[RANK_CONFIG] = str(folder / "config.yaml")
             if resumed is not None:
                 file, step = Path(config.resume).name, resumed["global_step"]
                 run.note(resumed_from=file, step=step)
@@ -180,6 +180,31 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     finally:
         close_wandb(run.exit_code)
         run.release()
+
+
+@contextmanager
+def _ranks(config: DictConfig, run: Run) -> Iterator[None]:
+    """Hand the configuration to the run's other ranks, where it has any, and end with them.
+
+    Raises:
+        UserError: another number of ranks was started than is configured, or one of them failed.
+    """
+    wanted, started = (config.trainer.devices, config.trainer.num_nodes), outside_world()
+    if started is not None and all(isinstance(n, int) and n > 0 for n in wanted):
+        devices, nodes = wanted
+        if devices * nodes != started:
+            raise UserError(
+                f"{started} processes for trainer.devices={devices}, trainer.num_nodes={nodes}; "
+                "start one for each device"
+            )
+    if wanted == (1, 1) and outside_rank() is None:
+        yield
+        return
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    shared = RankFolder.create(run.folder, plain)
+    announce(str(shared.path.absolute()))
+    with shared.supervised(lambda line: run.end(FAILED, 1, line)):
+        yield
 
 
 def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -> float | None:

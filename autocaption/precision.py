@@ -2,6 +2,10 @@
 
 import torch
 
+from autocaption.errors import UserError
+
+MATMUL = ("highest", "high", "medium")
+
 
 def fastest_precision(accelerator: str) -> str:
     """`bf16-mixed` where the hardware multiplies bf16, else `32-true`: what `trainer.precision=auto` means.
@@ -18,3 +22,14 @@ def fastest_precision(accelerator: str) -> str:
         if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
             return "bf16-mixed"
     return "32-true"
+
+
+def set_matmul_precision(name: str) -> None:
+    """Set how exactly float32 matrices are multiplied in this process: `trainer.float32_matmul_precision`.
+
+    Raises:
+        UserError: the name is none of torch's.
+    """
+    if name not in MATMUL:
+        raise UserError(f"trainer.float32_matmul_precision={name}: take {', '.join(MATMUL)}, or null")
+    torch.set_float32_matmul_precision(name)

@@ -101,9 +101,9 @@ class CaptionDataset(Dataset):
         return index, self.inputs(epoch, index)
 
     def collate(self, items: list[tuple[int, Tensor]]) -> Batch:
-        """Stack inputs and gather their captions."""
+        """Stack inputs and gather their captions; an empty batch has no inputs."""
         indices = [index for index, _ in items]
-        stacked: dict = {self.inputs.field: torch.stack([tensor for _, tensor in items])}
+        stacked: dict = {self.inputs.field: torch.stack([tensor for _, tensor in items])} if items else {}
         return Batch(
             ids=tuple(self.images[i].id for i in indices),
             references=tuple(self.references[i] for i in indices) if self.references else (),
