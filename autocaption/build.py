@@ -25,7 +25,7 @@ from autocaption.machine import cores, devices_of
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.models.weights import load_weights
-from autocaption.precision import autocast_type, fastest_precision
+from autocaption.precision import autocast_type, fastest_precision, set_matmul_precision
 from autocaption.ranks import is_first_rank
 from autocaption.runs.checkpoint import LAYOUT
 from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
@@ -139,6 +139,8 @@ def trainer(config: DictConfig) -> pl.Trainer:
     settings.pop("compile", None)
     settings.setdefault("_target_", "pytorch_lightning.Trainer")
     require_settings(settings)
+    if (matmul := settings.pop("float32_matmul_precision", None)) is not None:
+        set_matmul_precision(matmul)
     if settings.get("precision") == "auto":
         settings["precision"] = fastest_precision(settings["accelerator"])
     loggers = _parts(config.get("logger"))

@@ -16,13 +16,15 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from autocaption import ranks
 from autocaption.checks import as_path
 from autocaption.config import require_values
 from autocaption.errors import UserError
-from autocaption.exits import one_line, one_line_errors
+from autocaption.exits import mistake, one_line, one_line_errors
 from autocaption.launch.parent import LAUNCHED, receive_config, watch_parent
-from autocaption.ranks import RANK_CONFIG
+from autocaption.ranks import RANKS
 from autocaption.runs.folder import new_run_name, run_folder
+from autocaption.runs.rank_folder import RankFolder
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +34,45 @@ _HOME = re.compile(r"^([\w./@+]+=)~(?=/|$)")  # KEY=~/...: Hydra takes no ~ ther
 def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run a task under Hydra's command line; a user's mistake gives one line on stderr and exit code 1.
 
-    Lightning starts the other ranks of a multi-device run with the command line of this one. Such a rank
-    loads the configuration that rank 0 resolved, since composing it again could give another one. A
-    launched process, such as a trial of a sweep, gets its configuration through a pipe.
+    Of several ranks the first one composes the configuration and makes the run folder, whoever started
+    them; the others get both from it. A launched process, such as a trial of a sweep, gets its configuration
+    through a pipe.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report its exceptions
     logging.raiseExceptions = False  # a full disk gives no traceback for each line of the log
     _quieten()
     sys.argv[1:] = [_HOME.sub(lambda key: f"{key[1]}{Path.home()}", word) for word in sys.argv[1:]]
-    rank, launched = "LOCAL_RANK" in os.environ and RANK_CONFIG in os.environ, LAUNCHED in os.environ
-    if rank or launched:
-        config: Any = OmegaConf.load(os.environ[RANK_CONFIG]) if rank else OmegaConf.create(receive_config())
-        if launched:
-            watch_parent()
-        folder = None if rank else Path(config.run_dir)  # other ranks leave it to the first one
-        one_line_errors(lambda: task(config), explain, folder)
-        return
+    if RANKS in os.environ and "LOCAL_RANK" in os.environ:  # Lightning started it
+        return _run_as_rank(task, os.environ[RANKS])
+    if LAUNCHED in os.environ:
+        config: Any = OmegaConf.create(receive_config())
+        watch_parent()
+        one_line_errors(lambda: task(config), explain, Path(config.run_dir))
+        return None
+    if (rank := ranks.outside_rank()) is None:
+        return _compose_and_run(task, config_name)
+    ranks.rendezvous = one_line_errors(lambda: ranks.Rendezvous(rank))
+    assert ranks.rendezvous is not None
+    if rank:
+        return _run_as_rank(task, ranks.rendezvous.wait())
+    try:
+        return _compose_and_run(task, config_name)
+    finally:
+        ranks.rendezvous.end()
+
+
+def _run_as_rank(task: Callable[[DictConfig], Any], folder: str) -> None:
+    """Run with the configuration of rank 0, which reports the errors of all."""
+    os.environ[RANKS] = folder  # for the ranks that Lightning starts on this node
+    if LAUNCHED in os.environ:
+        watch_parent()
+    shared = RankFolder(Path(folder))
+    config: Any = OmegaConf.create(shared.config())
+    with shared.reported(functools.partial(mistake, explain=explain)):
+        task(config)
+
+
+def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("user_path", lambda path: str(as_path("runs", path)), replace=True)
     OmegaConf.register_new_resolver("new_run_name", new_run_name, replace=True)

@@ -19,7 +19,15 @@ MISSING, _ENV = "???", "${oc.env:"  # data.root: ${oc.env:AUTOCAPTION_DATA,???}
 FIXED_ON_RESUME = ("model.", "tokenizer.", "data.source.", "data.crop", "seed", "init_from", "learning_rates")
 NOT_CHANGED = ("run_dir", "resume", "runs", "where_present")
 # What a checkpoint decides about a model, unless the command line says otherwise.
-MODEL_KEYS = ("data", "tokenizer", "model", "search", "metrics", "trainer.precision")
+MODEL_KEYS = (
+    "data",
+    "tokenizer",
+    "model",
+    "search",
+    "metrics",
+    "trainer.precision",
+    "trainer.float32_matmul_precision",
+)
 
 
 def with_overrides(

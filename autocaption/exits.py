@@ -38,7 +38,7 @@ def one_line_errors(
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        sys.exit(f"error: {_mistake(error) or explain(error) or _unforeseen(error, folder)}")
+        sys.exit(f"error: {mistake(error, explain) or _unforeseen(error, folder)}")
 
 
 def keep_traceback(error: Exception, file: Path) -> None:
@@ -57,8 +57,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(line for line in lines if line)
 
 
-def _mistake(error: Exception) -> str | None:
-    """The line for what a user can mend; None for any other error."""
+def mistake(error: Exception, explain: Callable[[Exception], str | None]) -> str | None:
+    """The line for what a user can mend; None for any other error.
+
+    Args:
+        error: what ended the command.
+        explain: the line for further errors that are the user's; None for any other.
+    """
     cause: BaseException | None = error
     while cause is not None:  # Hydra wraps exceptions of constructors
         if isinstance(cause, UserError):
@@ -70,7 +75,7 @@ def _mistake(error: Exception) -> str | None:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check the path, its permissions and the room there"
-    return None
+    return explain(error)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -1,7 +1,6 @@
 """One experiment from configuration to metrics; train.py and eval.py are its two commands."""
 
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -35,18 +34,14 @@ from autocaption.files import write_json
 from autocaption.loggers.csv import CSVLogger
 from autocaption.loggers.wandb import WandbLogger, close_wandb
 from autocaption.models.captioner import METRICS
-from autocaption.ranks import RANK_CONFIG, is_first_rank
+from autocaption.ranks import announce, is_first_rank, outside_rank, outside_world
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
 from autocaption.runs.provenance import FILE as PROVENANCE
-from autocaption.runs.provenance import (
-    command_line,
-    hide_argument,
-    record_fact,
-    record_start,
-)
-from autocaption.runs.run import Run, earlier_overrides
+from autocaption.runs.provenance import command_line, hide_argument, record_fact, record_start
+from autocaption.runs.rank_folder import RankFolder
+from autocaption.runs.run import FAILED, Run, earlier_overrides
 from autocaption.runs.source_code import keep_code
 from autocaption.trainer_settings import require_validations
 
@@ -197,11 +192,10 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     overrides = [hide_argument(one) for one in _overrides()]
     run = Run.start(folder, task, shlex.join(command_line()), overrides)
     try:
-        with run.recorded():
+        with run.recorded(), _ranks(config, run):
             build.save_config(config, folder / "config.yaml")
             code = keep_code(Path(build.__file__).parents[1], folder)
             record_start(folder / PROVENANCE, git=code)
-            os.environ[RANK_CONFIG] = str(folder / "config.yaml")
             if resumed is not None:
                 file, step = Path(config.resume).name, resumed["global_step"]
                 run.note(resumed_from=file, step=step)
@@ -219,6 +213,31 @@ def _record_data(run: Run | None, data: CaptionDataModule, splits: list[str]) ->
     if run is not None:
         digests = {split: fingerprint(data.source.split(split)) for split in dict.fromkeys(splits)}
         record_fact(run.folder / PROVENANCE, data=digests)
+
+
+@contextmanager
+def _ranks(config: DictConfig, run: Run) -> Iterator[None]:
+    """Hand the configuration to the run's other ranks, where it has any, and end with them.
+
+    Raises:
+        UserError: another number of ranks was started than is configured, or one of them failed.
+    """
+    wanted, started = (config.trainer.devices, config.trainer.num_nodes), outside_world()
+    if started is not None and all(isinstance(n, int) and n > 0 for n in wanted):
+        devices, nodes = wanted
+        if devices * nodes != started:
+            raise UserError(
+                f"{started} processes for trainer.devices={devices}, trainer.num_nodes={nodes}; "
+                "start one for each device"
+            )
+    if wanted == (1, 1) and outside_rank() is None:
+        yield
+        return
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    shared = RankFolder.create(run.folder, plain)
+    announce(str(shared.path.absolute()))
+    with shared.supervised(lambda line: run.end(FAILED, 1, line)):
+        yield
 
 
 def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -> float | None:

@@ -2,6 +2,10 @@
 
 import torch
 
+from autocaption.errors import UserError
+
+MATMUL = ("highest", "high", "medium")
+
 
 def fastest_precision(accelerator: str) -> str:
     """`bf16-mixed` where the hardware multiplies bf16, else `32-true`: what `trainer.precision=auto` means.
@@ -31,3 +35,14 @@ def autocast_type(precision: str, accelerator: str) -> torch.dtype | None:
     if not str(precision).endswith("-mixed"):
         return None
     return torch.bfloat16 if precision.startswith("bf16") else torch.float16
+
+
+def set_matmul_precision(name: str) -> None:
+    """Set how exactly float32 matrices are multiplied in this process: `trainer.float32_matmul_precision`.
+
+    Raises:
+        UserError: the name is none of torch's.
+    """
+    if name not in MATMUL:
+        raise UserError(f"trainer.float32_matmul_precision={name}: take {', '.join(MATMUL)}, or null")
+    torch.set_float32_matmul_precision(name)

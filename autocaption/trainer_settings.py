@@ -39,6 +39,8 @@ def require_settings(settings: Mapping[str, Any]) -> None:
             f"trainer.precision={settings['precision']} would convert each batch, which ours do not allow; "
             "take 32-true, bf16-mixed or 16-mixed"
         )
+    if settings.get("sync_batchnorm") and settings.get("accelerator") == "cpu":
+        raise UserError("trainer.sync_batchnorm=true works on GPUs only; take trainer.sync_batchnorm=false")
     interval = settings.get("val_check_interval")
     if isinstance(interval, float):
         number("trainer.val_check_interval", interval, above=0, at_most=1)

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from autocaption.callbacks.agreement import Agreement
 from autocaption.checks import number, whole
 from autocaption.runs.folder import rotate
 
@@ -51,9 +52,12 @@ class LastCheckpoint(Checkpoint):
         self.saved_step = -1  # the last one that was saved; none yet
         self._counted_from, self._saved_at = 0, time.monotonic()
         self._rewind: Callable[[dict[str, Any]], None] | None = None
+        self._agreement = Agreement()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count steps and time from here."""
+    def on_train_start(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Count steps and time from here, and batches as they are counted now."""
+        if trainer.ckpt_path is not None:
+            _count_anew(trainer)
         self._counted_from, self._saved_at = trainer.global_step, time.monotonic()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -61,15 +65,19 @@ class LastCheckpoint(Checkpoint):
         if self._is_due(trainer) and is_clean(trainer, batch_idx):
             self.save_before(trainer)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save after each validation."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+    def on_validation_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Save after each validation, but not amid accumulated gradients, which a checkpoint doesn't hold."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not _is_amid_step(trainer):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save after an epoch without a validation."""
         if self.saved_step != trainer.global_step:
             self.save(trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """End what ranks agree on."""
+        self._agreement.end()
 
     def save_before(self, trainer: pl.Trainer) -> None:
         """Save the state before the batch that just started."""
@@ -109,7 +117,7 @@ class LastCheckpoint(Checkpoint):
         by_steps = 0 < self.every_n_steps <= steps
         by_time = steps > 0 and 0 < self.interval <= time.monotonic() - self._saved_at
         if self.interval:  # ranks have clocks of their own
-            by_time = trainer.strategy.broadcast(by_time)
+            by_time = bool(self._agreement(by_time))
         return by_steps or by_time
 
 
@@ -125,6 +133,24 @@ def _to_validation_start(loops: dict[str, Any]) -> None:
     for counts in (progress["current"], progress["total"]):
         done = 0 if counts is progress["current"] else counts["completed"]
         counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+
+
+def _count_anew(trainer: Any) -> None:
+    """Count the batches of a resumed epoch by today's batch size and number of ranks.
+
+    So the epoch ends where its images end. Between two epochs, all batches of the last one are done.
+    """
+    current = trainer.fit_loop.epoch_loop.batch_progress.current
+    batches = getattr(trainer.datamodule, "resumed_batches", lambda: None)()
+    if batches is None:
+        batches = trainer.num_training_batches if current.ready else 0
+    if current.processed != batches:
+        current.ready = current.started = current.processed = current.completed = batches
+
+
+def _is_amid_step(trainer: Any) -> bool:
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return batches % trainer.accumulate_grad_batches != 0 and batches < trainer.num_training_batches
 
 
 def is_clean(trainer: pl.Trainer, batch_idx: int) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from autocaption.callbacks.agreement import Agreement
 from autocaption.callbacks.last_checkpoint import LastCheckpoint, is_clean
 from autocaption.runs.run import exit_code
 
@@ -38,16 +39,19 @@ class Preemption(pl.Callback):
 
     def __init__(self) -> None:
         self._received = 0
+        self._agreement = Agreement()
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            # Lightning (2.6) waits for the device in every step to agree on SIGTERM, which is ours now.
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Stop before this batch, where the training can be resumed exactly from there."""
-        number = self._agreed(trainer)
+        number = self._agreement(self._received)
         if not number:
             return
         last = last_checkpoint_of(trainer)
@@ -71,6 +75,7 @@ class Preemption(pl.Callback):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put back the handlers of before."""
+        self._agreement.end()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -79,12 +84,6 @@ class Preemption(pl.Callback):
         if self._received == number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = number
-
-    def _agreed(self, trainer: Any) -> int:
-        """The signal that any rank received; 0 for none."""
-        if trainer.world_size == 1:
-            return self._received
-        return int(trainer.strategy.reduce(float(self._received), reduce_op="max"))
 
 
 def last_checkpoint_of(trainer: Any) -> LastCheckpoint | None:

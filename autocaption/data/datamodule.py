@@ -1,12 +1,13 @@
 """The LightningDataModule."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from autocaption.checks import whole
 from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs, collate
@@ -20,6 +21,8 @@ from autocaption.data.transforms import Transform
 from autocaption.ranks import is_first_rank
 
 MOST_WORKERS = 1024  # more are a mistake: each is a process
+
+log = logging.getLogger(__name__)
 
 
 class FeatureStore(Protocol):
@@ -100,18 +103,37 @@ class CaptionDataModule(pl.LightningDataModule):
 
     def training_batches(self, world: int = 1) -> int:
         """The batches of an epoch on each of `world` devices."""
-        images = len(TrainingSampler(len(self.source.split("train")), self.seed, 0, world))
-        return -(-images // self.batch_size)
+        return -(-len(self.source.split("train")) // (self.batch_size * world))
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled by (seed, epoch); every rank gets equally many images.
+        """Shuffled by (seed, epoch); every rank gets equally many batches.
 
         In order under `trainer.overfit_batches`, which takes the same batches every epoch.
         """
         dataset = self._dataset("train", training=True)
-        if getattr(self.trainer, "overfit_batches", 0):
-            return self._loader(dataset, InOrder(len(dataset), *self._rank()))
-        return self._loader(dataset, TrainingSampler(len(dataset), self.seed, *self._rank(), self._position))
+        if self._position != self._resumed_position() and is_first_rank():
+            log.warning(
+                "No step of this batch size and number of devices ends at image %d of epoch %d; "
+                "resuming from the start of the epoch",
+                *(self._position[1], self._position[0] + 1),
+            )
+        self._order = TrainingSampler(
+            dataset.tokens.counts(),
+            self.batch_size,
+            self.seed,
+            *self._rank(),
+            position=self._resumed_position(),
+            shuffled=not getattr(self.trainer, "overfit_batches", 0),
+        )
+        return self._loader(dataset, sampler=self._order, batch_size=self.batch_size)
+
+    def weight(self, batch_idx: int) -> float:
+        """What a training batch of this rank counts in its optimizer step (TrainingSampler.weight)."""
+        trainer: Any = self.trainer
+        accumulate = trainer.accumulate_grad_batches
+        first = batch_idx - batch_idx % accumulate
+        step = range(first, min(first + accumulate, trainer.num_training_batches))
+        return self._order.weight(trainer.current_epoch, batch_idx, step, accumulate)
 
     def state_dict(self) -> dict[str, int]:
         """Where training stands: the epoch, and how many of its images all ranks have trained on."""
@@ -127,6 +149,24 @@ class CaptionDataModule(pl.LightningDataModule):
         """Start the next training from there."""
         self._position = state_dict["epoch"], state_dict["images"]
 
+    def resumed_batches(self) -> int | None:
+        """Batches of the resumed epoch that are trained on, as counted now; None between two epochs.
+
+        It differs from what the checkpoint counted where batch size or number of ranks have changed.
+        """
+        _, trained = self._position
+        _, images = self._resumed_position()
+        return images // self._images_a_batch() if trained else None
+
+    def _resumed_position(self) -> tuple[int, int]:
+        """The checkpoint's position, or the start of its epoch where no step ends there."""
+        epoch, images = self._position
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        return epoch, 0 if images % (self._images_a_batch() * accumulate) else images
+
+    def _images_a_batch(self) -> int:
+        return self.batch_size * self._rank()[1]
+
     def val_dataloader(self) -> DataLoader:
         """The val split, each image once over all ranks."""
         return self._evaluation_loader("val")
@@ -137,7 +177,7 @@ class CaptionDataModule(pl.LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> DataLoader:
         dataset = self._dataset(split, training=False)
-        return self._loader(dataset, InOrder(len(dataset), *self._rank()))
+        return self._loader(dataset, batch_sampler=InOrder(len(dataset), self.batch_size, *self._rank()))
 
     def _rank(self) -> tuple[int, int]:
         """(rank, world size) of this process."""
@@ -165,12 +205,11 @@ class CaptionDataModule(pl.LightningDataModule):
         transform = self.training_transform if views else self.evaluation_transform
         return FeatureInputs(self.features.get(self.source, images, transform, max(1, views)), self.seed)
 
-    def _loader(self, dataset: CaptionDataset, sampler: Sampler) -> DataLoader:
+    def _loader(self, dataset: CaptionDataset, **order: Any) -> DataLoader:
         workers = 0 if self.features else self.num_workers  # reading a memory map needs no process of its own
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            **order,
             num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),

@@ -109,9 +109,9 @@ class CaptionDataset(Dataset):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """The batch of these keys, in their order."""
+        """The batch of these keys, in their order; an empty batch has no inputs."""
         indices = [index for _, index in keys]
-        inputs: dict = {self.inputs.field: self.inputs(keys)}
+        inputs: dict = {self.inputs.field: self.inputs(keys)} if keys else {}
         tokens_BNT, lengths_BN = self.tokens.gather(indices)
         steps = max(tokens_BNT.shape[2] - 1, 0)
         return Batch(

@@ -34,6 +34,11 @@ class TokenTable:
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])  # of each caption
         self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])  # caption of each image
 
+    def counts(self) -> np.ndarray:
+        """The number of real target tokens of each image: all but <bos>."""
+        first = self._first
+        return self._starts[first[1:]] - self._starts[first[:-1]] - np.diff(first)
+
     def gather(self, images: Sequence[int]) -> tuple[Tensor, np.ndarray]:
         """tokens_BNT (int64) of these images, padded, and lengths_BN; N is the most captions any has."""
         images_B = np.asarray(images, np.int64)

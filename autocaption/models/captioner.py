@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from torch import Tensor, nn
 from torchmetrics import MetricCollection, SumMetric
@@ -79,6 +80,12 @@ class Captioner(pl.LightningModule):
         self.nll: Any = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in stages})
         self.tokens: Any = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in stages})
 
+    def setup(self, stage: str) -> None:
+        """Sum over a split in double precision, so that the number of ranks is no matter."""
+        if self.device.type != "mps":  # which has none
+            for metric in (*self.nll.values(), *self.tokens.values()):
+                metric.set_dtype(torch.float64)
+
     def memory(self, batch: Batch) -> Tensor:
         """memory_BPD, from features where the batch holds them."""
         if batch.features_BPD is not None:
@@ -117,15 +124,25 @@ class Captioner(pl.LightningModule):
         return [self.tokenizer.decode(tokens) for tokens in best_BT.tolist()]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The objective; logged with its perplexity."""
+        """The objective, as it counts in its optimizer step; logged are the means of this batch's tokens."""
         sampled_share = 0.0
         if self.scheduled_sampling:
             steps = self.trainer.estimated_stepping_batches
             sampled_share = self.scheduled_sampling * self.trainer.global_step / steps
         loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT, batch.layout, sampled_share)
-        self.log("train/loss", loss.objective.detach(), prog_bar=True)
+        self.log("train/loss", loss.nll, prog_bar=True)
         self.log("train/perplexity", loss.nll.exp())
-        return loss.objective
+        self.log("train/objective", loss.objective.detach())
+        data: Any = getattr(self.trainer, "datamodule", None)  # None where the user brings other loaders
+        return loss.objective if data is None else loss.objective * data.weight(batch_idx)
+
+    def on_validation_start(self) -> None:
+        """Give all ranks the BatchNorm statistics that the first rank saves."""
+        if dist.is_initialized():
+            for buffer in self.buffers():
+                dist.broadcast(buffer, 0)
+
+    on_test_start = on_validation_start
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Predictions:  # type: ignore[override]
         """Generate captions and update the metrics."""
@@ -136,6 +153,8 @@ class Captioner(pl.LightningModule):
         return self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, stage: str) -> Predictions:
+        if not len(batch):  # a rank without images; it takes part in what ranks compute together
+            return Predictions((), [], ())
         memory_BPD = self.memory(batch)
         loss, tokens = self.score(memory_BPD, batch.tokens_BNT, batch.layout)
         self.nll[stage].update(loss.nll * tokens)
@@ -154,7 +173,7 @@ class Captioner(pl.LightningModule):
 
     def _log_metrics(self, stage: str) -> None:
         # `compute` adds up all ranks, so these are metrics of the whole split.
-        nll = self.nll[stage].compute() / self.tokens[stage].compute()
+        nll = (self.nll[stage].compute() / self.tokens[stage].compute()).float()
         metrics = {"loss": nll, "perplexity": nll.exp(), **self.metrics[stage].compute()}
         split = self.trainer.datamodule.split_of(stage)  # type: ignore[attr-defined]
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items()})
@@ -163,10 +182,10 @@ class Captioner(pl.LightningModule):
         self._require_finite(f"{split}/loss", nll)
 
     def on_train_epoch_end(self) -> None:
-        """Stop where the loss is not a number; checked once an epoch, since it waits for the device."""
-        loss = self.trainer.callback_metrics.get("train/loss")
-        if loss is not None:
-            self._require_finite("train/loss", loss)
+        """Stop where the objective is not a number; checked once an epoch, since it waits for the device."""
+        objective = self.trainer.callback_metrics.get("train/objective")
+        if objective is not None:
+            self._require_finite("train/objective", objective)
 
     def _require_finite(self, name: str, value: Tensor) -> None:
         if not value.isfinite():
@@ -211,17 +230,19 @@ class Captioner(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip as the Trainer is configured, with a fused optimizer too.
+        """Clip as the Trainer is configured; 0 or less clips nothing.
 
-        Lightning (2.6) refuses that under autocast, since a scaler's gradients must not be clipped before
-        the optimizer unscales them; bf16 has no scaler.
+        Lightning (2.6) refuses a fused optimizer under autocast, since it unscales fp16's gradients itself,
+        after the clipping. A scaler that has unscaled them before tells it so.
         """
-        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
-            return super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        if gradient_clip_val:
-            by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
-            clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
-            clip([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
+        if not gradient_clip_val or gradient_clip_val <= 0:
+            return
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            scaler.unscale_(optimizer)
+        by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
+        clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+        clip([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the recipe, so that the checkpoint alone is enough to caption an image, and the metrics."""

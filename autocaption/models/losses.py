@@ -12,7 +12,10 @@ from autocaption.checks import number
 
 
 class Loss(NamedTuple):
-    """The objective to minimise, and the negative log-likelihood (nll); means over real tokens."""
+    """The objective to minimise, and the negative log-likelihood (nll); means over these real tokens.
+
+    What a batch's means count in an optimizer step over several batches or ranks is the Captioner's concern.
+    """
 
     objective: Tensor
     nll: Tensor

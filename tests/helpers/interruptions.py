@@ -7,6 +7,7 @@ import signal
 import pytorch_lightning as pl
 
 from autocaption.callbacks.last_checkpoint import LastCheckpoint
+from autocaption.errors import UserError
 
 
 class Copies(LastCheckpoint):
@@ -41,3 +42,22 @@ class Crash(pl.Callback):
 
     def on_train_batch_end(self, *_, **__):
         raise RuntimeError("a bug")
+
+
+class OneRank(pl.Callback):
+    """One rank of several fails, or is killed, in its second step."""
+
+    def __init__(self, how, rank=1):
+        self.how, self.rank = how, rank
+
+    def on_train_batch_end(self, trainer, *_, **__):
+        if trainer.global_rank != self.rank or trainer.global_step < 2:
+            return
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if self.how == "mistake":
+            raise UserError("a mistake that only this rank sees")
+        if self.how == "bug":
+            raise RuntimeError("a bug")

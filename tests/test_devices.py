@@ -1,0 +1,70 @@
+"""Two devices: the same model as one, and an end that all ranks share. gloo on the CPU."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import ROOT
+from helpers.commands import TINY, only_run, read, run
+
+PLAIN = [
+    *(*TINY, "model=show_attend_tell", "model.encoder._target_=helpers.plain_encoder.PlainEncoder"),
+    *("model.encoder.out_dim=16", "model.decoder.embed_dim=16", "model.decoder.hidden_dim=16"),
+    *("model.decoder.dropout=0", "data.source.train=77", "trainer.max_epochs=4", "logger=csv"),
+]
+PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
+
+
+def trained(cwd, *words):
+    cwd.mkdir()
+    done = run("train.py", *PLAIN, *words, cwd=cwd, **PATHS)
+    assert done.returncode == 0, done.stderr
+    folder = only_run(cwd)
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True), folder
+
+
+def test_two_devices_and_accumulation_train_what_one_device_trains(tmp_path):
+    one, _ = trained(tmp_path / "one", "trainer=cpu", "data.batch_size=16")
+    assert one["global_step"] == 20  # 77 images: the last step of an epoch is smaller
+    accumulated = ("trainer.accumulate_grad_batches=2", "data.batch_size=4")
+    other, folder = trained(tmp_path / "two", "trainer=ddp_sim", *accumulated)
+    assert other["global_step"] == 20
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(other["state_dict"][name], value, atol=1e-5, rtol=0)
+    assert not (folder / ".ranks").exists()  # the configuration that rank 0 handed over, with its secrets
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("mistake", "rank 1: a mistake"),
+        ("bug", "rank 1: RuntimeError: a bug; the traceback is in"),
+        ("kill", "rank 1 was killed by SIGKILL"),
+    ],
+)
+def test_a_failure_of_one_rank_ends_all_with_its_message(tmp_path, how, said):
+    fail = f"+callbacks.fail={{_target_: helpers.interruptions.OneRank, how: {how}}}"
+    done = run("train.py", *PLAIN, "trainer=ddp_sim", fail, cwd=tmp_path, **PATHS)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"error: {said}")
+    record = read(only_run(tmp_path) / "run.json")
+    assert record["state"] == "failed"
+    assert said in record["error"]
+    assert not (only_run(tmp_path) / ".ranks").exists()
+
+
+def test_torchrun_makes_one_folder(tmp_path):
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", ROOT / "train.py"]
+    done = subprocess.run(
+        [sys.executable, *words, *PLAIN, "trainer=ddp_sim", "trainer.max_epochs=1", "test=false"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **PATHS},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert read(only_run(tmp_path) / "run.json")["state"] == "finished"
