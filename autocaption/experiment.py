@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, read_write
+from pytorch_lightning.loggers import WandbLogger
 from rich.console import Console
 
 from autocaption import build
@@ -25,12 +26,15 @@ from autocaption.config import (
     with_optional_values,
     with_overrides,
 )
+from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.sources import SPLITS
 from autocaption.files import write_json
 from autocaption.loggers.csv import CSVLogger
-from autocaption.loggers.wandb import close_wandb
+from autocaption.loggers.wandb import close_wandb, log_file
 from autocaption.models.captioner import METRICS
 from autocaption.ranks import RANK_CONFIG, is_first_rank
+from autocaption.report.run_report import write_report
+from autocaption.report.system import read_system
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
@@ -187,8 +191,34 @@ def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -
     folder = Path(config.run_dir)
     if trainer.is_global_zero:
         write_json(folder / "metrics.json", metrics)
+        _report(config, trainer, best)
         _print(metrics, folder, best)
     return metrics.get(config.optimized_metric)
+
+
+def _report(config: DictConfig, trainer: pl.Trainer, best: str) -> None:
+    """Write report.html; where that fails, the run's results are on disk all the same, and it goes on."""
+    if not config.get("report"):
+        return
+    folder, split = Path(config.run_dir), config.data.split
+    data: CaptionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    try:
+        (folder / "report.html").unlink(missing_ok=True)  # an earlier attempt's would show its results
+        system = read_system(folder, folder.name, split, training=Path(best).parents[1] if best else folder)
+        write_report(
+            folder / "report.html",
+            title=folder.name,
+            systems=[system],
+            images=data.source.split(split),
+            read=data.source.read,
+            seen=data.evaluation_transform.seen,
+            most=config.report.images,
+        )
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                log_file(logger, folder / "report.html", "report")
+    except Exception as error:
+        log.warning("no report.html (report=null asks for none): %s: %s", type(error).__name__, error)
 
 
 def _pruned(trainer: pl.Trainer) -> bool:
@@ -205,6 +235,7 @@ def _print(metrics: Mapping[str, Any], folder: Path, best: str) -> None:
         "metrics": folder / "metrics.json",
         "captions": folder / "captions.json",
         "sample pictures": folder / "samples.png",
+        "report": folder / "report.html",
     }
     for name, path in files.items():
         if path.is_file():

@@ -60,6 +60,15 @@ def _without_anonymous(logger: WandbLogger) -> None:
     logger._wandb_init.pop("anonymous", None)
 
 
+def log_file(logger: WandbLogger, file: Path, kind: str) -> None:
+    """Keep a file with W&B's run, as an artifact of this kind that is named after kind and run."""
+    import wandb
+
+    artifact = wandb.Artifact(f"{kind}-{logger.experiment.id}", kind)
+    artifact.add_file(str(file))
+    logger.experiment.log_artifact(artifact)
+
+
 def close_wandb(exit_code: int) -> None:
     """End W&B's run, if there is one, as finished (0) or failed, or, where it was marked so, preempted."""
     if "wandb" in sys.modules:
