@@ -9,13 +9,17 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: train test lint check bench clean
+.PHONY: train test test-browser lint check bench clean
 
 train: .venv/ready
 	$(BIN)/python train.py experiment=shapes
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2
+
+# Needs a Chromium on the PATH, such as Debian's `chromium`; `make test` skips these tests without one.
+test-browser: .venv/ready
+	$(BIN)/python -m pytest -m browser tests/report
 
 lint: .venv/ready
 	$(BIN)/ruff check .

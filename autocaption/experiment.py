@@ -35,6 +35,8 @@ from autocaption.loggers.csv import CSVLogger
 from autocaption.loggers.wandb import WandbLogger, close_wandb
 from autocaption.models.captioner import METRICS
 from autocaption.ranks import announce, is_first_rank, outside_rank, outside_world
+from autocaption.report.run_report import write_report
+from autocaption.report.system import read_system
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume
@@ -245,11 +247,34 @@ def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -
     folder = Path(config.run_dir)
     if trainer.is_global_zero:
         write_json(folder / "metrics.json", metrics)
+        _report(config, trainer, best)
         _print(metrics, folder, best)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_report(folder / REPORT)
     return metrics.get(config.optimized_metric)
+
+
+def _report(config: DictConfig, trainer: pl.Trainer, best: str) -> None:
+    """Write report.html; where that fails, the run's results are on disk all the same, and it goes on."""
+    if not config.get("report"):
+        return
+    folder, split = Path(config.run_dir), config.data.split
+    data: CaptionDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    try:
+        (folder / REPORT).unlink(missing_ok=True)  # an earlier attempt's would show its results
+        system = read_system(folder, folder.name, split, training=Path(best).parents[1] if best else folder)
+        write_report(
+            folder / REPORT,
+            title=folder.name,
+            systems=[system],
+            images=data.source.split(split),
+            read=data.source.read,
+            seen=data.evaluation_transform.seen,
+            most=config.report.images,
+        )
+    except Exception as error:
+        log.warning("no %s (report=null asks for none): %s: %s", REPORT, type(error).__name__, error)
 
 
 def _pruned(trainer: pl.Trainer) -> bool:
@@ -266,6 +291,7 @@ def _print(metrics: Mapping[str, Any], folder: Path, best: str) -> None:
         "metrics": folder / "metrics.json",
         "captions": folder / "captions.json",
         "sample pictures": folder / "samples.png",
+        "report": folder / REPORT,
     }
     for name, path in files.items():
         if path.is_file():

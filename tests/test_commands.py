@@ -33,15 +33,18 @@ def test_run_writes_everything_to_its_folder(trained):
     assert len(captions) == 9
     assert all(set(entry) == {"image_id", "caption"} for entry in captions)
     assert Image.open(folder / "samples.png").width > 500
+    report = (folder / "report.html").read_text()
+    assert all(f'data-id="{entry["image_id"]}"' in report for entry in captions)
     (start,) = read(folder / "provenance.json")
     assert start["packages"]["torch"] == torch.__version__.split("+")[0]
     assert "train.py" in start["command"]
     assert "bleu4" in done.stdout
-    assert all(str(folder / name) in done.stdout for name in ("metrics.json", "samples.png"))
+    assert all(str(folder / name) in done.stdout for name in ("metrics.json", "report.html"))
     assert done.stderr == ""
     rows = (folder / "csv/metrics.csv").read_text()
     assert "val/bleu4" in rows.splitlines()[0]
-    assert list((folder / "wandb").glob("offline-run-*"))
+    (logged,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"report.html" in logged.read_bytes()  # the artifact
 
 
 def test_the_offline_wandb_run_is_complete(trained):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
 import torch.distributed as dist
@@ -22,6 +22,18 @@ class Prediction(NamedTuple):
     references: tuple[str, ...]
 
 
+T = TypeVar("T")
+
+
+def from_all_ranks(own: T) -> list[T]:
+    """What each rank passed, the first one's first; a collective, so that every rank must call it."""
+    ranks = [own]
+    if dist.is_available() and dist.is_initialized():
+        ranks = [own] * dist.get_world_size()
+        dist.all_gather_object(ranks, own)
+    return ranks
+
+
 class PredictionCallback(pl.Callback):
     """Collects the generated captions of a whole split from all ranks."""
 
@@ -32,7 +44,7 @@ class PredictionCallback(pl.Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Keep a batch's captions."""
-        self._batches.append(outputs)
+        self._batches.append(outputs._replace(tokens_BT=None, memory=None))
 
     on_test_batch_end = on_validation_batch_end
 
@@ -47,12 +59,8 @@ class PredictionCallback(pl.Callback):
             for triple in zip(batch.ids, batch.captions, batch.references, strict=True)
         ]
         self._batches = []
-        ranks = [own]
-        if dist.is_available() and dist.is_initialized():
-            ranks = [own] * dist.get_world_size()
-            dist.all_gather_object(ranks, own)
         position = {id: i for i, id in enumerate(order)}
-        everything = (prediction for rank in ranks for prediction in rank)
+        everything = (prediction for rank in from_all_ranks(own) for prediction in rank)
         return sorted(everything, key=lambda prediction: position[prediction.id])
 
 

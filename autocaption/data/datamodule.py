@@ -17,7 +17,7 @@ from autocaption.data.samplers import InOrder, TrainingSampler
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
 from autocaption.data.tokenizer import Tokenizer
-from autocaption.data.transforms import Transform
+from autocaption.data.transforms import Transform, View
 from autocaption.ranks import is_first_rank
 
 MOST_WORKERS = 1024  # more are a mistake: each is a process
@@ -41,7 +41,8 @@ class CaptionDataModule(pl.LightningDataModule):
     Args:
         source: the data set.
         tokenizer: encodes captions.
-        training_transform: (picture, seed) to uint8 (3, H, W); likewise `evaluation_transform`.
+        training_transform: (picture, seed) to uint8 (3, H, W).
+        evaluation_transform: likewise, the same part of a picture every time.
         batch_size: images a step and device; each comes with all its captions.
         num_workers: processes that read and transform pictures; 0 for the main process.
         seed: seed of order and augmentation.
@@ -61,7 +62,7 @@ class CaptionDataModule(pl.LightningDataModule):
         source: Source,
         tokenizer: Tokenizer,
         training_transform: Transform,
-        evaluation_transform: Transform,
+        evaluation_transform: View,
         batch_size: int,
         num_workers: int,
         seed: int,

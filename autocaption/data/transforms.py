@@ -13,6 +13,7 @@ from autocaption.checks import number
 # A JPEG that is decoded at a fraction of its size keeps this many times the pixels that a transform needs, so
 # that it is still shrunk by antialiasing and looks the same.
 SPARE = 2
+Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of a picture's width and height
 
 
 class Transform(Protocol):
@@ -27,6 +28,14 @@ class Transform(Protocol):
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """The transformed picture; random choices are drawn from the seed."""
+        ...
+
+
+class View(Transform, Protocol):
+    """A Transform that shows every time the same part of a picture, as evaluation needs it."""
+
+    def seen(self, width: int, height: int) -> Box:
+        """The part of a picture of so many pixels that the transformed one shows."""
         ...
 
 
@@ -48,6 +57,12 @@ class CenterCrop:
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """The picture's centre; the seed is ignored."""
         return v2.functional.center_crop(_resized(picture, self.size, self.crop), [self.size, self.size])
+
+    def seen(self, width: int, height: int) -> Box:
+        """The centre, as shares of the picture."""
+        side = self.crop * min(width, height)
+        across, down = side / width, side / height
+        return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
 
 
 @dataclass(frozen=True)

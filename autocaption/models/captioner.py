@@ -29,11 +29,17 @@ RECIPE, METRICS = "recipe", "metrics"  # keys in a checkpoint
 
 
 class Predictions(NamedTuple):
-    """Generated captions of a batch: the outputs of a validation or test step, which callbacks get."""
+    """Generated captions of a batch: the outputs of a validation or test step, which callbacks get.
+
+    `tokens_BT` and `memory` let a callback ask the decoder about them; they may lie on a GPU, so that a
+    callback that keeps predictions drops them.
+    """
 
     ids: tuple[ImageId, ...]
     captions: list[str]
     references: tuple[tuple[str, ...], ...]
+    tokens_BT: Tensor | None = None  # of the captions, as in Captions
+    memory: Any = None
 
 
 class Captioner(pl.LightningModule):
@@ -120,8 +126,13 @@ class Captioner(pl.LightningModule):
 
     def caption(self, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> list[str]:
         """The best caption of each image."""
-        best_BT = self.search(self.decoder, memory_BPD, ids).tokens_BKT[:, 0]
-        return [self.tokenizer.decode(tokens) for tokens in best_BT.tolist()]
+        return self._decode(self._best(memory_BPD, ids))
+
+    def _best(self, memory_BPD: Any, ids: Sequence[ImageId] | None) -> Tensor:
+        return self.search(self.decoder, memory_BPD, ids).tokens_BKT[:, 0]
+
+    def _decode(self, tokens_BT: Tensor) -> list[str]:
+        return [self.tokenizer.decode(tokens) for tokens in tokens_BT.tolist()]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective, as it counts in its optimizer step; logged are the means of this batch's tokens."""
@@ -159,9 +170,10 @@ class Captioner(pl.LightningModule):
         loss, tokens = self.score(memory_BPD, batch.tokens_BNT, batch.layout)
         self.nll[stage].update(loss.nll * tokens)
         self.tokens[stage].update(tokens)
-        captions = self.caption(memory_BPD, batch.ids)
+        tokens_BT = self._best(memory_BPD, batch.ids)
+        captions = self._decode(tokens_BT)
         self.metrics[stage].update(captions, batch.references)
-        return Predictions(batch.ids, captions, batch.references)
+        return Predictions(batch.ids, captions, batch.references, tokens_BT, memory_BPD)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the split."""

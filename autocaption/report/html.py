@@ -1,57 +1,74 @@
-"""Self-contained HTML pages: the frame, the style, tables."""
+"""Pages from the templates beside this module: one file each, which opens anywhere.
 
-import html
-from collections.abc import Iterable, Sequence
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; }}
-table {{ border-collapse: collapse; }}
-td, th {{ padding: 0.2em 0.8em; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap; }}
-td.error {{ white-space: normal; color: #a00; }}
-tr.best {{ font-weight: bold; background: #eef7ee; }}
-pre {{ background: #f5f5f5; padding: 1em; overflow-x: auto; }}
-.wide {{ overflow-x: auto; }}
-</style>
-<script>{script}</script></head><body>
-<h1>{title}</h1>
-{body}
-</body></html>
+Everything that a template inserts is escaped. A page holds its styles, scripts and pictures, and its content
+security policy forbids all others.
 """
 
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
 
-def page(title: str, body: Iterable[str], script: str = "") -> str:
-    """A page.
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-    Args:
-        title: plain text, also the heading.
-        body: the parts of the body, as HTML.
-        script: JavaScript that the body needs.
-    """
-    return _PAGE.format(title=html.escape(title), script=script, body="\n".join(body))
+from autocaption.files import write_text
 
-
-def table(head: Sequence[str], rows: Iterable[str]) -> str:
-    """A table that scrolls sideways if it is too wide.
-
-    Args:
-        head: the column titles, as plain text.
-        rows: the rows, made with `row`.
-    """
-    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "\n".join([f"<tr>{cells}</tr>", *rows])
-    return f'<div class="wide"><table>{body}</table></div>'
-
-
-def row(cells: Iterable[str], style: str = "") -> str:
-    """A row of cells made with `cell`; `style` is a CSS class such as `best`."""
-    kind = f' class="{style}"' if style else ""
-    return f"<tr{kind}>{''.join(cells)}</tr>"
+TEMPLATES = Path(__file__).parent / "templates"
+NAMES = {
+    "cider": "CIDEr-D",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+    "rouge": "ROUGE-L",
+    "rougel": "ROUGE-L",
+    "rouge_l": "ROUGE-L",
+    "perplexity": "Perplexity",
+    "loss": "Loss",
+    **{f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)},
+}
 
 
-def cell(value: object, style: str = "") -> str:
-    """A cell of plain text, empty for None; floats are rounded to five significant digits."""
-    text = f"{value:.5g}" if isinstance(value, float) else "" if value is None else str(value)
-    kind = f' class="{style}"' if style else ""
-    return f"<td{kind}>{html.escape(text)}</td>"
+def write_page(file: Path, template: str, **values: Any) -> None:
+    """Render a template to a file, whole or not at all."""
+    write_text(file, _ENVIRONMENT.get_template(template).render(values))
+
+
+def number(value: Any) -> str:
+    """A value as a reader wants it: floats with five significant digits, None as nothing."""
+    return f"{value:.5g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def score(value: float) -> str:
+    """A metric with three decimals, a large one (perplexity) with one."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def title(metric: str) -> str:
+    """A metric's name as papers write it; an unknown one as it is."""
+    return NAMES.get(metric, metric.replace("_", " "))
+
+
+def script(name: str) -> Markup:
+    """A script of the templates' folder as an element."""
+    return Markup(f"<script>{_read(name)}</script>")
+
+
+def script_hash(name: str) -> str:
+    """How a content security policy names that script."""
+    digest = hashlib.sha256(_read(name).encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _read(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(TEMPLATES),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters.update(number=number, score=score, title=title)
+_ENVIRONMENT.globals.update(script=script, script_hash=script_hash)

@@ -1,7 +1,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 TILE, MARGIN, LINE = 224, 12, 16  # pixels
 
@@ -12,7 +12,7 @@ def sheet(
     references: Sequence[Sequence[str]],
     columns: int = 4,
 ) -> Image.Image:
-    """A grid of pictures, each above its generated caption in black and its first two references in grey."""
+    """A grid of pictures at their proportions, each above its caption and two references in grey."""
     text_height = 9 * LINE
     width, height = TILE + MARGIN, TILE + text_height + MARGIN
     rows = -(-len(pictures) // columns)
@@ -21,8 +21,8 @@ def sheet(
     font = ImageFont.load_default(size=13)
     for i, (picture, caption, texts) in enumerate(zip(pictures, captions, references, strict=True)):
         x, y = MARGIN + i % columns * width, MARGIN + i // columns * height
-        tile = picture.resize((TILE, TILE), Image.Resampling.BICUBIC)
-        page.paste(tile, (x, y))
+        tile = ImageOps.contain(picture, (TILE, TILE), Image.Resampling.BICUBIC)
+        page.paste(tile, (x + (TILE - tile.width) // 2, y + (TILE - tile.height) // 2))
         lines = [(line, "black") for line in textwrap.wrap(caption, 32)[:3]]
         for text in texts[:2]:
             lines += [(line, "#888888") for line in textwrap.wrap(text, 32)[:3]]

@@ -80,3 +80,15 @@ def test_large_pictures_are_shrunk_without_aliasing():
     found_CHW = CenterCrop(25, 1.0)(picture, 0).float()
     expected_CHW = pixels(picture.resize((25, 25), Image.Resampling.BILINEAR)).float()
     assert (found_CHW - expected_CHW).abs().max() <= 1
+
+
+@pytest.mark.parametrize("crop", [1.0, 0.8])
+@pytest.mark.parametrize("size", [(120, 60), (60, 120), (80, 80)])
+def test_what_a_view_says_it_sees_is_what_it_shows(size, crop):
+    view, picture = CenterCrop(40, crop), Image.new("RGB", size, "black")
+    left, top, right, bottom = view.seen(*size)
+    edges = [round(share * side) for share, side in zip((left, top, right, bottom), size * 2, strict=True)]
+    picture.paste("white", tuple(edges))
+    assert view(picture, 0)[:, 1:-1, 1:-1].min() > 200
+    picture.paste("black", (0, 0, edges[0] + 8, size[1]))  # 8 pixels less on the left are missed
+    assert view(picture, 0)[:, 20, 1].max() < 50

@@ -32,12 +32,18 @@ def test_size_follows_the_number_of_pictures(count, columns, size):
     assert page.size == (size[0] * WIDTH + MARGIN, size[1] * HEIGHT + MARGIN)
 
 
-def test_each_picture_has_its_position():
-    page = sheet(squares(6), [""] * 6, [[]] * 6)
+@pytest.mark.parametrize("size", [(30, 20), (20, 30), (25, 25), (600, 400)])
+def test_each_picture_has_its_position_and_its_proportions(size):
+    pictures = [Image.new("RGB", size, colour) for colour in COLOURS]
+    page = sheet(pictures, [""] * 6, [[]] * 6)
+    width, height = (round(TILE * side / max(size)) for side in size)
+    left, top = (TILE - width) // 2, (TILE - height) // 2
     for i, colour in enumerate(COLOURS):
         x, y = corner(i)
         tile = page.crop((x, y, x + TILE, y + TILE))
-        assert ImageChops.difference(tile, Image.new("RGB", (TILE, TILE), colour)).getbbox() is None
+        expected = Image.new("RGB", (TILE, TILE), "white")
+        expected.paste(colour, (left, top, left + width, top + height))
+        assert ImageChops.difference(tile, expected).getbbox() is None
     assert page.getpixel((MARGIN // 2, MARGIN // 2)) == (255, 255, 255)
 
 

@@ -1,0 +1,58 @@
+"""Where an attending decoder looks for each word that it says.
+
+Legend: B images, T time, P places.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from autocaption.callbacks.predictions import from_all_ranks
+from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.models.protocols import Attentive
+from autocaption.report.heat_maps import HeatMaps, heat_maps, write_heat_maps
+
+
+class AttentionMaps(pl.Callback):
+    """Writes attention.json: a heat map for each word of a test's captions, which the report shows.
+
+    A decoder that doesn't attend, or not to a square grid of places, leaves no file.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self._maps: dict[str, HeatMaps] = {}
+
+    def on_test_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Ask the decoder about a batch's captions."""
+        decoder = pl_module.decoder
+        if not isinstance(decoder, Attentive) or outputs.tokens_BT.shape[1] == 0:
+            return
+        memory_BPD = outputs.memory.to(next(decoder.parameters()).dtype)  # type: ignore[attr-defined]
+        weights_BTP = decoder.attention(memory_BPD, _inputs(outputs.tokens_BT)).float().cpu().numpy()
+        for id, caption, weights_TP in zip(outputs.ids, outputs.captions, weights_BTP, strict=True):
+            maps = heat_maps(weights_TP[: len(caption.split())])
+            if maps is not None:
+                self._maps[id] = maps
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file."""
+        ranks, self._maps = from_all_ranks(self._maps), {}
+        maps = {id: one for rank in ranks for id, one in rank.items()}
+        if trainer.is_global_zero and maps:
+            write_heat_maps(self.folder / "attention.json", maps)
+
+
+def _inputs(tokens_BT: Tensor) -> Tensor:
+    """What a decoder was given to say these tokens: <bos> and all but the last; <eos> is no input."""
+    bos_B1 = torch.full_like(tokens_BT[:, :1], BOS)
+    said_BT = torch.cat([bos_B1, tokens_BT[:, :-1]], 1)
+    return said_BT.masked_fill(said_BT == EOS, PAD)

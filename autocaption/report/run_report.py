@@ -1,0 +1,113 @@
+"""report.html: what one or several systems said about the images of a split."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from autocaption.data.sources import CaptionedImage
+from autocaption.data.transforms import Box
+from autocaption.report import html
+from autocaption.report.charts import BINS, curve_charts, histograms
+from autocaption.report.examples import differences, drawn, ranked, sentence_metrics, spread
+from autocaption.report.scoreboard import scoreboard
+from autocaption.report.system import Sentence, System
+from autocaption.report.thumbnails import GALLERY, LARGE, Shrink, Thumbnail, thumbnails
+
+PICKED, DIFFERING = 8, 8  # images of each kind of example, and of those that systems differ on
+TILES = 6  # metrics in large type
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image on the page.
+
+    Attributes:
+        id: the image's id.
+        references: its captions as written.
+        picture: its thumbnail.
+        seen: what part of it the models see.
+        sentences: what each system said, None where it said nothing.
+    """
+
+    id: str
+    references: Sequence[str]
+    picture: Thumbnail
+    seen: Box
+    sentences: Sequence[Sentence | None]
+
+
+def write_report(
+    file: Path,
+    title: str,
+    systems: Sequence[System],
+    images: Sequence[CaptionedImage],
+    read: Callable[[CaptionedImage], Image.Image],
+    seen: Callable[[int, int], Box],
+    most: int | None,
+) -> None:
+    """Write the page.
+
+    Args:
+        file: where to.
+        title: its heading.
+        systems: at least one; scored on the same images if they are to be compared.
+        images: the images of the split, in its order; those without a caption are left out.
+        read: an image's picture.
+        seen: what part of a picture of this width and height the models see.
+        most: how many images the gallery holds, None for all that have a caption.
+    """
+    by_id = {str(image.id): image for image in images}
+    said = [id for id in by_id if any(id in system.sentences for system in systems)]
+    metrics = sentence_metrics(systems)
+    order = ranked(systems[0].scores(metrics[0])) if metrics else []
+    order = [id for id in order if id in by_id]
+    count = min(PICKED, len(order) // 2)
+    examples = {
+        "Best": order[:count],
+        "Worst": order[len(order) - count :][::-1],
+        "Random": drawn(said, PICKED),
+    }
+    apart = differences(systems, metrics[0]) if metrics and len(systems) > 1 else {}
+    differing = [id for id in ranked(apart) if id in by_id and apart[id] > 0][:DIFFERING]
+    picked = list(dict.fromkeys([*differing, *(id for ids in examples.values() for id in ids)]))
+    gallery = spread(said, picked, most)
+
+    def shown(ids: Sequence[str], shrink: Shrink) -> dict[str, Shown]:
+        pictures = thumbnails((by_id[id] for id in ids), read, shrink)
+        return {
+            id: Shown(
+                id,
+                by_id[id].captions,
+                picture,
+                seen(*picture.original),
+                [system.sentences.get(id) for system in systems],
+            )
+            for id, picture in zip(ids, pictures, strict=True)
+        }
+
+    large = shown(picked, LARGE)
+    html.write_page(
+        file,
+        "report.html",
+        title=title,
+        systems=systems,
+        metrics=metrics,
+        scoreboard=scoreboard(systems),
+        tiles=TILES,
+        curves=curve_charts(systems),
+        histograms=histograms(systems, {metric: html.title(metric) for metric in metrics}),
+        examples={heading: [large[id] for id in ids] for heading, ids in examples.items() if ids},
+        differing=[large[id] for id in differing],
+        gallery=list(shown(gallery, GALLERY).values()),
+        captioned=len(said),
+        highest=_highest(systems, metrics[0]) if metrics else 1.0,
+        bins=BINS,
+    )
+
+
+def _highest(systems: Sequence[System], metric: str) -> float:
+    """The highest score of a single caption, 1 where that is no length to measure others by."""
+    highest = max(score for system in systems for score in system.scores(metric).values())
+    return highest if highest > 0 else 1.0
