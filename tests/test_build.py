@@ -27,7 +27,7 @@ def test_a_trainer_gets_the_run_folder_and_what_is_configured(tmp_path):
 
 def test_a_metric_that_is_null_is_left_out():
     tiny = ("data.source.train=4", "data.source.val=2", "data.source.test=2", "tokenizer.min_count=1")
-    _, captioner = build.from_config(composed(*tiny, "metrics.metrics.0=null"))
+    _, captioner = build.from_config(composed(*tiny, "metrics.image_metrics.bleu=null"))
     assert len(captioner.metrics["val"]) == 0
 
 

@@ -39,7 +39,7 @@ class Tokenizer:
     Args:
         rule: splits a caption into words: `words`, `original`, or any `str -> list[str]`.
         min_count: words that are rarer in the training captions become <unk>.
-        max_length: most words of an encoded caption; references are never cut.
+        max_length: most words of an encoded caption.
         vocabulary: the words of ids 0, 1, ...; None before `fit`.
     """
 
@@ -73,10 +73,6 @@ class Tokenizer:
             )
         vocabulary = [*SPECIAL, *(word for _, word in kept)]
         return Tokenizer(self.rule, self.min_count, self.max_length, vocabulary)
-
-    def normalize(self, caption: str) -> str:
-        """The caption's words separated by single spaces: what metrics compare."""
-        return " ".join(self.rule(caption))
 
     def encode(self, caption: str) -> list[int]:
         """<bos>, the ids of at most `max_length` words, <eos>."""

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from torch import Tensor, nn
-from torchmetrics import MetricCollection, SumMetric
+from torchmetrics import Metric, SumMetric
 
 from autocaption.checks import number
 from autocaption.data.batch import Batch
@@ -43,7 +43,8 @@ class Captioner(pl.LightningModule):
         loss: (logits_MV, targets_M) to Loss.
         search: (decoder, memory_BPD) to Captions.
         tokenizer: token ids to captions.
-        metrics: compare generated captions with references; cloned for val and test.
+        metrics: compares generated captions with references (metrics/caption_metrics.py); cloned for val
+            and test.
         optimizer: parameter groups to optimizer.
         learning_rates: rates of parts of the model, as shares of the optimizer's (optim.py).
         schedule: (optimizer, total_steps) to a learning-rate schedule that is stepped every step.
@@ -60,7 +61,7 @@ class Captioner(pl.LightningModule):
         loss: Callable[[Tensor, Tensor], Loss],
         search: Callable[..., Captions],
         tokenizer: Tokenizer,
-        metrics: MetricCollection,
+        metrics: Metric,
         optimizer: Callable[..., torch.optim.Optimizer],
         learning_rates: Mapping[str, float],
         schedule: Callable[..., Any],
@@ -112,8 +113,18 @@ class Captioner(pl.LightningModule):
 
     def caption(self, memory_BPD: Any, ids: Sequence[str] | None = None) -> list[str]:
         """The best caption of each image."""
-        best_BT = self.search(self.decoder, memory_BPD, ids).tokens_BKT[:, 0]
-        return [self.tokenizer.decode(tokens) for tokens in best_BT.tolist()]
+        return [captions[0] for captions in self.captions(memory_BPD, ids)]
+
+    def captions(self, memory_BPD: Any, ids: Sequence[str] | None = None) -> list[list[str]]:
+        """All captions that the search finds for each image, the best one first."""
+        found = self.search(self.decoder, memory_BPD, ids)
+        exists_BK = found.scores_BK > -torch.inf
+        exists_BK[:, 0] = True  # whatever its score
+        images = zip(found.tokens_BKT.tolist(), exists_BK.tolist(), strict=True)
+        return [
+            [self.tokenizer.decode(tokens) for tokens, exists in zip(*image, strict=True) if exists]
+            for image in images
+        ]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective; logged with its perplexity."""
@@ -139,9 +150,9 @@ class Captioner(pl.LightningModule):
         loss, tokens = self.score(memory_BPD, batch.tokens_BNT, batch.layout)
         self.nll[stage].update(loss.nll * tokens)
         self.tokens[stage].update(tokens)
-        captions = self.caption(memory_BPD, batch.ids)
-        self.metrics[stage].update(captions, batch.references)
-        return Predictions(batch.ids, captions, batch.references)
+        captions = self.captions(memory_BPD, batch.ids)
+        self.metrics[stage].update(captions, batch.references, batch.ids)
+        return Predictions(batch.ids, [best for best, *_ in captions], batch.references)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the split."""
@@ -154,7 +165,8 @@ class Captioner(pl.LightningModule):
     def _log_metrics(self, stage: str) -> None:
         # `compute` adds up all ranks, so these are metrics of the whole split.
         nll = self.nll[stage].compute() / self.tokens[stage].compute()
-        metrics = {"loss": nll, "perplexity": nll.exp(), **self.metrics[stage].compute()}
+        scores = {name: float(score) for name, score in self.metrics[stage].compute().items()}
+        metrics = {"loss": nll, "perplexity": nll.exp(), **scores}
         split = self.trainer.datamodule.split_of(stage)  # type: ignore[attr-defined]
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items()})
         for metric in (self.nll, self.tokens, self.metrics):
