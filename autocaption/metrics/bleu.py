@@ -76,14 +76,14 @@ class Bleu(Metric):
 
 
 def counts(captions: Sequence[Words], references: Sequence[Sequence[Words]], n_gram: int) -> NDArray:
-    """int64 statistics_IS, S = 2N + 2: matches, n-grams, length of the caption and of the closest reference."""
+    """int64 statistics_IS, S = 2N + 2: matches and n-grams of each order, length of caption and reference."""
     texts = list(chain.from_iterable(references))
-    I, T = len(captions), len(texts)
-    if not I:
+    images, T = len(captions), len(texts)
+    if not images:
         return np.zeros((0, 2 * n_gram + 2), np.int64)
     length_I, length_T = _lengths(captions), _lengths(texts)
     number_I = _lengths(references)
-    image_T = np.repeat(np.arange(I), number_I)
+    image_T = np.repeat(np.arange(images), number_I)
     far_T = np.abs(length_T - length_I[image_T])
     closest_I = np.minimum.reduceat((far_T << 32) + length_T, number_I.cumsum() - number_I) & 0xFFFFFFFF
 
@@ -91,14 +91,14 @@ def counts(captions: Sequence[Words], references: Sequence[Sequence[Words]], n_g
     unknown = len(numbers)
     own_W = np.array([numbers[word] for words in captions for word in words], np.int64)
     their_W = np.array([numbers.get(word, unknown) for words in texts for word in words], np.int64)
-    image_W, own_end_W = np.repeat(np.arange(I), length_I), np.repeat(length_I.cumsum(), length_I)
+    image_W, own_end_W = np.repeat(np.arange(images), length_I), np.repeat(length_I.cumsum(), length_I)
     text_W, their_end_W = np.repeat(np.arange(T), length_T), np.repeat(length_T.cumsum(), length_T)
 
     # Where n-grams of captions and references start, and the n-gram: a number of its image and its words.
     # References keep only places whose n-gram the caption has, since no longer one can match elsewhere.
     own, own_gram = np.arange(len(own_W)), image_W
     their, their_gram = np.arange(len(their_W)), image_T[text_W]
-    matches_IN = np.zeros((I, n_gram), np.int64)
+    matches_IN = np.zeros((images, n_gram), np.int64)
     for n in range(n_gram):
         whole = own + n < own_end_W[own]
         own, own_gram = own[whole], own_gram[whole]
@@ -117,7 +117,7 @@ def counts(captions: Sequence[Words], references: Sequence[Sequence[Words]], n_g
         pairs, their_times = np.unique(their_gram * T + text_W[their], return_counts=True)
         most = np.zeros(len(grams), np.int64)
         np.maximum.at(most, pairs // T, their_times)
-        matches_IN[:, n] = np.bincount(image_W[own[first]], np.minimum(times, most), I)
+        matches_IN[:, n] = np.bincount(image_W[own[first]], np.minimum(times, most), images)
     grams_IN = np.maximum(length_I[:, None] - np.arange(n_gram), 0)
     return np.concatenate([matches_IN, grams_IN, length_I[:, None], closest_I[:, None]], axis=1)
 

@@ -45,7 +45,7 @@ class CaptionMetrics(Metric):
         self.tokenizer = tokenizer
         self.image_metrics = [metric for metric in image_metrics.values() if metric is not None]
         self.split_metrics = [metric for metric in split_metrics.values() if metric is not None]
-        self.training = TrainingCaptions(training_captions, tokenizer)
+        self.training_captions = TrainingCaptions(training_captions, tokenizer)
         self.add_state("lines", [], dist_reduce_fx="cat")
 
     def update(
@@ -69,7 +69,9 @@ class CaptionMetrics(Metric):
         if isinstance(captions, str) or any(isinstance(texts, str) for texts in references):
             raise ValueError("metrics take a list of captions and, for each, a list of references")
         if not len(captions) == len(references) == len(ids):
-            raise ValueError(f"{len(captions)} captions and {len(references)} references of {len(ids)} images")
+            raise ValueError(
+                f"{len(captions)} captions and {len(references)} references of {len(ids)} images"
+            )
         for id, texts in zip(ids, references, strict=True):
             if not texts:
                 raise UserError(f"image {id} has no reference captions; metrics need at least one")
@@ -112,7 +114,7 @@ class CaptionMetrics(Metric):
         """The scores of these images, whatever was kept; it needs no other rank."""
         if not images:
             return Scored([], [], {})
-        corpus = Corpus(images, self.tokenizer, self.training)
+        corpus = Corpus(images, self.tokenizer, self.training_captions)
         return Scored(
             [image.id for image in images],
             [(metric, metric.statistics(corpus)) for metric in self.image_metrics],

@@ -23,7 +23,7 @@ class Generated(NamedTuple):
 
 
 class Tokenizer(Protocol):
-    """Splits captions and references into words for the metrics (tokenizers.py); `name` goes into metrics.json."""
+    """Splits captions and references into words (tokenizers.py); metrics.json has its name."""
 
     name: str
 

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 # METEOR 1.5's parameters for English (Denkowski & Lavie 2014, table 2).
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 MATCHERS = np.array([1.0, 0.6, 0.8, 0.6])
+OPTIONS = ["-stdio", "-l", "en", "-norm"]
 CHUNKS, CAPTION_MATCHES, REFERENCE_MATCHES = 20, 21, 22  # columns of the statistics
 
 
@@ -52,10 +53,15 @@ class Meteor:
         """`meteor`, between 0 and 1."""
         length, reference_length, function, reference_function = np.moveaxis(sums[..., :4], -1, 0)
         matches = sums[..., 4:CHUNKS].reshape(*sums.shape[:-1], len(MATCHERS), 4)
-        content, reference_content, in_function, reference_in_function = np.moveaxis(matches, -1, 0) @ MATCHERS
+        content, reference_content, in_function, reference_in_function = (
+            np.moveaxis(matches, -1, 0) @ MATCHERS
+        )
         precision = _share(content, in_function, length - function, function)
         recall = _share(
-            reference_content, reference_in_function, reference_length - reference_function, reference_function
+            reference_content,
+            reference_in_function,
+            reference_length - reference_function,
+            reference_function,
         )
         f_score = ratio(precision * recall, (1 - ALPHA) * recall + ALPHA * precision)
         words = (sums[..., CAPTION_MATCHES] + sums[..., REFERENCE_MATCHES]) / 2
@@ -65,7 +71,9 @@ class Meteor:
 
 def _share(content: NDArray, function: NDArray, all_content: NDArray, all_function: NDArray) -> NDArray:
     """Matches as a share of words, with content words counting more than function words; 0 of none."""
-    matched, words = (DELTA * c + (1 - DELTA) * f for c, f in ((content, function), (all_content, all_function)))
+    matched, words = (
+        DELTA * c + (1 - DELTA) * f for c, f in ((content, function), (all_content, all_function))
+    )
     return np.nan_to_num(ratio(matched, words))
 
 
@@ -73,7 +81,7 @@ def _share(content: NDArray, function: NDArray, all_content: NDArray, all_functi
 def _jar() -> subprocess.Popen:
     """The running jar; it ends with this process, whose end closes its input."""
     return subprocess.Popen(
-        [*java.JAVA, "-Xmx2G", "-jar", str(java.jar(java.METEOR)), *"- - -stdio -l en -norm".split()],
+        [*java.JAVA, "-Xmx2G", "-jar", str(java.jar(java.METEOR)), "-", "-", *OPTIONS],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -33,7 +33,9 @@ def spice(corenlp: str | None) -> "Spice | None":
         return None
     folder = Path(str(corenlp)).expanduser()
     if len(list(folder.glob("stanford-corenlp-*.jar"))) < 2:
-        raise UserError(f"no CoreNLP in {folder}; SPICE needs stanford-corenlp-3.6.0.jar and its models there")
+        raise UserError(
+            f"no CoreNLP in {folder}; SPICE needs stanford-corenlp-3.6.0.jar and its models there"
+        )
     return Spice(folder)
 
 

@@ -11,7 +11,25 @@ from autocaption.metrics.java import JAVA, PTB, jar, missing
 
 # What coco-caption deletes after tokenizing.
 PUNCTUATION = {
-    *("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";")
+    *(
+        "''",
+        "'",
+        "``",
+        "`",
+        "-LRB-",
+        "-RRB-",
+        "-LCB-",
+        "-RCB-",
+        ".",
+        "?",
+        "!",
+        ",",
+        ":",
+        "-",
+        "--",
+        "...",
+        ";",
+    )
 }
 
 
@@ -55,5 +73,7 @@ class PtbTokenizer:
         found = done.stdout.decode("utf-8").split("\n")[:-1]
         if done.returncode or len(found) != len(captions):
             reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"the PTB tokenizer failed after {len(found)} of {len(captions)} captions: {reason}")
+            raise UserError(
+                f"the PTB tokenizer failed after {len(found)} of {len(captions)} captions: {reason}"
+            )
         return [[word for word in line.split() if word not in PUNCTUATION] for line in found]
