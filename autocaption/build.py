@@ -22,6 +22,7 @@ from autocaption.errors import UserError
 from autocaption.features.cache import FeatureCache
 from autocaption.files import write_text
 from autocaption.machine import cores, devices_of
+from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.models.weights import load_weights
@@ -42,7 +43,7 @@ def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
         caption for image in source.split("train") for caption in image.captions
     )
     encoder = _part(config, "model.encoder")
-    return _datamodule(config, source, tokenizer, encoder), _captioner(config, encoder, tokenizer)
+    return _datamodule(config, source, tokenizer, encoder), _captioner(config, encoder, tokenizer, source)
 
 
 def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[CaptionDataModule, Captioner]:
@@ -50,14 +51,19 @@ def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[Cap
 
     `config` is the checkpoint's, possibly changed (`with_overrides`).
     """
-    captioner = model_of(config, checkpoint)
     source = _source(config)
+    captioner = model_of(config, checkpoint, source)
     data = _datamodule(config, source, captioner.tokenizer, captioner.encoder)
     return data, captioner
 
 
-def model_of(config: DictConfig, checkpoint: dict[str, Any]) -> Captioner:
-    """The model of a checkpoint, without data.
+def model_of(config: DictConfig, checkpoint: dict[str, Any], source: Source | None = None) -> Captioner:
+    """The model of a checkpoint.
+
+    Args:
+        config: the checkpoint's configuration, possibly changed.
+        checkpoint: as `runs/checkpoint.py` reads it.
+        source: the data set whose training captions metrics compare with; None for a model to caption with.
 
     Raises:
         UserError: the weights don't fit the configured model.
@@ -65,7 +71,7 @@ def model_of(config: DictConfig, checkpoint: dict[str, Any]) -> Captioner:
     tokenizer = _part(config, "tokenizer", vocabulary=checkpoint[RECIPE]["vocabulary"])
     # The checkpoint holds the encoder's weights, so pretrained ones are not needed.
     unweighted = {"pretrained": False, "weights": None} if "pretrained" in config.model.encoder else {}
-    captioner = _captioner(config, _part(config, "model.encoder", **unweighted), tokenizer)
+    captioner = _captioner(config, _part(config, "model.encoder", **unweighted), tokenizer, source)
     try:
         load_weights(captioner, checkpoint["state_dict"])
     except ValueError as error:
@@ -101,8 +107,9 @@ def from_checkpoints(
         encoder = EnsembleEncoder([member.encoder for member in members])
         config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
     decoder = EnsembleDecoder([member.decoder for member in members])
-    captioner = _captioner(config, encoder, first.tokenizer, decoder)
-    return _datamodule(config, _source(config), first.tokenizer, encoder), captioner
+    source = _source(config)
+    captioner = _captioner(config, encoder, first.tokenizer, source, decoder)
+    return _datamodule(config, source, first.tokenizer, encoder), captioner
 
 
 def _same_encoder(one: Any, other: Any) -> bool:
@@ -258,18 +265,15 @@ def _workers(config: DictConfig) -> int:
     return min(cores() // max(devices, 1), 8)
 
 
-def _metrics(config: DictConfig) -> Any:
-    """The metrics; one that is null is left out."""
-    members = OmegaConf.select(config, "metrics.metrics")
-    if OmegaConf.is_list(members):
-        return _part(config, "metrics", metrics=[one for one in members if one is not None])
-    if OmegaConf.is_dict(members):
-        kept = {name: one for name, one in members.items() if one is not None}
-        return _part(config, "metrics", metrics=kept)
-    return _part(config, "metrics")
+def metrics(config: DictConfig, source: Source | None) -> CaptionMetrics:
+    """The configured metrics; they read the training captions of the data set where one needs them."""
+    training = (lambda: (image.captions for image in source.split("train"))) if source else None
+    return _part(config, "metrics", training_captions=training)
 
 
-def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer, decoder: Any = None) -> Captioner:
+def _captioner(
+    config: DictConfig, encoder: Any, tokenizer: Tokenizer, source: Source | None, decoder: Any = None
+) -> Captioner:
     if decoder is None:
         sizes = {"vocab_size": len(tokenizer.vocabulary), "memory_dim": encoder.out_dim}
         decoder = _part(config, "model.decoder", **sizes)
@@ -286,7 +290,7 @@ def _captioner(config: DictConfig, encoder: Any, tokenizer: Tokenizer, decoder: 
         loss=_part(config, "model.loss"),
         search=_part(config, "search"),
         tokenizer=tokenizer,
-        metrics=_metrics(config),
+        metrics=metrics(config, source),
         optimizer=_part(config, "optimizer"),
         learning_rates=dict(config.get("learning_rates") or {}),
         schedule=_part(config, "schedule"),

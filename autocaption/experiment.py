@@ -246,7 +246,8 @@ def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -
     """Write and print the metrics; returns the optimized one."""
     folder = Path(config.run_dir)
     if trainer.is_global_zero:
-        write_json(folder / "metrics.json", metrics)
+        tokenizer = trainer.lightning_module.metrics["test"].tokenizer.name  # type: ignore[union-attr,index]
+        write_json(folder / "metrics.json", {**metrics, "evaluation_tokenizer": tokenizer})
         _report(config, trainer, best)
         _print(metrics, folder, best)
         for logger in trainer.loggers:

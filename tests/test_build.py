@@ -27,8 +27,11 @@ def test_a_trainer_gets_the_run_folder_and_what_is_configured(tmp_path):
 
 def test_a_metric_that_is_null_is_left_out():
     tiny = ("data.source.train=4", "data.source.val=2", "data.source.test=2", "tokenizer.min_count=1")
-    _, captioner = build.from_config(composed(*tiny, "metrics.metrics.0=null"))
-    assert len(captioner.metrics["val"]) == 0
+    for kept in (True, False):
+        words = [] if kept else ["metrics.image_metrics.bleu=null"]
+        _, captioner = build.from_config(composed(*tiny, *words))
+        captioner.metrics["val"].update(["a"], [["a"]])
+        assert ("bleu1" in captioner.metrics["val"].compute()) == kept
 
 
 @pytest.mark.parametrize(

@@ -115,8 +115,8 @@ def test_eval_keeps_the_model_whatever_recipe_is_named(base, word):
 
 
 def test_a_value_in_a_list(base):
-    after = changed(base, "metrics.metrics.0.n_gram=2")
-    assert after["metrics"]["metrics"][0]["n_gram"] == 2
+    after = changed(base, "optimizer.betas.0=0.5")
+    assert after["optimizer"]["betas"][0] == 0.5
 
 
 def test_inputs_are_not_modified(base):

@@ -19,7 +19,7 @@ class Batch:
 
     Attributes:
         ids: ids of the B images.
-        references: the normalised captions of each image, uncut; empty in training.
+        references: the captions of each image, as written; empty in training.
         tokens_BNT: int64, <bos> words <eos>, padded with <pad>; all <pad> where an image has fewer captions.
         layout: where the input tokens (all but <eos>) lie in tokens_BNT[..., :-1], and so where their
             targets lie in tokens_BNT[..., 1:].

@@ -194,7 +194,7 @@ class CaptionDataModule(pl.LightningDataModule):
                 images=images,
                 inputs=self._inputs(images, training),
                 tokens=TokenTable(captions, self.tokenizer),
-                references=None if training else [tuple(map(self.tokenizer.normalize, c)) for c in captions],
+                references=None if training else captions,
             )
         return self._datasets[key]
 

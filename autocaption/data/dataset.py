@@ -89,7 +89,7 @@ class CaptionDataset(Dataset):
         images: the images of the split.
         inputs: pictures or stored features.
         tokens: the encoded captions of the split.
-        references: normalised captions of each image for the metrics, or None in training.
+        references: the captions of each image, as written, for the metrics; None in training.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class CaptionDataset(Dataset):
         images: Sequence[CaptionedImage],
         inputs: Inputs,
         tokens: TokenTable,
-        references: list[tuple[str, ...]] | None,
+        references: Sequence[tuple[str, ...]] | None,
     ) -> None:
         self.images, self.inputs, self.tokens, self.references = images, inputs, tokens, references
 

@@ -104,7 +104,7 @@ class WordTokenizer:
     Args:
         rule: splits a caption into words: `words`, `original`, or any `str -> list[str]`.
         min_count: words that are rarer in the training captions become <unk>.
-        max_length: most words of an encoded caption; references are never cut.
+        max_length: most words of an encoded caption.
         vocabulary: the words of ids 0, 1, ...; None before `fit`.
     """
 
@@ -148,10 +148,6 @@ class WordTokenizer:
     def saved(self) -> list[str]:
         """The vocabulary."""
         return self.vocabulary
-
-    def normalize(self, caption: str) -> str:
-        """The caption's words separated by single spaces: what metrics compare."""
-        return " ".join(self.rule(caption))
 
     def encode(self, caption: str) -> list[int]:
         """<bos>, the ids of the words, <eos>; a longer caption is cut, and its cut is no <eos> to learn."""

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from torch import Tensor, nn
-from torchmetrics import MetricCollection, SumMetric
+from torchmetrics import Metric, SumMetric
 
 from autocaption.checks import number
 from autocaption.data.batch import Batch
@@ -51,7 +51,8 @@ class Captioner(pl.LightningModule):
         loss: (logits_MV, targets_M) to Loss.
         search: (decoder, memory_BPD) to Captions.
         tokenizer: token ids to captions.
-        metrics: compare generated captions with references; cloned for val and test.
+        metrics: compares generated captions with references (metrics/caption_metrics.py); cloned for val
+            and test.
         optimizer: parameter groups to optimizer.
         learning_rates: rates of parts of the model, as shares of the optimizer's (optim.py).
         schedule: (optimizer, total_steps) to a learning-rate schedule that is stepped every step.
@@ -68,7 +69,7 @@ class Captioner(pl.LightningModule):
         loss: Callable[[Tensor, Tensor], Loss],
         search: Callable[..., Captions],
         tokenizer: Tokenizer,
-        metrics: MetricCollection,
+        metrics: Metric,
         optimizer: Callable[..., torch.optim.Optimizer],
         learning_rates: Mapping[str, float],
         schedule: Callable[..., Any],
@@ -126,13 +127,20 @@ class Captioner(pl.LightningModule):
 
     def caption(self, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> list[str]:
         """The best caption of each image."""
-        return self._decode(self._best(memory_BPD, ids))
+        return [best for best, *_ in self.captions(memory_BPD, ids)]
 
-    def _best(self, memory_BPD: Any, ids: Sequence[ImageId] | None) -> Tensor:
-        return self.search(self.decoder, memory_BPD, ids).tokens_BKT[:, 0]
+    def captions(self, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> list[list[str]]:
+        """All captions that the search finds for each image, the best one first."""
+        return self._texts(self.search(self.decoder, memory_BPD, ids))
 
-    def _decode(self, tokens_BT: Tensor) -> list[str]:
-        return [self.tokenizer.decode(tokens) for tokens in tokens_BT.tolist()]
+    def _texts(self, found: Captions) -> list[list[str]]:
+        exists_BK = found.scores_BK > -torch.inf
+        exists_BK[:, 0] = True  # whatever its score
+        images = zip(found.tokens_BKT.tolist(), exists_BK.tolist(), strict=True)
+        return [
+            [self.tokenizer.decode(tokens) for tokens, exists in zip(*image, strict=True) if exists]
+            for image in images
+        ]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective, as it counts in its optimizer step; logged are the means of this batch's tokens."""
@@ -170,10 +178,11 @@ class Captioner(pl.LightningModule):
         loss, tokens = self.score(memory_BPD, batch.tokens_BNT, batch.layout)
         self.nll[stage].update(loss.nll * tokens)
         self.tokens[stage].update(tokens)
-        tokens_BT = self._best(memory_BPD, batch.ids)
-        captions = self._decode(tokens_BT)
-        self.metrics[stage].update(captions, batch.references)
-        return Predictions(batch.ids, captions, batch.references, tokens_BT, memory_BPD)
+        found = self.search(self.decoder, memory_BPD, batch.ids)
+        captions = self._texts(found)
+        self.metrics[stage].update(captions, batch.references, batch.ids)
+        best, best_BT = [best for best, *_ in captions], found.tokens_BKT[:, 0]
+        return Predictions(batch.ids, best, batch.references, best_BT, memory_BPD)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the split."""
@@ -186,7 +195,8 @@ class Captioner(pl.LightningModule):
     def _log_metrics(self, stage: str) -> None:
         # `compute` adds up all ranks, so these are metrics of the whole split.
         nll = (self.nll[stage].compute() / self.tokens[stage].compute()).float()
-        metrics = {"loss": nll, "perplexity": nll.exp(), **self.metrics[stage].compute()}
+        scores = {name: float(score) for name, score in self.metrics[stage].compute().items()}
+        metrics = {"loss": nll, "perplexity": nll.exp(), **scores}
         split = self.trainer.datamodule.split_of(stage)  # type: ignore[attr-defined]
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items()})
         for metric in (self.nll, self.tokens, self.metrics):

@@ -32,10 +32,11 @@ def parameter_table(model: nn.Module) -> Table:
 
 
 def metrics_table(metrics: Mapping[str, float], splits: Sequence[str]) -> Table:
-    """A row for each split that was scored, a column for each metric."""
+    """A row for each metric, a column for each split that was scored."""
     scored = [split for split in splits if f"{split}/loss" in metrics]
-    names = sorted({key.split("/")[1] for key in metrics if "/" in key} - {"loss"})
-    table = Table("", *names)
-    for split in scored:
-        table.add_row(split, *(f"{metrics.get(f'{split}/{name}', float('nan')):.3f}" for name in names))
+    names = dict.fromkeys(key.partition("/")[2] for key in metrics if key.startswith(tuple(scored)))
+    table = Table("", *scored)
+    for name in names:
+        values = (metrics.get(f"{split}/{name}", float("nan")) for split in scored)
+        table.add_row(name, *(f"{value:.3f}" if value < 100 else f"{value:,.0f}" for value in values))
     return table

@@ -80,8 +80,23 @@ def _upgraded(checkpoint: dict[str, Any]) -> dict[str, Any]:
             node = node.get(name) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.setdefault(last, value)
+    if (config.get("metrics") or {}).get("_target_") == "torchmetrics.MetricCollection":
+        config["metrics"] = _caption_metrics(config)
     checkpoint[RECIPE]["config"] = config
     return checkpoint
+
+
+def _caption_metrics(config: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of a configuration with a MetricCollection, which scored the words of the model's rule."""
+    members = config["metrics"]["metrics"]
+    bleu = [one for one in (members.values() if isinstance(members, dict) else members) if one is not None]
+    rule = config["tokenizer"]["rule"]
+    return {
+        "_target_": "autocaption.metrics.caption_metrics.CaptionMetrics",
+        "tokenizer": {"_target_": "autocaption.metrics.tokenizers.WordsTokenizer", "rule": rule},
+        "image_metrics": {"bleu": bleu[0] if bleu else None},
+        "split_metrics": {},
+    }
 
 
 def _renamed(value: Any) -> Any:

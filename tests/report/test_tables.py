@@ -45,12 +45,13 @@ def test_parameter_table_lists_encoder_and_decoder_then_their_parts():
     ]
 
 
-def test_metrics_table_has_a_row_a_split_and_a_column_a_metric():
+def test_metrics_table_has_a_row_a_metric_and_a_column_a_split():
     val, test = {"loss": 2.0, "bleu4": 0.25}, {"loss": 1.0, "bleu1": 0.5, "bleu4": 0.12345}
     metrics = {f"val/{name}": value for name, value in val.items()}
     metrics |= {f"test/{name}": value for name, value in test.items()} | {"epochs": 3}
     assert rows(metrics_table(metrics, ("train", "val", "test"))) == [
-        ["bleu1", "bleu4"],
-        ["val", "nan", "0.250"],
-        ["test", "0.500", "0.123"],
+        ["val", "test"],
+        ["loss", "2.000", "1.000"],
+        ["bleu4", "0.250", "0.123"],
+        ["bleu1", "nan", "0.500"],
     ]

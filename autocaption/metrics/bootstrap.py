@@ -1,0 +1,110 @@
+"""Bootstrap intervals of scores, and paired comparisons of two systems.
+
+A resample draws as many images as there are, with replacement (Koehn 2004). Metrics follow from sums over
+images, so that a thousand resamples are a matrix product.
+
+Legend: I images, R resamples, C resamples at a time.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autocaption.metrics.scored import Scored
+
+AT_A_TIME = 2**24  # counts in memory
+
+
+class Interval(NamedTuple):
+    """A score and its bootstrap interval."""
+
+    score: float
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """How much higher one system scores than another.
+
+    Attributes:
+        difference: of the scores, the first minus the second.
+        low: lower end of its bootstrap interval.
+        high: upper end.
+        p: two-sided p-value of no difference: twice the share of resamples on the other side of 0.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def intervals(
+    scored: Scored, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """{name: percentile interval} of each image metric.
+
+    Document frequencies of CIDEr-D are those of the whole split, not of a resample.
+
+    Args:
+        scored: the scores of a split.
+        resamples: the number of resamples.
+        level: the share of resamples within an interval.
+        seed: seeds the draws; two systems with the same images get the same ones.
+    """
+    scores, drawn = scored.scores(), _drawn(scored, resamples, seed)
+    return {
+        name: Interval(scores[name], *_ends(scores_R, level))
+        for name, scores_R in drawn.items()
+        if name in scores
+    }
+
+
+def compare(
+    one: Scored, other: Scored, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, Comparison]:
+    """{name: comparison} of two systems on the same images, in each image metric that both have.
+
+    Args:
+        one: the scores of a system.
+        other: those of the other.
+        resamples: the number of resamples; each draws the same images of both.
+        level: the share of resamples within an interval.
+        seed: seeds the draws.
+
+    Raises:
+        ValueError: their images differ.
+    """
+    if list(one.ids) != list(other.ids):
+        raise ValueError("only systems that captioned the same images can be compared")
+    ours, theirs = one.scores(), other.scores()
+    drawn, their_drawn = (_drawn(scored, resamples, seed) for scored in (one, other))
+    found = {}
+    for name in drawn:
+        if name in ours and name in theirs:
+            difference_R = drawn[name] - their_drawn[name]
+            rarer = min((difference_R <= 0).sum(), (difference_R >= 0).sum())
+            p = min(1.0, 2 * (rarer + 1) / (resamples + 1))
+            found[name] = Comparison(ours[name] - theirs[name], *_ends(difference_R, level), float(p))
+    return found
+
+
+def _drawn(scored: Scored, resamples: int, seed: int) -> dict[str, NDArray]:
+    """{name: scores_R}."""
+    parts = [scored.resampled(counts_CI) for counts_CI in _counts(len(scored.ids), resamples, seed)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _counts(images: int, resamples: int, seed: int) -> Iterator[NDArray]:
+    """counts_CI: how often each image was drawn."""
+    random, size = np.random.default_rng(seed), max(1, AT_A_TIME // images)
+    for start in range(0, resamples, size):
+        C = min(size, resamples - start)
+        yield random.multinomial(images, np.full(images, 1 / images), size=C).astype(np.float64)
+
+
+def _ends(scores_R: NDArray, level: float) -> tuple[float, float]:
+    low, high = np.nanquantile(scores_R, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,26 @@
+"""Java, and the jars that pycocoevalcap brings along."""
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+PTB = "tokenizer/stanford-corenlp-3.4.1.jar"
+METEOR = "meteor/meteor-1.5.jar"
+SPICE = "spice/spice-1.0.jar"
+JAVA = ["java", "-Dfile.encoding=UTF-8"]  # whatever the locale
+
+
+def jar(name: str) -> Path:
+    """Where a jar lies; only valid if nothing is `missing`."""
+    found = find_spec("pycocoevalcap")
+    folders = found.submodule_search_locations if found else None
+    return Path((folders or ["pycocoevalcap"])[0], name)
+
+
+def missing(name: str) -> str | None:
+    """What a jar lacks to be run, and how to get it; None for nothing."""
+    if shutil.which("java") is None:
+        return "there is no `java`; install a Java runtime"
+    if not jar(name).is_file():
+        return "there is no pycocoevalcap; pip install 'autocaption[coco]'"
+    return None

@@ -1,0 +1,70 @@
+"""SPICE, by its own jar and the user's CoreNLP."""
+
+import json
+import logging
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autocaption.errors import UserError
+from autocaption.metrics import java
+from autocaption.metrics.corpus import Corpus
+from autocaption.metrics.scored import mean, with_count
+
+log = logging.getLogger(__name__)
+
+
+def spice(corenlp: str | None) -> "Spice | None":
+    """SPICE, or None and a line in the log where Java or a jar is missing.
+
+    Args:
+        corenlp: the folder with stanford-corenlp-3.6.0.jar and its models.
+
+    Raises:
+        UserError: the folder has no such jar.
+    """
+    reason = java.missing(java.SPICE) or (corenlp is None and "no folder with CoreNLP 3.6.0 is named")
+    if reason:
+        log.warning("SPICE is left out: %s", reason)
+        return None
+    folder = Path(str(corenlp)).expanduser()
+    if len(list(folder.glob("stanford-corenlp-*.jar"))) < 2:
+        raise UserError(
+            f"no CoreNLP in {folder}; SPICE needs stanford-corenlp-3.6.0.jar and its models there"
+        )
+    return Spice(folder)
+
+
+class Spice:
+    """Mean SPICE F-score (Anderson et al. 2016), as coco-caption runs it."""
+
+    def __init__(self, corenlp: Path) -> None:
+        jar = java.jar(java.SPICE)
+        self.classes = os.pathsep.join([str(jar), f"{jar.parent}/lib/*", f"{corenlp}/*"])
+
+    def statistics(self, corpus: Corpus) -> NDArray:
+        """Score and 1 of each image."""
+        asked = [
+            {"image_id": i, "test": " ".join(caption), "refs": [" ".join(words) for words in references]}
+            for i, (caption, references) in enumerate(zip(corpus.captions, corpus.references, strict=True))
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            given, found = Path(folder, "captions.json"), Path(folder, "scores.json")
+            given.write_text(json.dumps(asked))
+            command = [*java.JAVA, "-Xmx8G", "-cp", self.classes, "edu.anu.spice.SpiceScorer", str(given)]
+            done = subprocess.run(
+                [*command, "-out", str(found), "-subset", "-silent"], capture_output=True, text=True
+            )
+            if done.returncode or not found.is_file():
+                reason = (done.stderr.strip().splitlines() or ["no message"])[0]
+                raise UserError(f"SPICE's jar failed: {reason}")
+            scores = {row["image_id"]: row["scores"]["All"]["f"] for row in json.loads(found.read_text())}
+        return with_count(np.array([scores[i] for i in range(len(asked))], np.float64))
+
+    def scores(self, sums: NDArray) -> dict[str, NDArray]:
+        """`spice`, between 0 and 1."""
+        return {"spice": mean(sums)}

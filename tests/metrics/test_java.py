@@ -1,0 +1,81 @@
+"""Metrics and the tokenizer that need Java say in one line what is missing."""
+
+import json
+import stat
+
+import pytest
+from helpers.scoring import images, metrics
+
+from autocaption.errors import UserError
+from autocaption.metrics import java
+from autocaption.metrics.spice import spice
+from autocaption.metrics.tokenizers import PtbTokenizer
+
+
+@pytest.fixture(name="jars")
+def fake_jars(tmp_path, monkeypatch):
+    for name in (java.METEOR, java.PTB, java.SPICE):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr("autocaption.metrics.java.jar", lambda name: tmp_path / name)
+    monkeypatch.setattr("autocaption.metrics.tokenizers.jar", lambda name: tmp_path / name)
+    return tmp_path
+
+
+def fake_java(folder, monkeypatch, script):
+    (folder / "java").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "java").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def test_without_java_the_rest_is_scored_and_a_line_says_so(monkeypatch, caplog):
+    monkeypatch.setenv("PATH", "/nowhere")
+    found = metrics("full").score(images(["a dog"], [["a dog"]])).scores()
+    assert found["bleu1"] == 1
+    assert not {"meteor", "spice"} & set(found)
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        "METEOR is left out: there is no `java`; install a Java runtime",
+        "SPICE is left out: there is no `java`; install a Java runtime",
+    ]
+
+
+def test_without_the_package_its_extra_is_named(monkeypatch, tmp_path):
+    fake_java(tmp_path, monkeypatch, "exit 0")
+    monkeypatch.setattr("autocaption.metrics.java.jar", lambda name: tmp_path / name)
+    with pytest.raises(UserError, match=r"metrics/tokenizer=ptb cannot run: .*autocaption\[coco\]"):
+        PtbTokenizer()
+
+
+def test_a_tokenizer_that_fails_says_why(jars, monkeypatch):
+    fake_java(jars, monkeypatch, "echo 'no main class' >&2; exit 1")
+    with pytest.raises(UserError, match=r"failed after 0 of 1 captions: no main class"):
+        PtbTokenizer()(["a"])
+
+
+def test_spice_reads_what_its_jar_writes(jars, monkeypatch):
+    for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
+        (jars / name).touch()
+    scores = [{"image_id": i, "scores": {"All": {"f": f}}} for i, f in ((1, 0.5), (0, 0.25))]
+    (jars / "scores").write_text(json.dumps(scores))
+    # java -D... -X... -cp PATH CLASS captions -out scores
+    fake_java(jars, monkeypatch, f'cp "$6" {jars}/asked; cp {jars}/scores "$8"')
+    metric = spice(str(jars))
+    rest = metrics()
+    rest.image_metrics = [metric]
+    scored = rest.score(images(["a Dog", "men"], [["a dog.", "x"], ["two men"]]))
+    assert scored.per_image()["spice"].tolist() == [0.25, 0.5]
+    assert scored.scores()["spice"] == 0.375
+    assert json.loads((jars / "asked").read_text())[0] == {
+        "image_id": 0,
+        "test": "a dog",
+        "refs": ["a dog", "x"],
+    }
+
+
+def test_spice_without_corenlp_is_left_out_and_with_a_wrong_folder_refused(jars, monkeypatch, caplog):
+    fake_java(jars, monkeypatch, "exit 0")
+    assert spice(None) is None
+    assert "SPICE is left out: no folder with CoreNLP" in caplog.text
+    with pytest.raises(UserError, match="no CoreNLP in"):
+        spice(str(jars))
