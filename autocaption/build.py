@@ -207,6 +207,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _source(config: DictConfig) -> Source:
+    whole("data.max_pixels", config.data.get("max_pixels", MAX_PIXELS), 1)
     source = _part(config, "data.source")
     on_broken = choice("data.on_broken", config.data.get("on_broken", "stop"), ("stop", "skip"))
     return WithoutBroken(source, _manifest(config)) if on_broken == "skip" else source

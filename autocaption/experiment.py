@@ -36,6 +36,7 @@ from autocaption.loggers.wandb import WandbLogger, close_wandb
 from autocaption.models.captioner import METRICS
 from autocaption.ranks import announce, is_first_rank, outside_rank, outside_world
 from autocaption.report.run_report import write_report
+from autocaption.report.scores import intervals_of, write_per_image
 from autocaption.report.system import read_system
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
@@ -246,8 +247,12 @@ def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -
     """Write and print the metrics; returns the optimized one."""
     folder = Path(config.run_dir)
     if trainer.is_global_zero:
-        tokenizer = trainer.lightning_module.metrics["test"].tokenizer.name  # type: ignore[union-attr,index]
-        write_json(folder / "metrics.json", {**metrics, "evaluation_tokenizer": tokenizer})
+        metrics_of_test: Any = trainer.lightning_module.metrics["test"]  # type: ignore[index]
+        written: dict[str, Any] = {**metrics, "evaluation_tokenizer": metrics_of_test.tokenizer.name}
+        if metrics_of_test.scored is not None:
+            written["intervals"] = intervals_of(metrics_of_test.scored, config.data.split)
+            write_per_image(folder / "per_image.csv", metrics_of_test.scored)
+        write_json(folder / "metrics.json", written)
         _report(config, trainer, best)
         _print(metrics, folder, best)
         for logger in trainer.loggers:

@@ -28,6 +28,9 @@ class CaptionMetrics(Metric):
         split_metrics: metrics of the split as a whole.
         training_captions: gives the captions of each training image; None where there are none.
         settings: of torchmetrics.
+
+    Attributes:
+        scored: what the last `compute` found, on the first rank; None before.
     """
 
     full_state_update = False
@@ -46,6 +49,7 @@ class CaptionMetrics(Metric):
         self.image_metrics = [metric for metric in image_metrics.values() if metric is not None]
         self.split_metrics = [metric for metric in split_metrics.values() if metric is not None]
         self.training_captions = TrainingCaptions(training_captions, tokenizer)
+        self.scored: Scored | None = None
         self.add_state("lines", [], dist_reduce_fx="cat")
 
     def update(
@@ -96,7 +100,8 @@ class CaptionMetrics(Metric):
         scores: list[Any] = [None]
         if not _distributed() or dist.get_rank() == 0:
             try:
-                scores = [self.score(self.images()).scores()]
+                self.scored = self.score(self.images())
+                scores = [self.scored.scores()]
             except UserError as error:  # the other ranks must not wait for it
                 scores = [error]
         if _distributed():
