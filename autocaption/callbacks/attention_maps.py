@@ -41,7 +41,7 @@ class AttentionMaps(pl.Callback):
         for id, caption, weights_TP in zip(outputs.ids, outputs.captions, weights_BTP, strict=True):
             maps = heat_maps(weights_TP[: len(caption.split())])
             if maps is not None:
-                self._maps[id] = maps
+                self._maps[str(id)] = maps
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""

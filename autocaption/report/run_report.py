@@ -43,7 +43,7 @@ def write_report(
     title: str,
     systems: Sequence[System],
     images: Sequence[CaptionedImage],
-    read: Callable[[CaptionedImage], Image.Image],
+    read: Callable[[CaptionedImage, int | None], Image.Image],
     seen: Callable[[int, int], Box],
     most: int | None,
 ) -> None:
@@ -54,7 +54,7 @@ def write_report(
         title: its heading.
         systems: at least one; scored on the same images if they are to be compared.
         images: the images of the split, in its order; those without a caption are left out.
-        read: an image's picture.
+        read: an image's picture, its sides not needed beyond so many pixels (Source.read).
         seen: what part of a picture of this width and height the models see.
         most: how many images the gallery holds, None for all that have a caption.
     """
@@ -75,7 +75,7 @@ def write_report(
     gallery = spread(said, picked, most)
 
     def shown(ids: Sequence[str], shrink: Shrink) -> dict[str, Shown]:
-        pictures = thumbnails((by_id[id] for id in ids), read, shrink)
+        pictures = thumbnails((by_id[id] for id in ids), lambda image: read(image, shrink.least), shrink)
         return {
             id: Shown(
                 id,

@@ -41,6 +41,11 @@ class Shrink:
     side: int
     quality: int
 
+    @property
+    def least(self) -> int:
+        """The shorter side that is worth decoding."""
+        return 2 * self.side
+
     def __call__(self, picture: Image.Image) -> Thumbnail:
         """The picture's thumbnail."""
         width, height = picture.size

@@ -35,7 +35,7 @@ def report(tmp_path_factory):
         {id: sentence(id, score) for id, score in SCORES.items()},
     )  # fmt: skip
 
-    def read(image):
+    def read(image, least):
         return Image.new("RGB", (40, 30), "red")
 
     write_report(file, "RUN", [system], images, read, lambda width, height: ANYWHERE, None)

@@ -49,7 +49,7 @@ class Tree(HTMLParser):
 
 def images(count, size=(40, 30)):
     return [CaptionedImage(f"i{i}", None, "test", (f"one {i}", f"two {i}")) for i in range(count)], (
-        lambda image: Image.new("RGB", size, (int(image.id[1:]) % 256, 90, 160))
+        lambda image, least: Image.new("RGB", size, (int(image.id[1:]) % 256, 90, 160))
     )
 
 
@@ -167,6 +167,16 @@ def test_the_gallery_holds_every_captioned_image_in_order(tmp_path):
     tree = Tree(page(tmp_path, [system(30)], 31))
     assert tree.cards() == [f"i{i}" for i in range(30)]
     assert all(one["width"] == "40" and one["height"] == "30" for one in tree.of("img"))
+
+
+def test_integer_ids_find_their_captions(tmp_path):
+    image = CaptionedImage(12, None, "test", ("a dog",))
+    systems = [System("a", "test", sentences={"12": Sentence("a cat")})]
+    seen = lambda width, height: (0, 0, 1, 1)  # noqa: E731
+    write_report(
+        tmp_path / "r.html", "RUN", systems, [image], lambda _, least: Image.new("RGB", (9, 9)), seen, 9
+    )
+    assert Tree((tmp_path / "r.html").read_text()).cards() == ["12"]
 
 
 def test_a_limited_gallery_says_so_and_keeps_what_is_picked_out(tmp_path):
