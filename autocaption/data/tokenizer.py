@@ -78,7 +78,7 @@ class Tokenizer(Protocol):
         ...
 
     def normalize(self, caption: str) -> str:
-        """The caption's words separated by single spaces: what metrics compare."""
+        """The caption's words separated by single spaces."""
         ...
 
     def encode(self, caption: str) -> list[int]:
@@ -148,6 +148,10 @@ class WordTokenizer:
     def saved(self) -> list[str]:
         """The vocabulary."""
         return self.vocabulary
+
+    def normalize(self, caption: str) -> str:
+        """The caption's words separated by single spaces."""
+        return " ".join(self.rule(caption))
 
     def encode(self, caption: str) -> list[int]:
         """<bos>, the ids of the words, <eos>; a longer caption is cut, and its cut is no <eos> to learn."""

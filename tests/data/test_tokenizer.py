@@ -96,6 +96,7 @@ def test_max_length_cuts_ids_only():
     assert EOS not in ids  # the caption doesn't end there
     assert fitted(caption, max_length=5).encode(caption)[-1] == EOS
     assert tokenizer.decode(ids) == "one two three"
+    assert tokenizer.normalize(caption) == caption
     assert "five" in tokenizer.vocabulary
 
 
@@ -110,7 +111,8 @@ def test_decode_stops_at_eos_and_leaves_out_padding():
 @given(TEXT, st.sampled_from([rules.words, rules.original]))
 def test_decode_undoes_encode(caption, rule):
     tokenizer = fitted("something", caption, rule=rule, max_length=99)
-    assert tokenizer.decode(tokenizer.encode(caption)).split() == rule(caption)
+    assert tokenizer.decode(tokenizer.encode(caption)) == tokenizer.normalize(caption)
+    assert tokenizer.normalize(caption).split() == rule(caption)
 
 
 @pytest.mark.parametrize("captions", [[], ["", " . "], ["each word once"]])
