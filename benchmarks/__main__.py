@@ -20,7 +20,10 @@ from autocaption.files import write_json
 from autocaption.runs.provenance import provenance
 from autocaption.runs.source_code import git_state
 
-PARTS = ("training", "extraction", "search", "bleu", "startup", "growth", "sweeping", "transformer_beam")
+PARTS = (
+    *("training", "extraction", "search", "bleu", "scoring", "startup", "growth", "sweeping"),
+    "transformer_beam",
+)
 # Bars: a metric must be at least this, or at most this where it is a cost.
 AT_LEAST = {
     "training: of the arithmetic limit": 0.60,
@@ -28,10 +31,15 @@ AT_LEAST = {
     "training: times features caption-major": 1.2,
     "extraction: of the bare encoder": 0.95,
     "search: times image by image": 20,
+    "bleu: times nltk": 4,
+    "scoring: CIDEr-D captions/s, references cached": 10_000,
     "transformer_beam: times recomputing": 5,
 }
 AT_MOST = {
     "training: padded share of the decoder's work": 0.10,
+    "scoring: seconds of all metrics": 1.0,
+    "scoring: seconds of the bootstrap intervals": 5.0,
+    "scoring: seconds of a paired bootstrap": 5.0,
     "startup: seconds of --cfg job beyond hydra": 1.0,
     "sweeping: seconds a trial beyond its own": 1.0,
     "growth: shapes of 1,000,000 captions: seconds to the first step": 30,

@@ -12,6 +12,7 @@ from benchmarks import (
     bleu,
     extraction,
     growth,
+    scoring,
     search,
     startup,
     sweeping,
@@ -29,6 +30,7 @@ PARTS = {
     ),
     "search": lambda: search.measure(images=6, batch=3, alone=2, beam=2, length=6, dim=16),
     "bleu": lambda: bleu.measure(images=20, rounds=1),
+    "scoring": lambda: scoring.measure(images=20, resamples=10, rounds=1),
     "startup": lambda: startup.measure(rounds=1, train=(*startup.TRAIN, *TINY)),
     "growth": lambda: growth.measure(
         captions=8, images=2, warm=1, steps=1, million=(*growth.MILLION, *TINY, "tokenizer.min_count=1")
