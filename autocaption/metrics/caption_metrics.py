@@ -10,8 +10,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from autocaption.data.sources import ImageId
 from autocaption.errors import UserError
-from autocaption.metrics.corpus import Corpus, Generated, Tokenizer, TrainingCaptions
+from autocaption.metrics.corpus import Corpus, EvaluationTokenizer, Generated, TrainingCaptions
 from autocaption.metrics.scored import ImageMetric, Scored, SplitMetric
 
 
@@ -38,7 +39,7 @@ class CaptionMetrics(Metric):
 
     def __init__(
         self,
-        tokenizer: Tokenizer,
+        tokenizer: EvaluationTokenizer,
         image_metrics: Mapping[str, ImageMetric | None],
         split_metrics: Mapping[str, SplitMetric | None],
         training_captions: Callable[[], Iterable[Sequence[str]]] | None = None,
@@ -56,7 +57,7 @@ class CaptionMetrics(Metric):
         self,
         captions: Sequence[str] | Sequence[Sequence[str]],
         references: Sequence[Sequence[str]],
-        ids: Sequence[str] | None = None,
+        ids: Sequence[ImageId] | None = None,
     ) -> None:
         """Keep captions and references, as they are written.
 
@@ -69,7 +70,7 @@ class CaptionMetrics(Metric):
             ValueError: a string in place of a list, or lists of unequal length.
             UserError: an image has no references.
         """
-        ids = ids or [str(i) for i in range(len(captions))]
+        ids = ids or range(len(captions))
         if isinstance(captions, str) or any(isinstance(texts, str) for texts in references):
             raise ValueError("metrics take a list of captions and, for each, a list of references")
         if not len(captions) == len(references) == len(ids):

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from autocaption.data.sources import ImageId
 from autocaption.errors import UserError
 from autocaption.metrics.ngrams import DocumentFrequencies, Words, hashed
 
@@ -17,12 +18,12 @@ CHUNK = 2**14  # images whose training captions are tokenized at a time
 class Generated(NamedTuple):
     """An image's generated captions, the best one first, and its references, all as written."""
 
-    id: str
+    id: ImageId
     captions: Sequence[str]
     references: Sequence[str]
 
 
-class Tokenizer(Protocol):
+class EvaluationTokenizer(Protocol):
     """Splits captions and references into words (tokenizers.py); metrics.json has its name."""
 
     name: str
@@ -40,7 +41,9 @@ class TrainingCaptions:
         tokenizer: the metrics' tokenizer.
     """
 
-    def __init__(self, read: Callable[[], Iterable[Sequence[str]]] | None, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, read: Callable[[], Iterable[Sequence[str]]] | None, tokenizer: EvaluationTokenizer
+    ) -> None:
         self.read, self.tokenizer = read, tokenizer
 
     @cached_property
@@ -73,7 +76,9 @@ class Corpus:
         training: the training split's captions.
     """
 
-    def __init__(self, images: Sequence[Generated], tokenizer: Tokenizer, training: TrainingCaptions) -> None:
+    def __init__(
+        self, images: Sequence[Generated], tokenizer: EvaluationTokenizer, training: TrainingCaptions
+    ) -> None:
         self.images, self.training = images, training
         texts = [text for image in images for text in (*image.captions, *image.references)]
         words = iter(tokenizer(texts))

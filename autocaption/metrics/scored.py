@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from autocaption.data.sources import ImageId
 from autocaption.metrics.corpus import Corpus
 
 
@@ -38,12 +39,12 @@ class Scored:
     """The scores of a split.
 
     Attributes:
-        ids: the images, sorted.
+        ids: the images, in the order of the statistics.
         statistics: each image metric with its statistics_IS.
         split_scores: the scores of the split as a whole.
     """
 
-    ids: Sequence[str]
+    ids: Sequence[ImageId]
     statistics: Sequence[tuple[ImageMetric, NDArray]]
     split_scores: dict[str, float]
 

@@ -34,7 +34,7 @@ def parameter_table(model: nn.Module) -> Table:
 def metrics_table(metrics: Mapping[str, float], splits: Sequence[str]) -> Table:
     """A row for each metric, a column for each split that was scored."""
     scored = [split for split in splits if f"{split}/loss" in metrics]
-    names = dict.fromkeys(key.partition("/")[2] for key in metrics if key.startswith(tuple(scored)))
+    names = dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in scored)
     table = Table("", *scored)
     for name in names:
         values = (metrics.get(f"{split}/{name}", float("nan")) for split in scored)

@@ -90,7 +90,8 @@ def _caption_metrics(config: dict[str, Any]) -> dict[str, Any]:
     """The metrics of a configuration with a MetricCollection, which scored the words of the model's rule."""
     members = config["metrics"]["metrics"]
     bleu = [one for one in (members.values() if isinstance(members, dict) else members) if one is not None]
-    rule = config["tokenizer"]["rule"]
+    words = {"_target_": "hydra.utils.get_method", "path": "autocaption.data.tokenizer.words"}
+    rule = config["tokenizer"].get("rule", words)
     return {
         "_target_": "autocaption.metrics.caption_metrics.CaptionMetrics",
         "tokenizer": {"_target_": "autocaption.metrics.tokenizers.WordsTokenizer", "rule": rule},

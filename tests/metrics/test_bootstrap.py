@@ -82,7 +82,7 @@ def test_pairs_are_told_apart_where_intervals_overlap(bad):
     some_shorter = [caption if i % 8 else caption[2:] for i, caption in enumerate(BAD)]
     other = metrics("original").score(images(some_shorter, REFERENCES))
     assert intervals(other)["mean_length"].high > intervals(bad)["mean_length"].low
-    assert compare(bad, other)["mean_length"].p < 0.01
+    assert compare(bad, other)["mean_length"].p < 0.05
 
 
 def test_systems_with_other_images_cannot_be_compared(good):

@@ -2,12 +2,15 @@
 
 import multiprocessing
 import random
+from contextlib import contextmanager
 
 import pytest
 import torch
 import torch.distributed as dist
+from helpers.configs import composed
 from helpers.scoring import images, metrics, scores
 
+from autocaption import build
 from autocaption.errors import UserError
 
 random_ = random.Random(0)
@@ -54,14 +57,43 @@ def test_batches_and_order_change_no_digit():
     assert values(metric) == EXPECTED
 
 
-def rank(number, shards, port_file, results):
+@contextmanager
+def joined(number, ranks, meeting):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{port_file}", rank=number, world_size=len(shards))
-    metric = updated(metrics(), shards[number])
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=number, world_size=ranks)
+    yield
+    dist.destroy_process_group()
+
+
+def scoring(number, shard):
+    metric = updated(metrics(), shard)
     first = values(metric)
     metric.reset()
-    results[number] = (first, values(updated(metric, shards[number])))  # as in the next epoch
-    dist.destroy_process_group()
+    return first, values(updated(metric, shard))  # as in the next epoch
+
+
+def refused(number, shard):
+    with pytest.raises(UserError, match="needs the training captions"):
+        updated(build.metrics(composed(), None), shard).compute()
+    return number
+
+
+def on_ranks(task, shards, meeting):
+    """What a task gives on each rank; forked, so that none imports torch again."""
+
+    def work(number, shard, results):
+        with joined(number, len(shards), meeting):
+            results[number] = task(number, shard)
+
+    context = multiprocessing.get_context("fork")
+    with context.Manager() as manager:
+        results = manager.dict()
+        ranks = [context.Process(target=work, args=(*one, results)) for one in enumerate(shards)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(60)
+        return [results.get(number) for number in range(len(shards))]
 
 
 @pytest.mark.parametrize(
@@ -70,18 +102,11 @@ def rank(number, shards, port_file, results):
     ids=["even", "uneven", "an empty shard", "three"],
 )
 def test_devices_change_no_digit(shards, tmp_path):
-    context = multiprocessing.get_context("fork")  # without importing torch again
-    with context.Manager() as manager:
-        results = manager.dict()
-        ranks = [
-            context.Process(target=rank, args=(number, shards, tmp_path / "port", results))
-            for number in range(len(shards))
-        ]
-        for process in ranks:
-            process.start()
-        for process in ranks:
-            process.join(60)
-        assert dict(results) == dict.fromkeys(range(len(shards)), (EXPECTED, EXPECTED))
+    assert on_ranks(scoring, shards, tmp_path / "meeting") == [(EXPECTED, EXPECTED)] * len(shards)
+
+
+def test_an_error_of_the_first_rank_reaches_the_others(tmp_path):
+    assert on_ranks(refused, [IMAGES[:2], IMAGES[2:4]], tmp_path / "meeting") == [0, 1]
 
 
 def test_reset_forgets_and_a_clone_is_apart():

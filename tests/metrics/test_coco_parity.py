@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.scoring import images, metrics
 
-from autocaption.data.sources.flickr8k import Flickr8k
+from autocaption.data.sources.flickr8k import flickr8k
 from autocaption.metrics import java
 from autocaption.metrics.bleu import Bleu
 from autocaption.metrics.corpus import Corpus, TrainingCaptions
@@ -72,7 +72,7 @@ def test_real_text_equals_the_installed_coco_caption(shared, share):
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    test = Flickr8k(str(shared / "flickr8k")).split("test")
+    test = flickr8k(str(shared / "flickr8k")).split("test")
     test = test[: int(len(test) * share)]
     found = metrics().score(
         images([image.captions[0] for image in test], [image.captions[1:] for image in test])

@@ -5,6 +5,7 @@ Legend: B images, N captions an image, T time, P places, D width; C channels, H 
 
 import dataclasses
 from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from PIL import Image
 
 from autocaption import build
 from autocaption.data.tokenizer import EOS, PAD, SPECIAL
+from autocaption.models.protocols import Captions
 
 TINY = [
     "data.source.train=8",
@@ -115,6 +117,25 @@ def test_caption_is_the_best_one_found(built, batch):
     best_BT = captioner.search(captioner.decoder, memory_BPD).tokens_BKT[:, 0]
     words = [[captioner.tokenizer.vocabulary[i] for i in best_T] for best_T in best_BT.tolist()]
     assert said == [" ".join(w for w in line if w not in SPECIAL) for line in words]
+
+
+def test_every_caption_of_the_search_is_given_the_best_one_first(built, batch):
+    _, captioner = built
+    memory_BPD = captioner.memory(batch)
+    found = captioner.search(captioner.decoder, memory_BPD)
+    assert found.tokens_BKT.shape[1] > 1
+    for said, tokens_KT, scores_K in zip(
+        captioner.captions(memory_BPD), found.tokens_BKT, found.scores_BK, strict=True
+    ):
+        kept_KT = tokens_KT[scores_K > -torch.inf]
+        assert said == [captioner.tokenizer.decode(tokens_T.tolist()) for tokens_T in kept_KT]
+
+
+def test_a_caption_that_does_not_exist_is_not_given(built, batch):
+    _, captioner = built
+    nothing = Captions(torch.full((1, 2, 3), EOS), torch.tensor([[-1.0, -torch.inf]]))
+    with patch.object(captioner, "search", lambda *_: nothing):
+        assert captioner.captions(captioner.memory(batch)) == [[""]]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,10 @@
 """Reading checkpoints: what is none, what a later version wrote, what earlier ones left out."""
 
+import math
+
 import pytest
 import torch
+from hydra.utils import instantiate
 
 from autocaption.errors import UserError
 from autocaption.runs.checkpoint import LAYOUT, load
@@ -40,6 +43,21 @@ def test_a_checkpoint_of_0_1_0_has_today_s_names(saved):
     found = load(saved({**old, "figures": {"val/bleu4": 0.5}}))
     assert found["metrics"] == {"val/bleu4": 0.5}
     assert found["recipe"]["config"]["model"]["loss"]["_target_"] == "autocaption.models.losses.CrossEntropy"
+
+
+@pytest.mark.parametrize("members", [[{"n_gram": 3}], {"mine": {"n_gram": 3}}], ids=["list", "names"])
+def test_a_collection_of_metrics_scores_the_words_of_the_model_as_before(saved, members):
+    bleu = {"_target_": "autocaption.metrics.bleu.Bleu"}
+    for one in members if isinstance(members, list) else members.values():
+        one.update(bleu)
+    rule = {"_target_": "hydra.utils.get_method", "path": "autocaption.data.tokenizer.original"}
+    old = {"metrics": {"_target_": "torchmetrics.MetricCollection", "metrics": members}}
+    config = load(saved(content(config={**old, "tokenizer": {"rule": rule}})))["recipe"]["config"]
+    metrics = instantiate(config["metrics"])
+    metrics.update(["a big dog runs"], [["A big dog runs 2 miles."]])
+    assert {name: score.item() for name, score in metrics.compute().items()} == pytest.approx(
+        {f"bleu{n}": math.exp(1 - 4 / 3) for n in (1, 2, 3)}
+    )
 
 
 def test_weights_of_a_wrapped_model(saved):
