@@ -70,7 +70,9 @@ def replayed(config_name: str, earlier: Sequence[str], overrides: Sequence[str])
     (`trainer.max_epochs=3`). Within a Hydra job only.
     """
     loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration(config_name, [*earlier, *overrides], RunMode.RUN)
+    # A `+key={...}` that is given twice loses its interpolations.
+    below = [one for one in earlier if one not in overrides]
+    config = loader.load_configuration(config_name, [*below, *overrides], RunMode.RUN)
     with open_dict(config):
         config.pop("hydra")
     return config
