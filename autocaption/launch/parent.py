@@ -23,7 +23,7 @@ JOB_CONFIG = "AUTOCAPTION_JOB_CONFIG"  # set in a job on a cluster: the file wit
 
 def receive_config() -> dict[str, Any]:
     """Read the resolved configuration that the parent sends; exits if the parent has ended."""
-    if LAUNCHED not in os.environ:
+    if JOB_CONFIG in os.environ and LAUNCHED not in os.environ:
         return json.loads(Path(os.environ[JOB_CONFIG]).read_text(encoding="utf-8"))
     line = bytearray()
     while not line.endswith(b"\n"):  # byte by byte, so that nothing after the line is consumed
