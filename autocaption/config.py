@@ -59,7 +59,10 @@ def with_overrides(
     for change in changes:
         if change in recipes:  # what it sets beside the model is in the composed configuration
             continue
-        _copy(new, merged, change.key_or_group.replace("/", ".").split("."), change.is_delete())
+        path = change.key_or_group.replace("/", ".").split(".")
+        if path[0] not in {**new, **old}:  # as of cluster=gpu, which is about jobs and not about the run
+            continue
+        _copy(new, merged, path, change.is_delete())
     return OmegaConf.create(merged)
 
 
@@ -70,9 +73,7 @@ def replayed(config_name: str, earlier: Sequence[str], overrides: Sequence[str])
     (`trainer.max_epochs=3`). Within a Hydra job only.
     """
     loader = GlobalHydra.instance().config_loader()
-    # A `+key={...}` that is given twice loses its interpolations.
-    below = [one for one in earlier if one not in overrides]
-    config = loader.load_configuration(config_name, [*below, *overrides], RunMode.RUN)
+    config = loader.load_configuration(config_name, [*earlier, *overrides], RunMode.RUN)
     with open_dict(config):
         config.pop("hydra")
     return config

@@ -342,5 +342,5 @@ def _metrics_of(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
 def _overrides() -> list[str]:
     """The overrides of this job; a launched process has them on its command line."""
     if HydraConfig.initialized():
-        return list(HydraConfig.get().overrides.task)
+        return list(cast(Any, OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)))
     return [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]

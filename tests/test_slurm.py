@@ -139,7 +139,7 @@ def test_a_preempted_job_of_an_array_ends_as_if_nothing_had_happened(cluster, mu
     process = multirun("cluster=cpu", *SMALL, *WORDS, "seed=0,1", HALTS, "hydra.sweep.dir=runs/m")
     for number in range(2):
         wait_for((tmp_path / f"runs/m/{number}/halted").exists, LONG)
-    job = (tmp_path / "runs/m/1/.slurm_job").read_text()
+    job = (tmp_path / "runs/m/1/.slurm_job").read_text().split()[0]
     assert job.endswith("_1")
     cluster.call("scancel", "--signal=USR1", job)
     (tmp_path / "runs/m/0/go").touch()
@@ -227,7 +227,7 @@ def test_a_preempted_trial_of_a_sweep_resumes(cluster, multirun, tmp_path):
     trials = [tmp_path / f"runs/sweeps/sweep/trial_{number}" for number in range(2)]
     for trial in trials:
         wait_for((trial / "halted").exists, LONG)
-    cluster.call("scancel", "--signal=USR1", (trials[1] / ".slurm_job").read_text())
+    cluster.call("scancel", "--signal=USR1", (trials[1] / ".slurm_job").read_text().split()[0])
     (trials[0] / "go").touch()
     _, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, err
@@ -242,7 +242,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_jobs(cluster, multirun, tmp_path):
     folder = halted(tmp_path)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    job = (folder / ".slurm_job").read_text()
+    job = (folder / ".slurm_job").read_text().split()[0]
     assert process.returncode == 130
     assert f"scancel {job}" in out
     again = multirun(*words, "hydra.sweep.dir=runs/m")

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from autocaption.errors import UserError
+from autocaption.files import write_text
 from autocaption.runs.run import read
 from autocaption.slurm import PATIENCE, outside_job
 
 LOOK_SECONDS = 5.0  # between two looks at the queue
 GIVE_UP_SECONDS = 900.0  # without an answer from it
-JOB_ID = ".slurm_job"  # in a run folder: the last job that was submitted for it
+JOB_FILE = ".slurm_job"  # in a run folder: the last job that was submitted for it, and the attempts before it
 # Settings that submitit knows for all clusters; the others have Slurm's prefix.
 SHARED = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name")
 
@@ -87,12 +88,12 @@ class SlurmJob:
     Args:
         id: `123`, or `123_4` in an array.
         folder: the run folder that it works in.
+        attempts: how many the run had when the job was submitted.
         queue: where it is listed until it has ended.
     """
 
-    def __init__(self, id: str, folder: Path, queue: Queue) -> None:
-        self.id, self.folder, self._queue = id, folder, queue
-        self._attempts = _attempts(folder)
+    def __init__(self, id: str, folder: Path, attempts: int, queue: Queue) -> None:
+        self.id, self.folder, self._attempts, self._queue = id, folder, attempts, queue
         self._missing_since = 0  # looks at the queue; a job that is requeued may be missing for a moment
 
     def poll(self) -> int | None:
@@ -148,19 +149,22 @@ def submit(tasks: Sequence[Task], settings: Mapping[str, Any], queue: Queue) -> 
         ids = [job.job_id for job in jobs]
     except (RuntimeError, ValueError, NameError, AssertionError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UserError(f"Slurm takes no job: {lines[-1]}; see hydra.launcher, cluster=...") from None
-    for task, id in zip(tasks, ids, strict=True):
-        (Path(task.folder) / JOB_ID).write_text(id)
-    return [SlurmJob(id, Path(task.folder), queue) for task, id in zip(tasks, ids, strict=True)]
+        line = next((one for one in lines if "error: " in one), lines[0])
+        raise UserError(f"Slurm takes no job: {line}; change hydra.launcher, or cluster=...") from None
+    return [_submitted(id, Path(task.folder), queue) for id, task in zip(ids, tasks, strict=True)]
 
 
 def submitted_before(folder: Path, queue: Queue) -> SlurmJob | None:
     """The job that was submitted for a run folder and has not ended, if there is one."""
-    file = folder / JOB_ID
-    id = file.read_text() if file.exists() else ""
-    return SlurmJob(id, folder, queue) if id and queue.holds(id) else None
+    file = folder / JOB_FILE
+    if not file.exists():
+        return None
+    id, attempts = file.read_text().split()
+    return SlurmJob(id, folder, int(attempts), queue) if queue.holds(id) else None
 
 
-def _attempts(folder: Path) -> int:
+def _submitted(id: str, folder: Path, queue: Queue) -> SlurmJob:
     record = read(folder)
-    return len(record["attempts"]) if record else 0
+    attempts = len(record["attempts"]) if record else 0
+    write_text(folder / JOB_FILE, f"{id} {attempts}\n")
+    return SlurmJob(id, folder, attempts, queue)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
@@ -196,7 +196,7 @@ class _NoReports:
 
 def _job(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> Job:
     composed = context.config_loader.load_sweep_config(config, overrides)
-    common = set(config.hydra.overrides.task)
+    common = set(cast(Any, OmegaConf.to_container(config.hydra.overrides.task, resolve=False)))
     own = [hide_argument(one) for one in filter_overrides(overrides) if one not in common]
     differs = " ".join(own) or f"job {number}"
     with open_dict(composed):

@@ -176,9 +176,10 @@ def _launcher_start(
     )
     # Launchers print and pickle what they get, so they get no secrets: trials have a file for those.
     named = OmegaConf.masked_copy(config, "hydra")
+    given: Any = OmegaConf.to_container(named.hydra.overrides.task, resolve=False)
     with open_dict(named):
         named.hydra.sweep.dir = str(folder)
-        named.hydra.overrides.task = [one for one in named.hydra.overrides.task if not holds_secret(one)]
+        named.hydra.overrides.task = [one for one in given if not holds_secret(one)]
     launcher, queue = None, Queue()
     if config.hydra.launcher._target_ != SLURM_LAUNCHER:
         launcher = Plugins.instance().instantiate_launcher(
