@@ -9,7 +9,7 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: train test test-browser lint check bench clean
+.PHONY: train test test-browser test-slurm lint check bench clean
 
 train: .venv/ready
 	$(BIN)/python train.py experiment=shapes
@@ -20,6 +20,11 @@ test: .venv/ready
 # Needs a Chromium on the PATH, such as Debian's `chromium`; `make test` skips these tests without one.
 test-browser: .venv/ready
 	$(BIN)/python -m pytest -m browser tests/report
+
+# On a cluster of one node that the tests start; skipped without root and Debian's packages:
+# apt install --no-install-recommends slurmctld slurmd slurm-client munge
+test-slurm: .venv/ready
+	$(BIN)/python -m pytest -m slurm
 
 lint: .venv/ready
 	$(BIN)/ruff check .

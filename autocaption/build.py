@@ -31,6 +31,7 @@ from autocaption.ranks import is_first_rank
 from autocaption.runs.checkpoint import LAYOUT
 from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
 from autocaption.runs.provenance import without_secrets
+from autocaption.slurm import cluster_environment
 from autocaption.trainer_settings import require_settings
 
 log = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def trainer(config: DictConfig) -> pl.Trainer:
         settings,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[SafeCheckpointIO()],
+        plugins=[SafeCheckpointIO(), *cluster_environment(settings["devices"], settings["num_nodes"])],
         enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         default_root_dir=config.run_dir,
         _convert_="all",

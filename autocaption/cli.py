@@ -16,15 +16,17 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from autocaption import ranks
+from autocaption import ranks, slurm
 from autocaption.checks import as_path
 from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.exits import mistake, one_line, one_line_errors
-from autocaption.launch.parent import LAUNCHED, receive_config, watch_parent
+from autocaption.launch.parent import JOB_CONFIG, LAUNCHED, receive_config, watch_parent
+from autocaption.launch.signals import stopped_by_signals
 from autocaption.ranks import RANKS
 from autocaption.runs.folder import new_run_name, run_folder
 from autocaption.runs.rank_folder import RankFolder
+from autocaption.runs.run import PreemptedError
 
 log = logging.getLogger(__name__)
 
@@ -36,29 +38,47 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
     Of several ranks the first one composes the configuration and makes the run folder, whoever started
     them; the others get both from it. A launched process, such as a trial of a sweep, gets its configuration
-    through a pipe.
+    through a pipe, or from a file.
+
+    Where Slurm announces a time limit (SIGUSR1), the job is requeued once all is saved. Its own preemption
+    and scancel come as SIGTERM, after which it requeues the job, or not, itself.
     """
+    with stopped_by_signals():
+        try:
+            _run(task, config_name)
+        except PreemptedError as stop:
+            slurm.requeue_on(stop.signal)
+            raise
+
+
+def _run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report its exceptions
     logging.raiseExceptions = False  # a full disk gives no traceback for each line of the log
     _quieten()
     sys.argv[1:] = [_HOME.sub(lambda key: f"{key[1]}{Path.home()}", word) for word in sys.argv[1:]]
     if RANKS in os.environ and "LOCAL_RANK" in os.environ:  # Lightning started it
         return _run_as_rank(task, os.environ[RANKS])
-    if LAUNCHED in os.environ:
-        config: Any = OmegaConf.create(receive_config())
-        watch_parent()
-        one_line_errors(lambda: task(config), explain, Path(config.run_dir))
-        return None
-    if (rank := ranks.outside_rank()) is None:
-        return _compose_and_run(task, config_name)
+    run = functools.partial(_compose_and_run, task, config_name)
+    if LAUNCHED in os.environ or JOB_CONFIG in os.environ:
+        run = functools.partial(_run_launched, task)
+    if LAUNCHED in os.environ or (rank := ranks.outside_rank()) is None:
+        return run()
     ranks.rendezvous = one_line_errors(lambda: ranks.Rendezvous(rank))
     assert ranks.rendezvous is not None
     if rank:
         return _run_as_rank(task, ranks.rendezvous.wait())
     try:
-        return _compose_and_run(task, config_name)
+        return run()
     finally:
         ranks.rendezvous.end()
+
+
+def _run_launched(task: Callable[[DictConfig], Any]) -> None:
+    """Run with the configuration that the parent, or the submitter of a job on a cluster, has resolved."""
+    config: Any = OmegaConf.create(receive_config())
+    if LAUNCHED in os.environ:
+        watch_parent()
+    one_line_errors(lambda: task(config), explain, Path(config.run_dir))
 
 
 def _run_as_rank(task: Callable[[DictConfig], Any], folder: str) -> None:
@@ -142,6 +162,7 @@ def _quieten() -> None:
         ".*number of training batches .* is smaller than the logging interval.*",
         ".*torch.distributed.* is deprecated.*",
         ".*LeafSpec.*",
+        r"\s*'hydra/launcher/submitit_slurm' is validated against.*",  # its plugin has one of that name, too
         ".*in eval mode at the start of training.*",  # a frozen encoder
     ):
         warnings.filterwarnings("ignore", message)

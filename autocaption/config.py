@@ -59,7 +59,10 @@ def with_overrides(
     for change in changes:
         if change in recipes:  # what it sets beside the model is in the composed configuration
             continue
-        _copy(new, merged, change.key_or_group.replace("/", ".").split("."), change.is_delete())
+        path = change.key_or_group.replace("/", ".").split(".")
+        if path[0] not in {**new, **old}:  # as of cluster=gpu, which is about jobs and not about the run
+            continue
+        _copy(new, merged, path, change.is_delete())
     return OmegaConf.create(merged)
 
 

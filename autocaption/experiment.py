@@ -1,5 +1,6 @@
 """One experiment from configuration to metrics; train.py and eval.py are its two commands."""
 
+import json
 import logging
 import shlex
 import signal
@@ -15,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
 
 from autocaption import build
-from autocaption.callbacks.preemption import PreemptedError
 from autocaption.checks import as_path, whole
 from autocaption.config import (
     MODEL_KEYS,
@@ -40,11 +40,20 @@ from autocaption.report.scores import intervals_of, write_per_image
 from autocaption.report.system import read_system
 from autocaption.report.tables import metrics_table, parameter_table
 from autocaption.runs import checkpoint
-from autocaption.runs.folder import checkpoint_to_resume
+from autocaption.runs.folder import checkpoint_to_resume, newest_whole
 from autocaption.runs.provenance import FILE as PROVENANCE
 from autocaption.runs.provenance import command_line, hide_argument, record_fact, record_start
 from autocaption.runs.rank_folder import RankFolder
-from autocaption.runs.run import FAILED, Run, earlier_overrides
+from autocaption.runs.run import (
+    FAILED,
+    FINISHED,
+    PreemptedError,
+    Run,
+    earlier_overrides,
+    is_of_this_job,
+    read,
+    state_of,
+)
 from autocaption.runs.source_code import keep_code
 from autocaption.trainer_settings import require_validations
 
@@ -65,6 +74,12 @@ def train(config: DictConfig) -> float | None:
     """
     config = with_optional_values(config)
     saved, changes = None, dict[str, Any]()
+    if (begun := _begun_by_this_job(config)) is not None:
+        if state_of(begun) == FINISHED:
+            log.info("%s has finished before this job was requeued", begun)
+            return _metric_of(begun, config.optimized_metric)
+        if config.resume != "last":  # which has found it by itself
+            config.resume = str(begun) if newest_whole(begun / "checkpoints")[0] else None
     if config.resume is not None:
         path, damaged = checkpoint_to_resume(config.runs, _resumed_name(config))
         for file in damaged:
@@ -79,6 +94,20 @@ def train(config: DictConfig) -> float | None:
             for key, (before, after) in changes.items():
                 log.info("changed on resume: %s from %s to %s", key, before, after)
         return _train(config, saved, run)
+
+
+def _begun_by_this_job(config: DictConfig) -> Path | None:
+    """The run folder, where the last to work in it was this Slurm job, which was then requeued."""
+    if not is_first_rank():
+        return None  # it gets its configuration from rank 0
+    folder = Path(config.run_dir or HydraConfig.get().runtime.output_dir)
+    record = read(folder)
+    return folder if record and is_of_this_job(record) else None
+
+
+def _metric_of(folder: Path, name: str) -> float | None:
+    """A metric that a finished run left."""
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(name)
 
 
 def _resumed_name(config: DictConfig) -> str:
@@ -313,5 +342,5 @@ def _metrics_of(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
 def _overrides() -> list[str]:
     """The overrides of this job; a launched process has them on its command line."""
     if HydraConfig.initialized():
-        return list(HydraConfig.get().overrides.task)
+        return list(cast(Any, OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)))
     return [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]

@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from helpers import ROOT
 from helpers.commands import TINY, only_run, read, run
+from helpers.interruptions import assert_same
 from helpers.sweeps import wait_for
 
 from autocaption.loggers.sync import join
@@ -32,24 +32,6 @@ def start(cwd, *words, command="train.py"):
         text=True,
         start_new_session=True,
     )
-
-
-def left(folder):
-    """Everything that a run leaves and that must not depend on interruptions."""
-    saved = {
-        name: torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
-        for name in ("best", "last")
-    }
-    tensors = {f"{name} {key}": value for name, state in saved.items() for key, value in state.items()}
-    files = {name: (folder / name).read_text() for name in ("metrics.json", "captions.json")}
-    return tensors, files | {"csv": (folder / "csv/metrics.csv").read_text()}
-
-
-def assert_same(folder, whole):
-    (tensors, files), (expected, expected_files) = left(folder), left(whole)
-    assert files == expected_files
-    assert tensors.keys() == expected.keys()
-    assert [name for name in expected if not torch.equal(tensors[name], expected[name])] == []
 
 
 def rows(cwd):

@@ -8,22 +8,9 @@ import pytorch_lightning as pl
 
 from autocaption.callbacks.agreement import Agreement
 from autocaption.callbacks.last_checkpoint import LastCheckpoint, is_clean
-from autocaption.runs.run import exit_code
+from autocaption.runs.run import PreemptedError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class PreemptedError(SystemExit):
-    """Training stopped on a signal, with a checkpoint to resume from.
-
-    Attributes:
-        signal: its number.
-        code: the exit code: 130 for Ctrl-C, 143 for all others.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.signal = number
-        super().__init__(exit_code(number))
 
 
 class Preemption(pl.Callback):
@@ -34,7 +21,7 @@ class Preemption(pl.Callback):
     devices, which may have different numbers of batches, finish it.
 
     Lightning's own handlers save nothing on SIGTERM and are not registered where another one is; these are
-    installed after them and stay until training ends.
+    installed after them and stay until training ends. Its requeuing in Slurm is turned off (slurm.py).
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,7 @@
 """The LightningDataModule."""
 
 import logging
+import signal
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from autocaption.data.transforms import Transform, View
 from autocaption.ranks import is_first_rank
 
 MOST_WORKERS = 1024  # more are a mistake: each is a process
+WORKER_GRACE = 60  # seconds that a worker goes on after SIGTERM
 
 log = logging.getLogger(__name__)
 
@@ -215,4 +217,16 @@ class CaptionDataModule(pl.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
+            worker_init_fn=_outlive_signals,
         )
+
+
+def _outlive_signals(worker: int) -> None:
+    """Let a worker go on after a signal to the whole run, as Slurm and Ctrl-C send it.
+
+    The training finishes its step and then ends the workers itself; one that died before would fail it. A
+    worker that is told to terminate still does so, in the end.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))

@@ -4,14 +4,14 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +22,7 @@ from autocaption.launch.resolved import resolved
 from autocaption.launch.signals import StopSignals
 from autocaption.runs.folder import newest_whole
 from autocaption.runs.provenance import command_line, hide_argument
-from autocaption.runs.run import FINISHED, RUNNING, exit_code, state_of
+from autocaption.runs.run import FINISHED, RUNNING, PreemptedError, state_of
 
 TICK = 0.05  # seconds between two looks at the processes
 
@@ -54,35 +54,52 @@ class Job:
         file = self.folder / "metrics.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
+    def state(self) -> str:
+        """The state of its run; empty where it hasn't started."""
+        return state_of(self.folder) if self.folder.exists() else ""
+
+    def resolved(self) -> dict[str, Any]:
+        """The configuration of its process, which resumes from the newest checkpoint."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        checkpoint, _ = newest_whole(self.folder / "checkpoints")
+        resume = checkpoint and str(checkpoint.absolute())
+        return resolved(self.config, run_dir=str(self.folder.absolute()), resume=resume)
+
 
 def launch(
     context: HydraContext,
     config: DictConfig,
     job_overrides: Sequence[Sequence[str]],
     initial_index: int,
-    n_jobs: int,
+    run: Callable[[list[Job], Console], int],
 ) -> list[JobReturn]:
     """Run the jobs of a multirun that have not finished, and print a table of all.
 
     A job that fails doesn't end the others. Run again with the same hydra.sweep.dir, it does what is missing:
     finished jobs are skipped, interrupted ones resume from their last checkpoint.
 
+    Args:
+        context: Hydra's context.
+        config: composed from what the jobs have in common.
+        job_overrides: the command line of each job.
+        initial_index: the number of the first one.
+        run: runs those that are missing; returns the signal that ended it early, or 0.
+
     Exits with 1 where a job failed, with 130 or 143 where a signal ended the multirun.
     """
-    whole("hydra.launcher.n_jobs", n_jobs, 1)
     console = Console()
     jobs = [
         _job(context, config, initial_index + i, list(overrides)) for i, overrides in enumerate(job_overrides)
     ]
     if command_line() != sys.argv:  # Hydra wrote the overrides, and there is a secret among them
         (jobs[0].folder.parent / "multirun.yaml").unlink(missing_ok=True)
-    stopped = _Jobs(jobs, n_jobs, console).run()
+    stopped = run(jobs, console)
     metric = str(jobs[0].config.optimized_metric)
     console.print(_table(jobs, metric))
     if stopped:
         console.print("Interrupted. Rerun with the same hydra.sweep.dir to resume:", markup=False)
         console.print(f"  hydra.sweep.dir={jobs[0].folder.parent}", soft_wrap=True, markup=False)
-        sys.exit(exit_code(stopped))
+        raise PreemptedError(stopped)
     failed = [job for job in jobs if job.error]
     for job in failed:
         print(f"error: job {job.number} ({job.differs}): {job.error} ({job.folder})", file=sys.stderr)
@@ -100,11 +117,12 @@ def launch(
     ]
 
 
-class _Jobs:
-    """Runs jobs, `n_jobs` at a time; the output of one that runs alone is shown."""
+class Processes:
+    """Runs jobs on this machine, `n_jobs` at a time; the output of one that runs alone is shown."""
 
     def __init__(self, jobs: list[Job], n_jobs: int, console: Console) -> None:
-        self.jobs, self.n_jobs, self.console = jobs, n_jobs, console
+        self.jobs, self.console = jobs, console
+        self.n_jobs = whole("hydra.launcher.n_jobs", n_jobs, 1)
         self._signals, self._gpus = StopSignals(), visible_gpus()
 
     def run(self) -> int:
@@ -128,17 +146,13 @@ class _Jobs:
         return signals.last
 
     def _is_missing(self, job: Job) -> bool:
-        state = state_of(job.folder) if job.folder.exists() else ""
+        state = job.state()
         if state == RUNNING:
             job.error = "another process is running it"
         return state not in (FINISHED, RUNNING)
 
     def _start(self, job: Job) -> Job:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint, _ = newest_whole(job.folder / "checkpoints")
-        config = resolved(
-            job.config, run_dir=str(job.folder.absolute()), resume=checkpoint and str(checkpoint.absolute())
-        )
+        config = job.resolved()
         self.console.print(f"job {job.number}  {job.differs}", highlight=False, markup=False)
         trainer = job.config.trainer
         with reserved(self._gpus, trainer.accelerator, trainer.devices, self.n_jobs) as (devices, locks):
@@ -182,7 +196,7 @@ class _NoReports:
 
 def _job(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> Job:
     composed = context.config_loader.load_sweep_config(config, overrides)
-    common = set(config.hydra.overrides.task)
+    common = set(cast(Any, OmegaConf.to_container(config.hydra.overrides.task, resolve=False)))
     own = [hide_argument(one) for one in filter_overrides(overrides) if one not in common]
     differs = " ".join(own) or f"job {number}"
     with open_dict(composed):

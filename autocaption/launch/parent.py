@@ -2,7 +2,8 @@
 
 Standard input is a pipe from the parent: one line with the configuration, then nothing for as long as the
 parent runs. End of file means that the parent has ended, even if it was killed; the whole process group is
-then killed. Ranks that Lightning starts inherit the pipe. Reports go through a socket.
+then killed. Ranks that Lightning starts inherit the pipe. Reports go through a socket. A job on a cluster,
+which outlives its parent, finds its configuration in a file.
 
 This module imports neither torch nor Optuna, so that a launched process starts fast.
 """
@@ -12,14 +13,18 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 LAUNCHED = "AUTOCAPTION_LAUNCHED"  # set in a launched process and its ranks
 REPORTS = "AUTOCAPTION_REPORTS"  # file descriptor of the socket for reports
+JOB_CONFIG = "AUTOCAPTION_JOB_CONFIG"  # set in a job on a cluster: the file with its configuration
 
 
 def receive_config() -> dict[str, Any]:
     """Read the resolved configuration that the parent sends; exits if the parent has ended."""
+    if JOB_CONFIG in os.environ and LAUNCHED not in os.environ:
+        return json.loads(Path(os.environ[JOB_CONFIG]).read_text(encoding="utf-8"))
     line = bytearray()
     while not line.endswith(b"\n"):  # byte by byte, so that nothing after the line is consumed
         byte = os.read(0, 1)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from autocaption.launch.parent import LAUNCHED, REPORTS
 from autocaption.runs.provenance import hide_argument
+from autocaption.slurm import without_job
 
 
 class Reporter(Protocol):
@@ -42,7 +43,8 @@ class Running(Protocol):
 class Process:
     """A run in a process, and process group, of its own.
 
-    It appends to stdout.log and stderr.log in the run folder, and is killed when this process ends.
+    It appends to stdout.log and stderr.log in the run folder, and is killed when this process ends. It is no
+    task of this process's Slurm job.
 
     Args:
         script: path of train.py.
@@ -74,7 +76,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
-                env={**os.environ, **added},
+                env={**without_job(dict(os.environ)), **added},
                 pass_fds=[childs_end.fileno(), *inherited_files],
                 start_new_session=True,
             )

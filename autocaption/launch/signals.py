@@ -1,10 +1,18 @@
-"""The signals that ask a process with children to stop."""
+"""The signals that ask a process to stop."""
 
+import os
 import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-STOPS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1  # Slurm sends the last one before a time limit
+from autocaption.runs.run import PreemptedError
+
+PREEMPTIONS = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2  # Slurm's, the latter before a time limit
+STOPS = signal.SIGINT, *PREEMPTIONS
 
 
 class StopSignals:
@@ -29,3 +37,31 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.count, self.last = self.count + 1, number
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """End the process as preempted on SIGTERM, SIGUSR1 and SIGUSR2, unless something within handles them.
+
+    So a signal that comes before or after a training, in which `Preemption` handles it, kills no run without
+    a trace. While the process ends by one, further ones are ignored, since Slurm sends several. Processes
+    that are forked ignore all.
+
+    Raises:
+        PreemptedError: one came.
+    """
+    owner = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner and not isinstance(sys.exc_info()[1], PreemptedError):
+            raise PreemptedError(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, stop) for number in PREEMPTIONS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -63,6 +63,7 @@ class WandbLogger(loggers.WandbLogger):
         self._settings = dict(settings or {})
         self._known = self._next = 0  # steps below are on the server already; W&B takes none below this one
         self._pending, self._defined = False, set[str]()
+        self._is_gone = False  # W&B's process
 
     @property
     @rank_zero_experiment
@@ -83,6 +84,11 @@ class WandbLogger(loggers.WandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Add to the row of a step; None for the current one."""
+        if not self._is_gone:
+            with self._outlived():
+                self._log(metrics, step)
+
+    def _log(self, metrics: Mapping[str, Any], step: int | None) -> None:
         run = self.experiment
         step = self._next if step is None else step
         if step < self._known - 1:
@@ -99,15 +105,28 @@ class WandbLogger(loggers.WandbLogger):
     @rank_zero_only
     def commit(self) -> None:
         """Write the row of the current step; a checkpoint that is saved next doesn't log it again."""
-        if self._pending:
-            self.experiment.log({}, step=self._next, commit=True)
-            self._next, self._pending = self._next + 1, False
+        if self._pending and not self._is_gone:
+            with self._outlived():
+                self.experiment.log({}, step=self._next, commit=True)
+                self._next, self._pending = self._next + 1, False
 
     @rank_zero_only
     def log_report(self, file: Path) -> None:
         """Log a report as an artifact, if it exists."""
         if file.is_file():
             self._log_artifact("report", file)
+
+    @contextlib.contextmanager
+    def _outlived(self) -> Iterator[None]:
+        """Go on without W&B where its process has ended: Slurm's SIGTERM to a whole job ends it at once.
+
+        The training has a step to finish then, and a checkpoint to save, from which W&B's run goes on.
+        """
+        try:
+            yield
+        except ConnectionError:
+            self._is_gone = True
+            log.warning("W&B's process has ended; what follows is logged to W&B once the run is resumed")
 
     def _log_artifact(self, kind: str, path: Path) -> None:
         import wandb
@@ -195,6 +214,10 @@ def close_wandb(exit_code: int) -> None:
     import wandb
 
     if wandb.run is not None:
-        if STOPPED.get(exit_code) == PREEMPTED:
-            wandb.run.mark_preempting()
-        wandb.finish(exit_code=exit_code)
+        try:
+            if STOPPED.get(exit_code) == PREEMPTED:
+                wandb.run.mark_preempting()
+            wandb.finish(exit_code=exit_code)
+        except ConnectionError:  # a signal to the whole job has ended W&B's process
+            with contextlib.suppress(ConnectionError):
+                wandb.teardown()  # else it complains as Python exits

@@ -5,13 +5,16 @@ Needs no torch, since Hydra asks for the folder before anything else is loaded.
 
 import contextlib
 import functools
+import hashlib
 import os
 import secrets
+import sys
 import time
 import zipfile
 from itertools import pairwise
 from pathlib import Path
 
+from autocaption import slurm
 from autocaption.checks import as_path
 from autocaption.errors import UserError
 from autocaption.runs.run import FILE, newest_to_resume
@@ -19,7 +22,13 @@ from autocaption.runs.run import FILE, newest_to_resume
 
 @functools.cache
 def new_run_name() -> str:
-    """A name for this process's new run: the time, and random digits."""
+    """A name for this process's new run: the time, and random digits.
+
+    In a Slurm job it follows from the job's id and the command line, so that a requeued job finds its run.
+    """
+    if job := slurm.job_id():
+        command = "\0".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        return f"slurm_{job}_{hashlib.sha256(command.encode()).hexdigest()[:6]}"
     return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
 
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from autocaption import slurm
 from autocaption.errors import UserError
 from autocaption.exits import TRACEBACK, keep_traceback
 from autocaption.files import write_json
@@ -81,6 +82,8 @@ class Run:
         }
         attempt: dict[str, Any] = {"started": _now(), "command": command, "overrides": list(overrides)}
         attempt |= {"host": platform.node(), "pid": os.getpid()}
+        if job := slurm.job_id():
+            attempt["slurm_job"] = job
         record |= {"state": RUNNING, "attempts": [*record["attempts"], attempt]}
         record.pop("error", None)
         run = cls(folder, record, lock)
@@ -153,6 +156,19 @@ class Run:
         write_json(self.folder / FILE, self.record)
 
 
+class PreemptedError(SystemExit):
+    """A signal stopped the process, and what it did can be resumed.
+
+    Attributes:
+        signal: its number.
+        code: the exit code: 130 for Ctrl-C, 143 for all others.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.signal = number
+        super().__init__(exit_code(number))
+
+
 def exit_code(number: int) -> int:
     """The exit code of a run that a signal stopped: 130 for Ctrl-C, 143 for all others."""
     return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
@@ -203,17 +219,24 @@ def is_held(folder: Path) -> bool:
         return False
 
 
+def is_of_this_job(record: dict[str, Any]) -> bool:
+    """Whether the last attempt was made by the Slurm job that this process belongs to."""
+    job = slurm.job_id()
+    return job is not None and record["attempts"][-1].get("slurm_job") == job
+
+
 def newest_to_resume(runs: Path) -> Path | None:
     """The folder of the training run that was started last and has neither finished nor is running.
 
-    Trials are left to their sweeps. None where there is no such run.
+    A requeued Slurm job takes the run that it had. Trials are left to their sweeps. None where there is no
+    such run.
     """
     started = [
-        (record["attempts"][-1]["started"], folder)
+        (is_of_this_job(record), record["attempts"][-1]["started"], folder)
         for folder, record in _records(runs)
         if record["task"] == "train" and state_of(folder) not in (FINISHED, RUNNING)
     ]
-    return max(started)[1] if started else None
+    return max(started)[2] if started else None
 
 
 def _records(runs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -18,14 +18,15 @@ from rich.console import Console
 
 from autocaption.checks import as_path
 from autocaption.errors import UserError
+from autocaption.launch.cluster import Queue
 from autocaption.launch.devices import reserved, threads, visible_gpus
 from autocaption.launch.process import Process, Running
 from autocaption.runs.provenance import holds_secret
-from autocaption.runs.run import exit_code
+from autocaption.runs.run import PreemptedError
 from autocaption.sweep.claims import Claim, Claims
 from autocaption.sweep.closing import Closing
 from autocaption.sweep.initial_trials import initial_trials, require_grid
-from autocaption.sweep.launcher import JobSettings, LaunchedTrial, run_job, write_job
+from autocaption.sweep.launcher import JobSettings, LaunchedTrial, run_job, submit_trial, write_job
 from autocaption.sweep.parameters import SamplerFactory, make_sampler, use_sampler
 from autocaption.sweep.patience import Patience
 from autocaption.sweep.plan import MODES, Plan, read_plan
@@ -38,6 +39,7 @@ from autocaption.sweep.table import SweepTable
 from autocaption.sweep.trials import Trials, callback_config
 
 Start = Callable[[Claim, int], Running]
+SLURM_LAUNCHER = "hydra_plugins.autocaption_launcher.launcher.SlurmLauncher"
 # Launchers of jobs on this machine, where a sweep starts its trials itself: ours, and Hydra's default.
 LOCAL_LAUNCHERS = (
     "hydra_plugins.autocaption_launcher.launcher.AutocaptionLauncher",
@@ -75,7 +77,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
             console.print("The other sweepers run the last trials; the last one writes the report.")
     except InterruptedSweepError as error:
         console.print("Interrupted. Rerun the same command to resume.")
-        sys.exit(exit_code(error.signal))
+        raise PreemptedError(error.signal) from None
     except STORAGE_ERRORS as error:
         line = first_line(error.__cause__ or error)
         raise UserError(
@@ -174,17 +176,23 @@ def _launcher_start(
     )
     # Launchers print and pickle what they get, so they get no secrets: trials have a file for those.
     named = OmegaConf.masked_copy(config, "hydra")
+    given: Any = OmegaConf.to_container(named.hydra.overrides.task, resolve=False)
     with open_dict(named):
         named.hydra.sweep.dir = str(folder)
-        named.hydra.overrides.task = [one for one in named.hydra.overrides.task if not holds_secret(one)]
-    launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=run_job, config=named
-    )
+        named.hydra.overrides.task = [one for one in given if not holds_secret(one)]
+    launcher, queue = None, Queue()
+    if config.hydra.launcher._target_ != SLURM_LAUNCHER:
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=run_job, config=named
+        )
 
     def start(claim: Claim, slot: int) -> Running:
         """Hand the trial to a job, which may start much later."""
         prepared = trials.prepare(claim)
         write_job(prepared, claim, job_settings)
+        if launcher is None:
+            logs = {"submitit_folder": str(folder / ".submitit/%j")}
+            return submit_trial(claim, {**prepared.launcher, **logs}, queue)
         return LaunchedTrial(launcher, claim, prepared.overrides)
 
     return start

@@ -1,7 +1,7 @@
-"""Trials as jobs of a Hydra launcher, such as `hydra/launcher=joblib` or `submitit_slurm`.
+"""Trials as jobs of a Hydra launcher, such as `hydra/launcher=joblib`, or of Slurm (`submitit_slurm`).
 
 The launcher runs `run_job`, not the training. Where the job runs, `run_job` starts the trial's process as a
-local sweep does, and lasts as long as the process.
+local sweep does, and lasts as long as the process. A Slurm job runs this module, which does the same.
 """
 
 import contextlib
@@ -22,9 +22,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 
+from autocaption import slurm
+from autocaption.errors import UserError
+from autocaption.launch.cluster import Queue, SlurmJob, Task, submit
 from autocaption.launch.devices import reserved, visible_gpus
 from autocaption.launch.process import Process
+from autocaption.launch.signals import stopped_by_signals
 from autocaption.runs.provenance import holds_secret
+from autocaption.runs.run import PreemptedError
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.patience import Patience
 from autocaption.sweep.reporter import StudyReporter, stopping_signal
@@ -77,8 +82,17 @@ def write_job(prepared: Prepared, claim: Claim, settings: JobSettings) -> None:
 
 def run_job(config: Any) -> int:
     """The task of a launcher's job: runs the trial in whose folder the job runs; returns its exit code."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    file = folder / JOB_FILE.format(attempt=config.attempt)
+    return run_attempt(Path(HydraConfig.get().runtime.output_dir), config.attempt)
+
+
+def run_attempt(folder: Path, attempt: int) -> int:
+    """Run a trial as it was handed over; returns its exit code.
+
+    A job that is started again runs it again, from the newest checkpoint.
+    """
+    file = folder / JOB_FILE.format(attempt=attempt)
+    if not file.exists():
+        return 0  # the trial has had another attempt, or this one has ended
     job = json.loads(file.read_text())
     settings = JobSettings(**job["settings"])
     patience = Patience(settings.storage_timeout, lambda line: print(line, file=sys.stderr))
@@ -140,6 +154,36 @@ def _end(process: Process) -> None:
             time.sleep(POLL_SECONDS)
 
 
+def submit_trial(claim: Claim, settings: Mapping[str, Any], queue: Queue) -> SlurmJob:
+    """Start a trial as a Slurm job of one task, which starts the trial's devices itself.
+
+    Args:
+        claim: the trial.
+        settings: `hydra.launcher` of the trial.
+        queue: watches the job.
+
+    Raises:
+        UserError: it asks for more than one machine, or Slurm refuses it.
+    """
+    if settings.get("nodes", 1) != 1:
+        raise UserError("a trial runs on one machine; set trainer.num_nodes=1")
+    claim.lock.close()  # the job locks the folder
+    folder = str(claim.folder.absolute())
+    command = [sys.executable, "-m", __name__, folder, str(claim.attempt)]
+    return submit([Task(command, folder, {})], {**settings, "tasks_per_node": 1}, queue)[0]
+
+
+def main() -> None:
+    """Run the trial in a folder (the first argument) as its attempt (the second) was handed over."""
+    with stopped_by_signals():
+        try:
+            code = run_attempt(Path(sys.argv[1]), int(sys.argv[2]))
+        except PreemptedError as stop:
+            slurm.requeue_on(stop.signal)
+            raise
+    sys.exit(code if code >= 0 else 128 - code)
+
+
 class LaunchedTrial:
     """A trial as a launcher's job. Launching blocks until the job ends, so it runs in a thread.
 
@@ -186,3 +230,7 @@ class LaunchedTrial:
             handed.unlink(missing_ok=True)  # the launcher won't start the job again
         if self._code is None:
             self._code = code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """From a claimed trial to the resolved configuration that its process gets."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ class Prepared:
     Attributes:
         overrides: the command line that would give the same run.
         config: the resolved configuration.
+        launcher: `hydra.launcher`, which may depend on the trial.
     """
 
     overrides: list[str]
     config: dict[str, Any]
+    launcher: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Trials:
         }
         checkpoint = checkpoint_to_resume(claim.folder)
         config = trial_config(composed, claim.folder.absolute(), checkpoint, self.callback, wandb)
-        return Prepared(overrides, config)
+        launcher: Any = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
+        return Prepared(overrides, config, launcher)
 
     def _compose(self, params: Mapping[str, Any], overrides: list[str]) -> DictConfig:
         if any(key in self.groups or not key[0].isalpha() for key in params):

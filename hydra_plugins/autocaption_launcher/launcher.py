@@ -30,9 +30,34 @@ class AutocaptionLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs that have not finished yet."""
+        from autocaption.launch.multirun import Processes, launch
+
+        def run(jobs: Any, console: Any) -> int:
+            return Processes(jobs, self.n_jobs, console).run()
+
+        return launch(self._context, self._config, job_overrides, initial_job_idx, run)
+
+
+class SlurmLauncher(Launcher):
+    """Jobs of a multirun as Slurm jobs (conf/hydra/launcher/submitit_slurm.yaml).
+
+    Args:
+        settings: what the jobs ask of Slurm, in submitit's words.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra hands over; jobs are processes, so the task is never called here."""
+        self._context, self._config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Submit the jobs that have not finished yet, and wait for them."""
+        from autocaption.launch.array import run
         from autocaption.launch.multirun import launch
 
-        return launch(self._context, self._config, job_overrides, initial_job_idx, self.n_jobs)
+        return launch(self._context, self._config, job_overrides, initial_job_idx, run)
 
 
 def _node() -> dict[str, Any]:

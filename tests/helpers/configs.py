@@ -10,7 +10,7 @@ from helpers import CONF
 CHOICES = sorted(
     f"{file.parent.relative_to(CONF)}={file.stem}"
     for file in CONF.glob("*/**/*.yaml")
-    if file.parent.name != "hydra"  # its resolver is the commands'
+    if file.parent.name not in ("hydra", "launcher")  # its resolver is the commands'
     and file.stem != "base"  # what other choices share
     and file.parent.name != "extra"  # added to other callbacks, not chosen
     and file.parent.parent.name != "sweep"  # they exist beside a sweep only; tests/sweep has them

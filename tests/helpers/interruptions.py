@@ -1,12 +1,17 @@
-"""Callbacks that tests put into a training to interrupt it."""
+"""What tests put into a training to interrupt it, and what an interrupted one is compared with."""
 
 import os
 import shutil
 import signal
+import time
+from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 
 from autocaption.callbacks.last_checkpoint import LastCheckpoint
+from autocaption.callbacks.preemption import Preemption
+from autocaption.data.sources.shapes import Shapes
 from autocaption.errors import UserError
 
 
@@ -61,3 +66,47 @@ class OneRank(pl.Callback):
             raise UserError("a mistake that only this rank sees")
         if self.how == "bug":
             raise RuntimeError("a bug")
+
+
+class Halt(pl.Callback):
+    """Holds the first attempt after a step until a signal comes, or a file `go` in a folder."""
+
+    def __init__(self, folder, step):
+        self.folder, self.step = Path(folder), step
+
+    def on_train_batch_end(self, trainer, *_, **__):
+        file = self.folder / "halted"
+        if trainer.global_step != self.step or file.exists() or trainer.global_rank:
+            return
+        file.touch()
+        (preemption,) = (one for one in trainer.callbacks if isinstance(one, Preemption))
+        deadline = time.monotonic() + 240
+        while not (preemption._received or (self.folder / "go").exists() or Path("go").exists()):
+            assert time.monotonic() < deadline, "no signal came"
+            time.sleep(0.05)
+
+
+def source_that_waits(**arguments):
+    """The built-in scenes; the first attempt waits for a signal as it loads them."""
+    if not Path("loading").exists():
+        Path("loading").touch()
+        signal.pause()
+    return Shapes(**arguments)
+
+
+def left(folder):
+    """Everything that a run leaves and that must not depend on interruptions."""
+    saved = {
+        name: torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"]
+        for name in ("best", "last")
+    }
+    tensors = {f"{name} {key}": value for name, state in saved.items() for key, value in state.items()}
+    files = {name: (folder / name).read_text() for name in ("metrics.json", "captions.json")}
+    return tensors, files | {"csv": (folder / "csv/metrics.csv").read_text()}
+
+
+def assert_same(folder, whole):
+    (tensors, files), (expected, expected_files) = left(folder), left(whole)
+    assert files == expected_files
+    assert tensors.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(tensors[name], expected[name])] == []

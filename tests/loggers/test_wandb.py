@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import wandb
 from helpers import ROOT
 
 from autocaption.errors import UserError
-from autocaption.loggers.wandb import close_wandb, wandb_logger
+from autocaption.loggers.wandb import WandbLogger, close_wandb, wandb_logger
 from autocaption.loggers.wandb_log import read_log
 from autocaption.runs.provenance import record_start
 from autocaption.runs.run import Run
@@ -216,3 +218,13 @@ def test_code_that_git_lacks_is_an_artifact(tmp_path):
     (artifact,) = records(tmp_path, "artifact")
     assert artifact.type == "code"
     assert [file.path for file in artifact.manifest.contents] == ["conf/mine.yaml"]
+
+
+def test_a_training_outlives_wandb_s_process(tmp_path, monkeypatch):
+    logger = wandb_logger(str(tmp_path))
+    gone = SimpleNamespace(log=mock.Mock(side_effect=ConnectionResetError("Connection lost")))
+    monkeypatch.setattr(WandbLogger, "experiment", gone)
+    for step in range(2):
+        logger.log_metrics({"train/loss": 1.0}, step=step)
+        logger.commit()
+    assert gone.log.call_count == 1
