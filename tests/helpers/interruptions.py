@@ -1,13 +1,16 @@
-"""Callbacks that tests put into a training to interrupt it."""
+"""Callbacks that tests put into a training, to interrupt it and to look into it."""
 
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytorch_lightning as pl
+from helpers.plain_encoder import PlainEncoder
 
 from autocaption.callbacks.last_checkpoint import LastCheckpoint
 from autocaption.errors import UserError
+from autocaption.files import write_json
 
 
 class Copies(LastCheckpoint):
@@ -61,3 +64,16 @@ class OneRank(pl.Callback):
             raise UserError("a mistake that only this rank sees")
         if self.how == "bug":
             raise RuntimeError("a bug")
+
+
+class Notes(pl.Callback):
+    """Each rank writes down where it stands after training."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def teardown(self, trainer, pl_module, stage):
+        if stage == "fit":
+            weights = {name: value.tolist() for name, value in pl_module.state_dict().items()}
+            notes = {"epochs": trainer.current_epoch, "weights": weights, "seen": PlainEncoder.seen}
+            write_json(Path(self.folder) / f"rank{trainer.global_rank}.json", notes)
