@@ -89,3 +89,15 @@ def test_features_scheduled_sampling_and_early_stopping_on_two_devices(tmp_path)
     assert first["weights"] == second["weights"]
     pictures = 77 + 7 + 9
     assert pictures <= first["seen"] + second["seen"] < 2 * pictures  # one rank encoded them for both
+
+
+def test_sharded_weights_train_what_one_device_trains(tmp_path):
+    sharded = ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true")
+    one, _ = trained(tmp_path / "one", "trainer=cpu", "data.batch_size=16")
+    two, folder = trained(tmp_path / "two", *sharded, "data.batch_size=8")
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], value, atol=1e-5, rtol=0)
+    words = (f"checkpoint={folder}/checkpoints/best.ckpt", "trainer=cpu")  # a whole model, for any device
+    done = run("eval.py", *words, cwd=tmp_path / "two", **PATHS)
+    assert done.returncode == 0, done.stderr

@@ -6,11 +6,11 @@ import signal
 from pathlib import Path
 
 import pytorch_lightning as pl
-from helpers.plain_encoder import PlainEncoder
 
 from autocaption.callbacks.last_checkpoint import LastCheckpoint
 from autocaption.errors import UserError
 from autocaption.files import write_json
+from helpers.plain_encoder import PlainEncoder
 
 
 class Copies(LastCheckpoint):
