@@ -34,6 +34,7 @@ from autocaption.files import write_json
 from autocaption.loggers.csv import CSVLogger
 from autocaption.loggers.wandb import WandbLogger, close_wandb
 from autocaption.models.captioner import METRICS
+from autocaption.models.sharding import load_whole
 from autocaption.ranks import announce, is_first_rank, outside_rank, outside_world
 from autocaption.report.run_report import write_report
 from autocaption.report.scores import intervals_of, write_per_image
@@ -160,7 +161,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
         run.pruned = pruned
     if config.test and not pruned:
         if kept:
-            captioner.load_state_dict(kept["state_dict"])
+            load_whole(captioner, kept["state_dict"])
         trainer.test(captioner, data, verbose=False)
         metrics |= _metrics_of(trainer, config.data.split)
     return _finish(config, trainer, metrics, best)

@@ -15,6 +15,7 @@ PLAIN = [
     *("model.decoder.dropout=0", "data.source.train=77", "trainer.max_epochs=4", "logger=csv"),
 ]
 PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
+NOTES = "+callbacks.notes={_target_: helpers.interruptions.Notes, folder: '${run_dir}'}"
 
 
 def trained(cwd, *words):
@@ -26,13 +27,18 @@ def trained(cwd, *words):
 
 
 def test_two_devices_and_accumulation_train_what_one_device_trains(tmp_path):
-    one, _ = trained(tmp_path / "one", "trainer=cpu", "data.batch_size=16")
+    one, _ = trained(tmp_path / "one", "trainer=cpu", "data.batch_size=16", "callbacks=ema")
     assert one["global_step"] == 20  # 77 images: the last step of an epoch is smaller
     accumulated = ("trainer.accumulate_grad_batches=2", "data.batch_size=4")
-    other, folder = trained(tmp_path / "two", "trainer=ddp_sim", *accumulated)
+    other, folder = trained(tmp_path / "two", "trainer=ddp_sim", *accumulated, "callbacks=ema", NOTES)
     assert other["global_step"] == 20
-    for name, value in one["state_dict"].items():
-        torch.testing.assert_close(other["state_dict"][name], value, atol=1e-5, rtol=0)
+    assert not torch.equal(
+        one["state_dict"]["decoder.embed.weight"], one["ema_weights"]["decoder.embed.weight"]
+    )
+    for weights in ("state_dict", "ema_weights"):  # the average, and what it is taken of
+        for name, value in one[weights].items():
+            torch.testing.assert_close(other[weights][name], value, atol=1e-5, rtol=0)
+    assert read(folder / "rank0.json")["weights"] == read(folder / "rank1.json")["weights"]
     assert not (folder / ".ranks").exists()  # the configuration that rank 0 handed over, with its secrets
 
 
@@ -68,3 +74,30 @@ def test_torchrun_makes_one_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert read(only_run(tmp_path) / "run.json")["state"] == "finished"
+
+
+def test_features_scheduled_sampling_and_early_stopping_on_two_devices(tmp_path):
+    _, folder = trained(
+        tmp_path / "two",
+        *("trainer=ddp_sim", "data.features=cache", "data.augment=false", "+model.encoder.frozen=true"),
+        *("data.features_folder=features", "scheduled_sampling=0.5", "model.decoder.dropout=0.5"),
+        *("callbacks=early_stopping", "callbacks.early_stopping.patience=0", NOTES),
+        "+callbacks.early_stopping.stopping_threshold=-1",  # which the first validation exceeds
+    )
+    first, second = (read(folder / f"rank{rank}.json") for rank in (0, 1))
+    assert first["epochs"] == second["epochs"] == 1
+    assert first["weights"] == second["weights"]
+    pictures = 77 + 7 + 9
+    assert pictures <= first["seen"] + second["seen"] < 2 * pictures  # one rank encoded them for both
+
+
+def test_sharded_weights_train_what_one_device_trains(tmp_path):
+    sharded = ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true")
+    one, _ = trained(tmp_path / "one", "trainer=cpu", "data.batch_size=16")
+    two, folder = trained(tmp_path / "two", *sharded, "data.batch_size=8")
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], value, atol=1e-5, rtol=0)
+    words = (f"checkpoint={folder}/checkpoints/best.ckpt", "trainer=cpu")  # a whole model, for any device
+    done = run("eval.py", *words, cwd=tmp_path / "two", **PATHS)
+    assert done.returncode == 0, done.stderr

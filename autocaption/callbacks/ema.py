@@ -8,6 +8,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from autocaption.checks import number
+from autocaption.errors import UserError
+from autocaption.models.sharding import is_sharded
 
 
 class ExponentialMovingAverage(pl.Callback):
@@ -36,7 +38,15 @@ class ExponentialMovingAverage(pl.Callback):
         self._live: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the average from the module; a resumed module holds the average already."""
+        """Start the average from the module; a resumed module holds the average already.
+
+        Raises:
+            UserError: the weights are shared out to the ranks.
+        """
+        if is_sharded(pl_module):
+            raise UserError(
+                "callbacks=ema can't average weights under trainer=fsdp; take trainer=ddp, or no ema"
+            )
         self._average = {name: value.clone() for name, value in averaged(pl_module).items()}
         self._show_live(pl_module)
 

@@ -24,6 +24,7 @@ from autocaption.models.losses import Loss
 from autocaption.models.optim import apply_configured, optimizer_of
 from autocaption.models.protocols import Captions, Decoder, Encoder
 from autocaption.models.scheduled_sampling import scheduled_inputs
+from autocaption.models.sharding import gather, is_sharded, shard
 
 RECIPE, METRICS = "recipe", "metrics"  # keys in a checkpoint
 
@@ -93,6 +94,12 @@ class Captioner(pl.LightningModule):
             for metric in (*self.nll.values(), *self.tokens.values()):
                 metric.set_dtype(torch.float64)
 
+    def configure_model(self) -> None:
+        """Share the weights out to the ranks, where the Trainer's strategy has made a mesh for that."""
+        if self.device_mesh is not None and not is_sharded(self):
+            for part in (self.encoder, self.decoder):
+                shard(part, self.device_mesh["data_parallel"])  # type: ignore[arg-type]
+
     def memory(self, batch: Batch) -> Tensor:
         """memory_BPD, from features where the batch holds them."""
         if batch.features_BPD is not None:
@@ -156,12 +163,19 @@ class Captioner(pl.LightningModule):
         return loss.objective if data is None else loss.objective * data.weight(batch_idx)
 
     def on_validation_start(self) -> None:
-        """Give all ranks the BatchNorm statistics that the first rank saves."""
+        """Give all ranks the BatchNorm statistics that the first rank saves, and all weights."""
+        gather(self, whole=True)
         if dist.is_initialized():
             for buffer in self.buffers():
                 dist.broadcast(buffer, 0)
 
     on_test_start = on_validation_start
+
+    def on_validation_end(self) -> None:
+        """Share the weights out again."""
+        gather(self, whole=False)
+
+    on_test_end = on_validation_end
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Predictions:  # type: ignore[override]
         """Generate captions and update the metrics."""

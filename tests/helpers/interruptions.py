@@ -13,6 +13,8 @@ from autocaption.callbacks.last_checkpoint import LastCheckpoint
 from autocaption.callbacks.preemption import Preemption
 from autocaption.data.sources.shapes import Shapes
 from autocaption.errors import UserError
+from autocaption.files import write_json
+from helpers.plain_encoder import PlainEncoder
 
 
 class Copies(LastCheckpoint):
@@ -110,3 +112,16 @@ def assert_same(folder, whole):
     assert files == expected_files
     assert tensors.keys() == expected.keys()
     assert [name for name in expected if not torch.equal(tensors[name], expected[name])] == []
+
+
+class Notes(pl.Callback):
+    """Each rank writes down where it stands after training."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def teardown(self, trainer, pl_module, stage):
+        if stage == "fit":
+            weights = {name: value.tolist() for name, value in pl_module.state_dict().items()}
+            notes = {"epochs": trainer.current_epoch, "weights": weights, "seen": PlainEncoder.seen}
+            write_json(Path(self.folder) / f"rank{trainer.global_rank}.json", notes)
