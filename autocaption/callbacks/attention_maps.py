@@ -34,8 +34,8 @@ class AttentionMaps(pl.Callback):
     ) -> None:
         """Ask the decoder about a batch's captions."""
         decoder = pl_module.decoder
-        if not isinstance(decoder, Attentive) or outputs.tokens_BT.shape[1] == 0:
-            return
+        if not isinstance(decoder, Attentive) or not outputs.ids or outputs.tokens_BT.shape[1] == 0:
+            return  # a rank without images has an empty batch
         memory_BPD = outputs.memory.to(next(decoder.parameters()).dtype)  # type: ignore[attr-defined]
         weights_BTP = decoder.attention(memory_BPD, _inputs(outputs.tokens_BT)).float().cpu().numpy()
         for id, caption, weights_TP in zip(outputs.ids, outputs.captions, weights_BTP, strict=True):
