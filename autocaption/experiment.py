@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
 
-from autocaption import build
+from autocaption import build, slurm
 from autocaption.checks import as_path, whole
 from autocaption.config import (
     MODEL_KEYS,
@@ -99,8 +99,8 @@ def train(config: DictConfig) -> float | None:
 
 def _begun_by_this_job(config: DictConfig) -> Path | None:
     """The run folder, where the last to work in it was this Slurm job, which was then requeued."""
-    if not is_first_rank():
-        return None  # it gets its configuration from rank 0
+    if slurm.job_id() is None or not is_first_rank():  # others get their configuration from rank 0
+        return None
     folder = Path(config.run_dir or HydraConfig.get().runtime.output_dir)
     record = read(folder)
     return folder if record and is_of_this_job(record) else None
