@@ -213,6 +213,8 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     Other ranks than the first, which starts them, hold and write nothing.
     """
     require_values(config)
+    if (images := OmegaConf.select(config, "report.images")) is not None:
+        whole("report.images", images, 1)
     if config.run_dir is None:
         config.run_dir = HydraConfig.get().runtime.output_dir
     config.run_dir = str(as_path("run_dir", config.run_dir))

@@ -30,7 +30,7 @@ CHOSEN = {  # a choice, and the part of the configuration that it brings
     "callbacks=ema": "callbacks.ema",
     "callbacks=early_stopping": "callbacks.early_stopping",
 }
-ELSEWHERE = ("seed", "search.seed")  # checked when a run starts; a name of draws, which any value is
+ELSEWHERE = ("seed", "report.images", "search.seed")  # when a run starts; the last takes any value
 NEGATIVE = (  # where -1 means something
     *("search.length_penalty", "trainer.max_epochs", "trainer.max_steps", "trainer.num_sanity_val_steps"),
 )

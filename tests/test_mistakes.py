@@ -26,6 +26,7 @@ MISTAKES = {  # what is named, by words of the command line
 WHILE_IT_STARTS = {
     "seed=5000000000": "seed=5000000000: take a whole number, from 0 to 4294967295",
     "seed=-1": "seed=-1",
+    "report.images=0": "report.images=0: take a whole number, 1 or more",
     "search.beam_size=0": "search.beam_size=0",
     "search.min_length=30": "search.min_length=30 is more than search.max_length=8",
     "data.batch_size=0": "data.batch_size=0",

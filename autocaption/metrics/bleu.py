@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from autocaption.checks import whole
 from autocaption.metrics.corpus import Corpus
 from autocaption.metrics.ngrams import Words
 
@@ -35,7 +36,7 @@ class Bleu(Metric):
 
     def __init__(self, n_gram: int = 4, **settings: object) -> None:
         super().__init__(**settings)
-        self.n_gram = n_gram
+        self.n_gram = whole("metrics.image_metrics.bleu.n_gram", n_gram, 1)
         self.add_state("sums", torch.zeros(2 * n_gram + 2, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preds: Sequence[str], target: Sequence[Sequence[str]]) -> None:
