@@ -213,8 +213,6 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     Other ranks than the first, which starts them, hold and write nothing.
     """
     require_values(config)
-    if (images := OmegaConf.select(config, "report.images")) is not None:
-        whole("report.images", images, 1)
     if config.run_dir is None:
         config.run_dir = HydraConfig.get().runtime.output_dir
     config.run_dir = str(as_path("run_dir", config.run_dir))
@@ -229,6 +227,8 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     try:
         with run.recorded(), _ranks(config, run):
             build.save_config(config, folder / "config.yaml")
+            if (images := OmegaConf.select(config, "report.images")) is not None:
+                whole("report.images", images, 1)
             code = keep_code(Path(build.__file__).parents[1], folder)
             record_start(folder / PROVENANCE, git=code)
             if resumed is not None:
