@@ -56,9 +56,9 @@ def load(path: str | Path) -> dict[str, Any]:
     layout = recipe.get("layout", 1)
     if not isinstance(layout, int) or layout > LAYOUT:
         raise UserError(f"{path} was written by a newer autocaption (layout {layout}); update this one")
-    needed = {
+    needed: dict[str, tuple[dict[str, Any], type | tuple[type, ...]]] = {
         "config": (recipe, dict),
-        "vocabulary": (recipe, list),
+        "vocabulary": (recipe, (list, str)),  # words, or a tokenizer.json
         "state_dict": (checkpoint, dict),
     }
     for name, (holder, kind) in needed.items():

@@ -37,6 +37,11 @@ def test_keys_that_came_later_get_their_defaults(saved):
     assert load(saved(content(config={"seed": 1})))["recipe"]["config"] == {"seed": 1}  # no data to add it to
 
 
+@pytest.mark.parametrize("vocabulary", [["<pad>"], '{"version": "1.0"}'], ids=["words", "tokenizer.json"])
+def test_every_tokenizer_s_vocabulary_is_read(saved, vocabulary):
+    assert load(saved(content(vocabulary=vocabulary)))["recipe"]["vocabulary"] == vocabulary
+
+
 def test_a_checkpoint_of_0_1_0_has_today_s_names(saved):
     old = {**content(config={"model": {"loss": {"_target_": "autocaption.models.loss.CrossEntropy"}}})}
     del old["recipe"]["layout"]
