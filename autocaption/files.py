@@ -1,11 +1,12 @@
-"""Writing files whole or not at all, and the disk blocks and memory pages of mapped ones."""
+"""Writing files whole or not at all, locking them, and the blocks and memory pages of mapped ones."""
 
+import fcntl
 import json
 import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from autocaption.errors import WriteError
 
@@ -35,6 +36,23 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_private_json(path: Path, value: Any) -> None:
+    """Write a value that may hold secrets as JSON, in a new file that only the user can read."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+
+
+def try_lock(file: TextIO) -> bool:
+    """Lock a file until all processes that have it open have closed it; False where another holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def allocate(path: Path) -> None:

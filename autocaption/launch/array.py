@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from autocaption.files import write_private_json
 from autocaption.launch.cluster import Queue, SlurmJob, Task, submit, submitted_before
 from autocaption.launch.multirun import Job
 from autocaption.launch.parent import JOB_CONFIG
@@ -57,9 +58,7 @@ def run(jobs: Sequence[Job], console: Console) -> int:
 
 def _task(job: Job) -> Task:
     config, file = job.resolved(), (job.folder / CONFIG_FILE).absolute()
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        json.dump(config, opened)
+    write_private_json(file, config)
     command = [sys.executable, os.path.abspath(sys.argv[0]), *map(hide_argument, job.overrides)]
     return Task(command, str(job.folder.absolute()), {JOB_CONFIG: str(file), "PYTHONUNBUFFERED": "1"})
 

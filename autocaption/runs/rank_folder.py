@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autocaption.errors import UserError
-from autocaption.files import write_text
+from autocaption.files import write_private_json, write_text
 
 TICK = 0.5  # seconds between two looks at the other ranks
 GRACE = 15.0  # seconds in which a rank that waits for a failed one ends by itself (gloo), or not (NCCL)
@@ -42,9 +42,7 @@ class RankFolder:
         path = run_folder / ".ranks"
         shutil.rmtree(path, ignore_errors=True)  # of a killed run
         path.mkdir(mode=0o700)
-        descriptor = os.open(path / CONFIG, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(config, file)
+        write_private_json(path / CONFIG, config)
         return cls(path)
 
     def config(self) -> dict[str, Any]:

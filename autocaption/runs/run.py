@@ -5,7 +5,6 @@ absolute path: a run folder may be renamed, moved or copied to another machine.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -19,7 +18,7 @@ from typing import Any, TextIO
 from autocaption import slurm
 from autocaption.errors import UserError
 from autocaption.exits import TRACEBACK, keep_traceback
-from autocaption.files import write_json
+from autocaption.files import try_lock, write_json
 from autocaption.runs.provenance import HIDDEN
 
 FILE, LOCK = "run.json", ".run.lock"
@@ -64,7 +63,7 @@ class Run:
             raise UserError(
                 f"cannot write to the run folder {folder}: {error.strerror}; choose another with runs=DIR"
             ) from None
-        if not _take(lock):
+        if not try_lock(lock):
             lock.close()
             raise UserError(f"another process is running in {folder}; wait for it, or start a run of its own")
         os.register_at_fork(after_in_child=lock.close)  # a DataLoader's worker may outlive a killed process
@@ -214,7 +213,7 @@ def is_held(folder: Path) -> bool:
     """Whether a process works in the folder."""
     try:
         with open(folder / LOCK) as lock:
-            return not _take(lock)
+            return not try_lock(lock)
     except OSError:
         return False
 
@@ -247,14 +246,6 @@ def _records(runs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             continue  # a damaged one is no reason to refuse the others
         if record:
             yield file.parent, record
-
-
-def _take(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _now() -> str:

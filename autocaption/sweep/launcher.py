@@ -7,7 +7,6 @@ local sweep does, and lasts as long as the process. A Slurm job runs this module
 import contextlib
 import fcntl
 import json
-import os
 import signal
 import sys
 import threading
@@ -24,6 +23,7 @@ from hydra.utils import instantiate
 
 from autocaption import slurm
 from autocaption.errors import UserError
+from autocaption.files import write_private_json
 from autocaption.launch.cluster import Queue, SlurmJob, Task, submit
 from autocaption.launch.devices import reserved, visible_gpus
 from autocaption.launch.process import Process
@@ -74,10 +74,7 @@ def write_job(prepared: Prepared, claim: Claim, settings: JobSettings) -> None:
     }
     for earlier in claim.folder.glob(JOB_FILE.format(attempt="*")):
         earlier.unlink()  # its job was killed
-    path = claim.folder / JOB_FILE.format(attempt=claim.attempt)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(job, file)
+    write_private_json(claim.folder / JOB_FILE.format(attempt=claim.attempt), job)
 
 
 def run_job(config: Any) -> int:

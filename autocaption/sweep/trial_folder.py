@@ -1,11 +1,10 @@
 """A trial's folder: its lock, the study it belongs to, and how far its training got."""
 
-import fcntl
 import json
 from pathlib import Path
 from typing import TextIO
 
-from autocaption.files import write_json
+from autocaption.files import try_lock, write_json
 from autocaption.runs.folder import newest_whole
 
 
@@ -13,12 +12,10 @@ def lock_folder(folder: Path) -> TextIO | None:
     """The lock on a trial's folder, or None if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     file = open(folder / ".lock", "a")  # noqa: SIM115 (open until the claim ends)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
+    if try_lock(file):
+        return file
+    file.close()
+    return None
 
 
 def mark_folder(folder: Path, study_uid: str) -> None:
