@@ -13,7 +13,14 @@ from pathlib import Path
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources.files import AUTO, FileSource, Layout
 from autocaption.data.sources.karpathy import read_karpathy
-from autocaption.data.sources.listing import Listing, drawn_listing, gathered, pictures_in, stems
+from autocaption.data.sources.listing import (
+    Listing,
+    drawn_listing,
+    gathered,
+    required,
+    stems,
+    without_captions,
+)
 from autocaption.data.sources.splits import in_proportion
 from autocaption.data.sources.token_file import read_token_file
 from autocaption.data.texts import one_line, picture_name, read_lines
@@ -78,17 +85,12 @@ def _kaggle(file: Path, pictures: Path, seed: int) -> Listing:
             )
         rows.append((picture_name(row["name"]), row["caption"]))
     skipped: Counter[str] = Counter()
-    captions = gathered(rows, skipped)
-    if not captions:
-        raise UserError(f"no captions in {file}: the file is empty; restore the original")
-    return _listing(captions, file, pictures, seed, skipped)
+    return _listing(required(gathered(rows, skipped), file), file, pictures, seed, skipped)
 
 
 def _listing(
     captions: Mapping[str, tuple[str, ...]], file: Path, pictures: Path, seed: int, skipped: Counter[str]
 ) -> Listing:
-    skipped["pictures without captions"] += len(
-        {picture_name(path.name) for path in pictures_in(pictures)} - captions.keys()
-    )
+    skipped["pictures without captions"] += without_captions(pictures, captions)
     sizes = in_proportion(len(captions), SIZES)
     return drawn_listing(captions, pictures, stems(captions, file), sizes, seed, skipped)

@@ -12,7 +12,14 @@ from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import CaptionedImage
 from autocaption.data.sources.files import AUTO, FileSource, Layout
 from autocaption.data.sources.karpathy import read_karpathy
-from autocaption.data.sources.listing import Listing, drawn_listing, gathered, pictures_in, stems
+from autocaption.data.sources.listing import (
+    Listing,
+    drawn_listing,
+    gathered,
+    required,
+    stems,
+    without_captions,
+)
 from autocaption.data.sources.splits import in_proportion
 from autocaption.data.sources.token_file import read_token_file
 from autocaption.data.texts import one_line, picture_name, read_lines, read_table
@@ -71,19 +78,14 @@ def _kaggle(file: Path, pictures: Path, seed: int) -> Listing:
         if not row["image"].strip():
             raise UserError(f"{file}, line {number}: no name of a picture")
         rows.append((picture_name(row["image"]), row["caption"]))
-    captions = gathered(rows, skipped)
-    if not captions:
-        raise UserError(f"no captions in {file}: the file is empty; restore the original")
-    return _listing(captions, file, pictures, seed, skipped)
+    return _listing(required(gathered(rows, skipped), file), file, pictures, seed, skipped)
 
 
 def _listing(
     captions: Mapping[str, tuple[str, ...]], file: Path, pictures: Path, seed: int, skipped: Counter[str]
 ) -> Listing:
     """With the official splits where their lists lie beside the captions, or in the original's folder."""
-    skipped["pictures without captions"] += len(
-        {picture_name(path.name) for path in pictures_in(pictures)} - captions.keys()
-    )
+    skipped["pictures without captions"] += without_captions(pictures, captions)
     folders = (file.parent, file.parent / "Flickr8k_text")
     lists = [
         {split: folder / f"Flickr_8k.{name}.txt" for split, name in SPLIT_FILES.items()} for folder in folders

@@ -80,6 +80,22 @@ def gathered(captions: Iterable[tuple[str, str]], skipped: Counter[str]) -> dict
     return {name: tuple(texts) for name, texts in found.items() if texts}
 
 
+def required(captions: Mapping[str, tuple[str, ...]], file: Path) -> Mapping[str, tuple[str, ...]]:
+    """The captions of a file.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not captions:
+        raise UserError(f"no captions in {file}: the file is empty; restore the original")
+    return captions
+
+
+def without_captions(folder: Path, captions: Mapping[str, tuple[str, ...]]) -> int:
+    """How many pictures of a folder have no captions."""
+    return len({picture_name(path.name) for path in pictures_in(folder)} - captions.keys())
+
+
 def drawn_listing(
     captions: Mapping[str, tuple[str, ...]],
     folder: Path,

@@ -1,13 +1,15 @@
 """The token files of Flickr8k and Flickr30k: lines of `name.jpg#k<TAB>caption`."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
+from autocaption.data.sources.listing import required
 from autocaption.data.texts import one_line, picture_name, read_lines
 from autocaption.errors import UserError
 
 
-def read_token_file(file: Path) -> dict[str, tuple[str, ...]]:
+def read_token_file(file: Path) -> Mapping[str, tuple[str, ...]]:
     """The captions of each picture, in order of k.
 
     Raises:
@@ -23,6 +25,5 @@ def read_token_file(file: Path) -> dict[str, tuple[str, ...]]:
                 f"{file}, line {number}: expected 'name.jpg#k<TAB>caption', found '{one_line(line, 60)}'"
             )
         captions[name].append((int(k), caption))
-    if not captions:
-        raise UserError(f"no captions in {file}: the file is empty; restore the original")
-    return {name: tuple(text for _, text in sorted(texts)) for name, texts in captions.items()}
+    in_order = {name: tuple(text for _, text in sorted(texts)) for name, texts in captions.items()}
+    return required(in_order, file)
