@@ -16,7 +16,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from autocaption import ranks, slurm
+from autocaption import ranks
 from autocaption.checks import as_path
 from autocaption.config import require_values
 from autocaption.errors import UserError
@@ -26,7 +26,6 @@ from autocaption.launch.signals import stopped_by_signals
 from autocaption.ranks import RANKS
 from autocaption.runs.folder import new_run_name, run_folder
 from autocaption.runs.rank_folder import RankFolder
-from autocaption.runs.run import PreemptedError
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +38,9 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     Of several ranks the first one composes the configuration and makes the run folder, whoever started
     them; the others get both from it. A launched process, such as a trial of a sweep, gets its configuration
     through a pipe, or from a file.
-
-    Where Slurm announces a time limit (SIGUSR1), the job is requeued once all is saved. Its own preemption
-    and scancel come as SIGTERM, after which it requeues the job, or not, itself.
     """
     with stopped_by_signals():
-        try:
-            _run(task, config_name)
-        except PreemptedError as stop:
-            slurm.requeue_on(stop.signal)
-            raise
+        _run(task, config_name)
 
 
 def _run(task: Callable[[DictConfig], Any], config_name: str) -> None:

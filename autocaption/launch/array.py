@@ -17,7 +17,7 @@ from autocaption.launch.parent import JOB_CONFIG
 from autocaption.launch.process import last_error_line
 from autocaption.launch.signals import StopSignals
 from autocaption.runs.provenance import hide_argument
-from autocaption.runs.run import FINISHED, RUNNING, STOPPED
+from autocaption.runs.run import STOPPED
 
 CONFIG_FILE = ".job_config.json"  # in the run folder, until the job has ended; it may hold secrets
 TICK = 0.2  # seconds between two looks for a signal
@@ -37,9 +37,7 @@ def run(jobs: Sequence[Job], console: Console) -> int:
     for job in jobs:
         if before := submitted_before(job.folder, queue):
             running.append((job, before))
-        elif job.state() == RUNNING:
-            job.error = "another process is running it"
-        elif job.state() != FINISHED:
+        elif job.is_missing():
             missing.setdefault(json.dumps(_settings(job)), []).append(job)
     for settings, some in missing.items():
         running += zip(some, submit([_task(job) for job in some], json.loads(settings), queue), strict=True)

@@ -54,9 +54,12 @@ class Job:
         file = self.folder / "metrics.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
-    def state(self) -> str:
-        """The state of its run; empty where it hasn't started."""
-        return state_of(self.folder) if self.folder.exists() else ""
+    def is_missing(self) -> bool:
+        """Whether it is to be run: it has neither finished nor is running, which is an error."""
+        state = state_of(self.folder) if self.folder.exists() else ""
+        if state == RUNNING:
+            self.error = "another process is running it"
+        return state not in (FINISHED, RUNNING)
 
     def resolved(self) -> dict[str, Any]:
         """The configuration of its process, which resumes from the newest checkpoint."""
@@ -128,7 +131,7 @@ class Processes:
     def run(self) -> int:
         """The signal that ended it early, or 0."""
         slots: dict[int, Job] = {}
-        waiting = [job for job in self.jobs if self._is_missing(job)]
+        waiting = [job for job in self.jobs if job.is_missing()]
         passed_on = 0
         with self._signals as signals:
             while slots or (waiting and not signals.count):
@@ -144,12 +147,6 @@ class Processes:
                     if self._ended(job):
                         del slots[slot]
         return signals.last
-
-    def _is_missing(self, job: Job) -> bool:
-        state = job.state()
-        if state == RUNNING:
-            job.error = "another process is running it"
-        return state not in (FINISHED, RUNNING)
 
     def _start(self, job: Job) -> Job:
         config = job.resolved()

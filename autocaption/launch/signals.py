@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from autocaption import slurm
 from autocaption.runs.run import PreemptedError
 
 PREEMPTIONS = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2  # Slurm's, the latter before a time limit
@@ -47,6 +48,9 @@ def stopped_by_signals() -> Iterator[None]:
     a trace. While the process ends by one, further ones are ignored, since Slurm sends several. Processes
     that are forked ignore all.
 
+    Where Slurm announced a time limit (SIGUSR1), the job is requeued, when all is saved. Its own preemption and
+    scancel come as SIGTERM, after which it requeues the job, or not, itself.
+
     Raises:
         PreemptedError: one came.
     """
@@ -56,12 +60,13 @@ def stopped_by_signals() -> Iterator[None]:
         if os.getpid() == owner and not isinstance(sys.exc_info()[1], PreemptedError):
             raise PreemptedError(number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, stop) for number in PREEMPTIONS}
+    in_main = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
+    previous = {number: signal.signal(number, stop) for number in PREEMPTIONS if in_main}
     try:
         yield
+    except PreemptedError as error:
+        slurm.requeue_on(error.signal)
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

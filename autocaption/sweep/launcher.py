@@ -21,7 +21,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 
-from autocaption import slurm
 from autocaption.errors import UserError
 from autocaption.files import write_private_json
 from autocaption.launch.cluster import Queue, SlurmJob, Task, submit
@@ -29,7 +28,6 @@ from autocaption.launch.devices import reserved, visible_gpus
 from autocaption.launch.process import Process
 from autocaption.launch.signals import stopped_by_signals
 from autocaption.runs.provenance import holds_secret
-from autocaption.runs.run import PreemptedError
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.patience import Patience
 from autocaption.sweep.reporter import StudyReporter, stopping_signal
@@ -173,11 +171,7 @@ def submit_trial(claim: Claim, settings: Mapping[str, Any], queue: Queue) -> Slu
 def main() -> None:
     """Run the trial in a folder (the first argument) as its attempt (the second) was handed over."""
     with stopped_by_signals():
-        try:
-            code = run_attempt(Path(sys.argv[1]), int(sys.argv[2]))
-        except PreemptedError as stop:
-            slurm.requeue_on(stop.signal)
-            raise
+        code = run_attempt(Path(sys.argv[1]), int(sys.argv[2]))
     sys.exit(code if code >= 0 else 128 - code)
 
 
