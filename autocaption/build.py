@@ -21,12 +21,12 @@ from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
 from autocaption.errors import UserError
 from autocaption.features.cache import FeatureCache
 from autocaption.files import write_text
-from autocaption.machine import cores, devices_of
+from autocaption.machine import cores
 from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.models.weights import load_weights
-from autocaption.precision import autocast_type, fastest_precision, set_matmul_precision
+from autocaption.precision import autocast_type, devices_of, fastest_precision, set_matmul_precision
 from autocaption.ranks import is_first_rank
 from autocaption.runs.checkpoint import LAYOUT
 from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within

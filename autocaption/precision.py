@@ -1,6 +1,9 @@
-"""The choice of a precision."""
+"""What the precision and the devices of a Trainer come to on this machine."""
+
+from typing import Any
 
 import torch
+from pytorch_lightning.accelerators import CUDAAccelerator
 
 from autocaption.errors import UserError
 
@@ -46,3 +49,17 @@ def set_matmul_precision(name: str) -> None:
     if name not in MATMUL:
         raise UserError(f"trainer.float32_matmul_precision={name}: take {', '.join(MATMUL)}, or null")
     torch.set_float32_matmul_precision(name)
+
+
+def devices_of(accelerator: str, devices: Any) -> list[torch.device]:
+    """The devices of this machine that a Trainer uses; one CPU, however many processes share it.
+
+    Args:
+        accelerator: as in `trainer.accelerator`, likewise `devices`.
+    """
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        chosen = CUDAAccelerator.auto_device_count() if devices == "auto" else devices
+        return CUDAAccelerator.get_parallel_devices(CUDAAccelerator.parse_devices(chosen) or [0])
+    if accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available():
+        return [torch.device("mps")]
+    return [torch.device("cpu")]

@@ -32,6 +32,7 @@ from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import broken_pictures
 from autocaption.data.sources import SPLITS, CaptionedImage, Source
 from autocaption.errors import UserError
+from autocaption.exits import one_line_errors
 from autocaption.files import write_text
 
 PACKAGE = Path(__file__).parents[1]
@@ -57,17 +58,16 @@ def main(words: Sequence[str] | None = None) -> None:
         command.add_argument("overrides", nargs="*", metavar="data=...", help="as for train.py")
     arguments = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        if arguments.command == "download":
-            downloads.download(arguments.name, arguments.root)
-        elif arguments.command == "inspect":
-            _inspect(_composed(arguments.overrides), arguments.page)
-        else:
-            sys.exit(_check(_source(_composed(arguments.overrides))))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    one_line_errors(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.command == "download":
+        downloads.download(arguments.name, arguments.root)
+    elif arguments.command == "inspect":
+        _inspect(_composed(arguments.overrides), arguments.page)
+    else:
+        sys.exit(_check(_source(_composed(arguments.overrides))))
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:

@@ -48,8 +48,8 @@ def stopped_by_signals() -> Iterator[None]:
     a trace. While the process ends by one, further ones are ignored, since Slurm sends several. Processes
     that are forked ignore all.
 
-    Where Slurm announced a time limit (SIGUSR1), the job is requeued, when all is saved. Its own preemption and
-    scancel come as SIGTERM, after which it requeues the job, or not, itself.
+    Where Slurm announced a time limit (SIGUSR1), the job is requeued, when all is saved. Its own preemption
+    and scancel come as SIGTERM, after which it requeues the job, or not, itself.
 
     Raises:
         PreemptedError: one came.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autocaption.errors import UserError
+from autocaption.exits import one_line_errors
 from autocaption.files import write_whole
 from autocaption.loggers.wandb_log import read_log, write_log
 from autocaption.loggers.wandb_mode import choose_mode
@@ -33,10 +34,7 @@ def main() -> None:
     parser.add_argument("--entity", help="another user or team")
     parser.add_argument("--join-only", action="store_true", help="upload nothing")
     arguments = parser.parse_args()
-    try:
-        logs = [str(log) for run in arguments.runs for log in join(run)]
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    logs = one_line_errors(lambda: [str(log) for run in arguments.runs for log in join(run)])
     if arguments.join_only:
         print(*logs, sep="\n")
         return
