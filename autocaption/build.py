@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateM
 from autocaption.checks import as_path, choice, whole
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
-from autocaption.data.pictures import MAX_PIXELS, WithoutBroken
+from autocaption.data.pictures import WithoutBroken
 from autocaption.data.sources import Source
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
@@ -129,7 +129,7 @@ def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform, int]
     config = config_of(checkpoint)
     captioner = model_of(config, checkpoint).eval()
     transform = CenterCrop(captioner.encoder.image_size, config.data.crop)
-    return captioner, transform, config.data.get("max_pixels", MAX_PIXELS)
+    return captioner, transform, config.data.max_pixels
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
@@ -208,14 +208,14 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _source(config: DictConfig) -> Source:
-    whole("data.max_pixels", config.data.get("max_pixels", MAX_PIXELS), 1)
+    whole("data.max_pixels", config.data.max_pixels, 1)
     source = _part(config, "data.source")
-    on_broken = choice("data.on_broken", config.data.get("on_broken", "stop"), ("stop", "skip"))
+    on_broken = choice("data.on_broken", config.data.on_broken, ("stop", "skip"))
     return WithoutBroken(source, _manifest(config)) if on_broken == "skip" else source
 
 
 def _manifest(config: DictConfig) -> Manifest:
-    file = config.data.get("manifest")
+    file = config.data.manifest
     return Manifest(as_path("data.manifest", file) if file else None)
 
 
@@ -237,7 +237,7 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
             batch_size=data.batch_size,
             devices=devices_of(config.trainer.accelerator, config.trainer.devices),
             manifest=manifest,
-            dtype=data.get("features_dtype", "float16"),
+            dtype=data.features_dtype,
             autocast=autocast_type(config.trainer.precision, config.trainer.accelerator),
         )
     elif data.features is not None:

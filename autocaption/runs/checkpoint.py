@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from autocaption.data.pictures import MAX_PIXELS
 from autocaption.errors import UserError
 from autocaption.models.captioner import METRICS, RECIPE
 from autocaption.models.weights import unwrapped
@@ -14,7 +15,13 @@ from autocaption.models.weights import unwrapped
 LAYOUT = 2
 # Keys that came later, with what they mean for a checkpoint without them. A new argument of a part needs no
 # entry: it gets a default in its constructor.
-ADDED = {"data.captions_per_image": None}
+ADDED = {
+    "data.captions_per_image": None,
+    "data.features_dtype": "float16",
+    "data.manifest": None,
+    "data.max_pixels": MAX_PIXELS,
+    "data.on_broken": "stop",
+}
 # Where what a configuration names has moved since 0.1.0.
 MOVED = {
     "autocaption.data.caption_rules.": "autocaption.data.tokenizer.",

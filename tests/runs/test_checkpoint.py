@@ -31,8 +31,10 @@ def test_a_later_layout_is_refused(saved):
 
 def test_keys_that_came_later_get_their_defaults(saved):
     config = load(saved(content()))["recipe"]["config"]
-    assert config == {"data": {"crop": 1.0, "captions_per_image": None}, "seed": 0}
-    given = {"data": {"captions_per_image": 2}}
+    added = {"captions_per_image": None, "features_dtype": "float16", "manifest": None}
+    added |= {"max_pixels": 200_000_000, "on_broken": "stop"}
+    assert config == {"data": {"crop": 1.0, **added}, "seed": 0}
+    given = {"data": {**added, "captions_per_image": 2, "on_broken": "skip"}}
     assert load(saved(content(config=given)))["recipe"]["config"] == given
     assert load(saved(content(config={"seed": 1})))["recipe"]["config"] == {"seed": 1}  # no data to add it to
 
