@@ -48,6 +48,7 @@ def _answers(url: str) -> bool:
     answered = threading.Event()
 
     def ask() -> None:
+        """Set `answered` on any answer."""
         try:
             urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT).close()
         except urllib.error.HTTPError:

@@ -75,6 +75,7 @@ def write_report(
     gallery = spread(said, picked, most)
 
     def shown(ids: Sequence[str], shrink: Shrink) -> dict[str, Shown]:
+        """What the page shows of these images, with thumbnails of one size."""
         pictures = thumbnails((by_id[id] for id in ids), lambda image: read(image, shrink.least), shrink)
         return {
             id: Shown(

@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance
 
 from autocaption.data.__main__ import main
 from autocaption.data.inspection import alike, inspected, perceptual_hash
-from autocaption.data.sources.folder import folder
+from autocaption.data.sources.own_pictures import folder
 from autocaption.data.tokenizer import words
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import WithoutBroken, broken_pictures, check_pictures, decode, read_image
-from autocaption.data.sources.folder import folder
+from autocaption.data.sources.own_pictures import folder
 from autocaption.errors import UserError
 
 GRADIENT = np.arange(48 * 64, dtype=np.float64).reshape(48, 64) / (48 * 64 - 1)  # 0 to 1

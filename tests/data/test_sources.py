@@ -11,7 +11,7 @@ from autocaption.data.sources import SPLITS
 from autocaption.data.sources.coco import coco
 from autocaption.data.sources.flickr8k import flickr8k as read_flickr8k
 from autocaption.data.sources.flickr30k import flickr30k
-from autocaption.data.sources.folder import folder
+from autocaption.data.sources.own_pictures import folder
 from autocaption.errors import UserError
 
 NAMES = [f"{i}.jpg" for i in range(12)]

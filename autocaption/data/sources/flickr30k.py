@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autocaption.data.pictures import MAX_PIXELS
-from autocaption.data.sources.files import AUTO, FileSource, Layout
+from autocaption.data.sources.file_source import AUTO, FileSource, Layout
 from autocaption.data.sources.karpathy import read_karpathy
 from autocaption.data.sources.listing import (
     Listing,

@@ -8,7 +8,7 @@ from typing import Any
 
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import CaptionedImage, ImageId
-from autocaption.data.sources.files import AUTO, FileSource, Layout
+from autocaption.data.sources.file_source import AUTO, FileSource, Layout
 from autocaption.data.sources.listing import FolderContents, Listing, drawn_listing, gathered, pictures_in
 from autocaption.data.sources.splits import NAMES, split_named
 from autocaption.data.texts import one_line, picture_name, read_json, read_lines, read_table
