@@ -1,11 +1,10 @@
 """One experiment from configuration to metrics; train.py and eval.py are its two commands."""
 
-import json
 import logging
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
 
-from autocaption import build, slurm
+from autocaption import build, results, slurm
 from autocaption.checks import as_path, whole
 from autocaption.config import (
     MODEL_KEYS,
@@ -28,18 +27,13 @@ from autocaption.config import (
 )
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.fingerprint import fingerprint
-from autocaption.data.sources import SPLITS
 from autocaption.errors import UserError
-from autocaption.files import write_json
 from autocaption.loggers.csv import CSVLogger
 from autocaption.loggers.wandb import WandbLogger, close_wandb
 from autocaption.models.captioner import METRICS
 from autocaption.models.sharding import load_whole
 from autocaption.ranks import announce, is_first_rank, outside_rank, outside_world
-from autocaption.report.run_report import write_report
-from autocaption.report.scores import intervals_of, write_per_image
-from autocaption.report.system import read_system
-from autocaption.report.tables import metrics_table, parameter_table
+from autocaption.report.tables import parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume, newest_whole
 from autocaption.runs.provenance import FILE as PROVENANCE
@@ -60,8 +54,6 @@ from autocaption.trainer_settings import require_validations
 
 log = logging.getLogger(__name__)
 
-REPORT = "report.html"  # of a run folder
-
 # Silence Lightning's remarks about what the user configured; set here, since its import sets them too.
 for chatty in ("pytorch_lightning", "lightning_fabric"):
     logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -78,7 +70,7 @@ def train(config: DictConfig) -> float | None:
     if (begun := _begun_by_this_job(config)) is not None:
         if state_of(begun) == FINISHED:
             log.info("%s has finished before this job was requeued", begun)
-            return _metric_of(begun, config.optimized_metric)
+            return results.metric_of(begun, config.optimized_metric)
         if config.resume != "last":  # which has found it by itself
             config.resume = str(begun) if newest_whole(begun / "checkpoints")[0] else None
     if config.resume is not None:
@@ -104,11 +96,6 @@ def _begun_by_this_job(config: DictConfig) -> Path | None:
     folder = Path(config.run_dir or HydraConfig.get().runtime.output_dir)
     record = read(folder)
     return folder if record and is_of_this_job(record) else None
-
-
-def _metric_of(folder: Path, name: str) -> float | None:
-    """A metric that a finished run left."""
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(name)
 
 
 def _resumed_name(config: DictConfig) -> str:
@@ -151,7 +138,11 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
         if resumed and isinstance(logger, CSVLogger):
             logger.resume_at(resumed["global_step"])
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
-    metrics = {"epochs": trainer.current_epoch, "steps": trainer.global_step, **_metrics_of(trainer, "val")}
+    metrics = {
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        **results.metrics_of(trainer, "val"),
+    }
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     kept = checkpoint.load(best) if best else None
     if kept:  # metrics of the best epoch, whose weights are kept
@@ -163,7 +154,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
         if kept:
             load_whole(captioner, kept["state_dict"])
         trainer.test(captioner, data, verbose=False)
-        metrics |= _metrics_of(trainer, config.data.split)
+        metrics |= results.metrics_of(trainer, config.data.split)
     return _finish(config, trainer, metrics, best)
 
 
@@ -196,7 +187,7 @@ def evaluate(config: DictConfig) -> float | None:
         metrics = {
             "split": config.data.split,
             "epochs": saved["epoch"] + 1,
-            **_metrics_of(trainer, config.data.split),
+            **results.metrics_of(trainer, config.data.split),
         }
         return _finish(config, trainer, metrics, path if one else "")
 
@@ -276,70 +267,23 @@ def _ranks(config: DictConfig, run: Run) -> Iterator[None]:
 
 
 def _finish(config: DictConfig, trainer: pl.Trainer, metrics: dict, best: str) -> float | None:
-    """Write and print the metrics; returns the optimized one."""
-    folder = Path(config.run_dir)
+    """Write and print what the run leaves; returns the optimized metric."""
+    folder, split = Path(config.run_dir), config.data.split
     if trainer.is_global_zero:
-        metrics_of_test: Any = trainer.lightning_module.metrics["test"]  # type: ignore[index]
-        written: dict[str, Any] = {**metrics, "evaluation_tokenizer": metrics_of_test.tokenizer.name}
-        if metrics_of_test.scored is not None:
-            written["intervals"] = intervals_of(metrics_of_test.scored, config.data.split)
-            write_per_image(folder / "per_image.csv", metrics_of_test.scored)
-        write_json(folder / "metrics.json", written)
-        _report(config, trainer, best)
-        _print(metrics, folder, best)
+        results.write_metrics(trainer, folder, split, metrics)
+        if config.get("report"):
+            results.report(trainer, folder, split, best, config.report.images)
+        results.show(metrics, folder, best)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_report(folder / REPORT)
+                logger.log_report(folder / results.REPORT)
     return metrics.get(config.optimized_metric)
-
-
-def _report(config: DictConfig, trainer: pl.Trainer, best: str) -> None:
-    """Write report.html; where that fails, the run's results are on disk all the same, and it goes on."""
-    if not config.get("report"):
-        return
-    folder, split = Path(config.run_dir), config.data.split
-    data: CaptionDataModule = trainer.datamodule  # type: ignore[attr-defined]
-    try:
-        (folder / REPORT).unlink(missing_ok=True)  # an earlier attempt's would show its results
-        system = read_system(folder, folder.name, split, training=Path(best).parents[1] if best else folder)
-        write_report(
-            folder / REPORT,
-            title=folder.name,
-            systems=[system],
-            images=data.source.split(split),
-            read=data.source.read,
-            seen=data.evaluation_transform.seen,
-            most=config.report.images,
-        )
-    except Exception as error:
-        log.warning("no %s (report=null asks for none): %s: %s", REPORT, type(error).__name__, error)
 
 
 def _pruned(trainer: pl.Trainer) -> bool:
     """Whether a sweep pruned the run."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return any(getattr(callback, "pruned", False) for callback in callbacks)
-
-
-def _print(metrics: Mapping[str, Any], folder: Path, best: str) -> None:
-    console = Console()
-    console.print(metrics_table(metrics, SPLITS))
-    files = {
-        "checkpoint": Path(best),
-        "metrics": folder / "metrics.json",
-        "captions": folder / "captions.json",
-        "sample pictures": folder / "samples.png",
-        "report": folder / REPORT,
-    }
-    for name, path in files.items():
-        if path.is_file():
-            console.print(f"{name:>15}  {path}", soft_wrap=True, highlight=False)
-
-
-def _metrics_of(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
-    return {
-        name: float(value) for name, value in trainer.callback_metrics.items() if name.split("/")[0] in splits
-    }
 
 
 def _overrides() -> list[str]:

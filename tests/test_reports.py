@@ -7,7 +7,7 @@ import pytest
 from helpers.commands import TINY
 from helpers.configs import composed
 
-from autocaption import experiment
+from autocaption import experiment, results
 
 ATTENDS = ["model=show_attend_tell", "model/encoder=convnet", "model.encoder.pooling=grid"]
 ATTENDS += ["model.encoder.width=4", "model.encoder.out_dim=16", "model.decoder.attention_dim=8"]
@@ -60,7 +60,7 @@ def test_a_failing_report_is_one_warning(trained, tmp_path, monkeypatch, caplog)
     def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(experiment, "write_report", fail)
+    monkeypatch.setattr(results, "write_report", fail)
     with caplog.at_level(logging.WARNING):
         evaluate(tmp_path / "eval", trained)
     (warning,) = [record.getMessage() for record in caplog.records if "report" in record.getMessage()]
