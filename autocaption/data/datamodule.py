@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from autocaption.checks import whole
@@ -87,6 +88,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self.captions_per_image, self.manifest = captions_per_image, manifest or Manifest(None)
         self._datasets: dict[str, CaptionDataset] = {}
         self._position = (0, 0)  # epoch and images that a resumed training starts from
+        self._loaders: list[DataLoader] = []
 
     def split_of(self, stage: str) -> str:
         """The split that a stage (train, val, test) reads."""
@@ -210,7 +212,7 @@ class CaptionDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: CaptionDataset, **order: Any) -> DataLoader:
         workers = 0 if self.features else self.num_workers  # reading a memory map needs no process of its own
-        return DataLoader(
+        loader: DataLoader = DataLoader(
             dataset,
             **order,
             num_workers=workers,
@@ -219,6 +221,17 @@ class CaptionDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             worker_init_fn=_outlive_signals,
         )
+        self._loaders.append(loader)
+        return loader
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End all workers.
+
+        Lightning ends those of the loop that the exception came from: in a validation not the training's,
+        and each of these would then hold the process up, since nothing tells it that it is no longer needed.
+        """
+        for loader in self._loaders:
+            CombinedLoader(loader).reset()
 
 
 def _outlive_signals(worker: int) -> None:

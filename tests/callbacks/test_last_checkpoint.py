@@ -1,5 +1,6 @@
 """A training resumed from any moment equals an uninterrupted one, to the last bit and the last CSV row."""
 
+import multiprocessing
 import shutil
 from types import SimpleNamespace
 
@@ -81,6 +82,7 @@ def test_a_signal_at_any_moment_stops_and_resumes_exactly(whole, tmp_path, momen
     with pytest.raises(PreemptedError) as stopped:
         train(tmp_path / "parts", *words, kick)
     assert stopped.value.code == 143
+    assert multiprocessing.active_children() == []
     train(tmp_path / "parts", *words, f"resume={tmp_path}/parts")
     assert_same(tmp_path / "parts", folder)
 
