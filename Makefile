@@ -9,7 +9,7 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: train test test-browser test-slurm lint check bench clean
+.PHONY: train test test-browser test-slurm lint check bench bench-gpu clean
 
 train: .venv/ready
 	$(BIN)/python train.py experiment=shapes
@@ -42,6 +42,10 @@ check: lint test
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
+
+# Needs a GPU with CUDA.
+bench-gpu: .venv/ready
+	$(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
