@@ -25,6 +25,7 @@ from autocaption import build
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
 from autocaption.files import write_json
+from autocaption.models.captioner import Captioner
 from autocaption.runs.provenance import provenance
 from autocaption.runs.source_code import git_state
 from autocaption.search.beam import BeamSearch
@@ -102,7 +103,7 @@ def experiment(folder: str, accelerator: str, *changes: str) -> DictConfig:
     return config
 
 
-def train(config: DictConfig, warm: int, steps: int) -> tuple[Pace, pl.LightningModule]:
+def train(config: DictConfig, warm: int, steps: int) -> tuple[Pace, Captioner]:
     """Train until `steps` steps are timed; the model is where it was trained."""
     pace = Pace(warm, steps)
     data, captioner = build.from_config(config)
@@ -144,9 +145,10 @@ def from_pictures(
             *changes,
         )
         pace, captioner = train(config, warm, steps)
-    batch, size = config.data.batch_size, captioner.encoder.image_size
+    encoder: Any = captioner.encoder
+    batch, size = config.data.batch_size, encoder.image_size
     images_BCHW = torch.randint(256, (batch, 3, size, size), dtype=torch.uint8, device=captioner.device)
-    encoder: Any = captioner.encoder.train()
+    encoder.train()
 
     def bare() -> None:
         with torch.autocast(captioner.device.type, torch.bfloat16):
