@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from PIL import Image
 from torch import Tensor
@@ -13,6 +13,8 @@ from autocaption.checks import number
 # A JPEG that is decoded at a fraction of its size keeps this many times the pixels that a transform needs, so
 # that it is still shrunk by antialiasing and looks the same.
 SPARE = 2
+Fit = Literal["crop", "squash", "pad"]  # how a picture becomes a square
+Interpolation = Literal["bilinear", "bicubic"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of a picture's width and height
 
 

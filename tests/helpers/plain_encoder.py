@@ -6,6 +6,8 @@ class PlainEncoder(nn.Module):
     """A linear map of the picture at 4 x 4 pixels, without BatchNorm, which mixes images."""
 
     seen = 0  # pictures, by this process
+    mean = std = (0.5, 0.5, 0.5)
+    fit, crop_share, interpolation = "crop", 1.0, "bilinear"
 
     def __init__(self, image_size, out_dim, frozen=False, **ignored):
         super().__init__()
