@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
-from autocaption.checks import as_path, choice, whole
+from autocaption.checks import as_path, choice, number, whole
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import WithoutBroken
 from autocaption.data.sources import Source
 from autocaption.data.tokenizer import Tokenizer
-from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
+from autocaption.data.transforms import Augmented, Square, Transform
 from autocaption.errors import UserError
 from autocaption.features.cache import FeatureCache
 from autocaption.files import write_text
@@ -90,7 +91,7 @@ def from_checkpoints(
         checkpoints: the checkpoints by path.
 
     Raises:
-        UserError: their vocabularies, picture sizes or crops differ.
+        UserError: their vocabularies, or the pictures that they take, differ.
     """
     configs = [config_of(saved) for saved in checkpoints.values()]
     members = [model_of(*pair) for pair in zip(configs, checkpoints.values(), strict=True)]
@@ -101,7 +102,7 @@ def from_checkpoints(
                 f"{path} has another vocabulary ({len(other.tokenizer.vocabulary)} words) than {name} "
                 f"({len(first.tokenizer.vocabulary)}); an ensemble's members are trained on the same captions"
             )
-        if (other.encoder.image_size, its.data.crop) != (first.encoder.image_size, configs[0].data.crop):
+        if _square(its, other.encoder) != _square(configs[0], first.encoder):
             raise UserError(f"{path} takes pictures of another size or crop than {name}")
     encoder: Any = first.encoder
     if not all(_same_encoder(encoder, other.encoder) for other in members):
@@ -128,8 +129,7 @@ def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform, int]
     """The model of a checkpoint, ready to caption, the transform for its pictures, and their most pixels."""
     config = config_of(checkpoint)
     captioner = model_of(config, checkpoint).eval()
-    transform = CenterCrop(captioner.encoder.image_size, config.data.crop)
-    return captioner, transform, config.data.max_pixels
+    return captioner, _square(config, captioner.encoder), config.data.max_pixels
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
@@ -222,14 +222,13 @@ def _manifest(config: DictConfig) -> Manifest:
 def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
     data = config.data
     manifest = _manifest(config)
-    evaluation = CenterCrop(encoder.image_size, data.crop)
-    training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
+    evaluation, augmented = _square(config, encoder), _augmented(config, encoder)
     features = None
     if data.features == "cache":
-        if data.augment and not data.feature_views and is_first_rank():
+        if augmented and not data.feature_views and is_first_rank():
             log.warning(
                 "data.augment has no effect on stored features; store augmented views of each picture with "
-                "data.feature_views=N, or set data.augment=false"
+                "data.feature_views=N, or choose data/augment=none"
             )
         features = FeatureCache(
             folder=data.features_folder,
@@ -245,7 +244,7 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
     return CaptionDataModule(
         source=source,
         tokenizer=tokenizer,
-        training_transform=training,
+        training_transform=augmented or evaluation,
         evaluation_transform=evaluation,
         batch_size=data.batch_size,
         num_workers=_workers(config),
@@ -257,6 +256,31 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
         captions_per_image=data.captions_per_image,
         manifest=manifest,
     )
+
+
+def _square(config: DictConfig, encoder: Any) -> Square:
+    """How pictures become what an encoder takes: as its weights want them, but for what `data` says."""
+    keys = ("crop_share", "fit", "interpolation")
+    chosen = {key: getattr(encoder, key) if config.data[key] is None else config.data[key] for key in keys}
+    colour = tuple(round(255 * mean) for mean in encoder.mean) if chosen["fit"] == "pad" else None
+    return Square(encoder.image_size, **chosen, colour=colour)
+
+
+def _augmented(config: DictConfig, encoder: Any) -> Augmented | None:
+    """The transform of `data.augment`; None where it is empty."""
+    data = config.data
+    if not OmegaConf.is_list(data.augment):
+        raise UserError(f"data.augment={data.augment}: give a list of transforms, or data/augment=none")
+    if data.image_size is not None:
+        raise UserError(
+            f"data.image_size={data.image_size}: it is the encoder's, set with model.encoder.image_size"
+        )
+    crop_share = number("data.augment_crop", data.augment_crop, above=0, at_most=1)
+    sized = OmegaConf.merge(config, {"data": {"image_size": encoder.image_size}})
+    settings = OmegaConf.to_yaml(sized.data.augment, resolve=True)
+    transforms = instantiate(sized.data.augment, _convert_="all")
+    square = replace(_square(config, encoder), crop_share=crop_share)
+    return Augmented(square, settings, transforms) if transforms else None
 
 
 def _workers(config: DictConfig) -> int:

@@ -18,7 +18,7 @@ TINY = (
     "data.source.val=2",
     "data.source.test=2",
     "tokenizer.min_count=1",
-    "data.augment=true",
+    "data/augment=crop_and_flip",
 )
 CHOSEN = {  # a choice, and the part of the configuration that it brings
     "logger=csv": "",

@@ -4,12 +4,14 @@ Legend: B images, N captions an image, K beams or samples an image, T time, P pl
 V vocabulary; R rows of a search, B x K, those of an image side by side.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from autocaption.data.packing import Layout
+from autocaption.data.transforms import Fit, Interpolation
 
 
 class Encoder(Protocol):
@@ -18,10 +20,21 @@ class Encoder(Protocol):
     Attributes:
         out_dim: D of the memory.
         image_size: pixels of a side of the pictures.
+        mean: channel means of the pictures that the weights were trained on, of values from 0 to 1.
+        std: their standard deviations, likewise.
+        fit: how a picture becomes a square, unless `data.fit` says otherwise.
+        crop_share: the share of the square's side that is kept: `image_size` over the side, in whole pixels,
+            that a picture is resized to first. `data.crop_share` changes it.
+        interpolation: of the resizing, unless `data.interpolation` says otherwise.
     """
 
     out_dim: int
     image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    fit: Fit
+    crop_share: float
+    interpolation: Interpolation
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
         """uint8 RGB to memory_BPD; P = 1 for a pooled vector."""

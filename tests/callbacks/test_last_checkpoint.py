@@ -16,7 +16,8 @@ WORDS = [
     *("data.source.train=40", "data.source.val=20", "data.source.test=4", "data.batch_size=8"),
     *("data.source.size=32", "model.encoder.image_size=32", "model.encoder.width=2", "search.max_length=4"),
     *("model.encoder.out_dim=8", "model.decoder.embed_dim=8", "model.decoder.hidden_dim=8", "search=greedy"),
-    *("tokenizer.min_count=1", "data.augment=true", "data.augment_crop=0.8", "trainer=cpu", "logger=csv"),
+    *("tokenizer.min_count=1", "trainer=cpu", "logger=csv"),
+    *("data/augment=crop_and_flip", "data.augment_crop=0.8"),
     *("trainer.max_epochs=2", "trainer.log_every_n_steps=1", "model.decoder.dropout=0.3", "test=false"),
 ]
 VARIANTS = {

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autocaption.checks import choice, whole
+from autocaption.data.transforms import Fit, Interpolation
 from autocaption.errors import UserError
 from autocaption.models.weights import load_weights, unwrapped
 
@@ -55,6 +56,7 @@ class BackboneEncoder(nn.Module):
         pooling: `mean` over the grid (P = 1), or the `grid` (P = H x W).
         trainable: `none`, the `last_stage`, or `all`. Frozen stages keep their weights and, in training
             too, their BatchNorm statistics.
+        fit: how pictures are made square; likewise `crop_share` and `interpolation` (see `Encoder`).
     """
 
     def __init__(
@@ -66,8 +68,13 @@ class BackboneEncoder(nn.Module):
         std: Sequence[float],
         pooling: Pooling,
         trainable: Trainable,
+        fit: Fit = "crop",
+        crop_share: float = 1.0,
+        interpolation: Interpolation = "bilinear",
     ) -> None:
         super().__init__()
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.fit, self.crop_share, self.interpolation = fit, crop_share, interpolation
         self.out_dim, self.image_size = (
             out_dim,
             whole("model.encoder.image_size", image_size, 32, LARGEST_IMAGE),
