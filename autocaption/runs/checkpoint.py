@@ -9,6 +9,7 @@ from autocaption.data.pictures import MAX_PIXELS
 from autocaption.errors import UserError
 from autocaption.models.captioner import METRICS, RECIPE
 from autocaption.models.weights import unwrapped
+from autocaption.runs.earlier_encoders import rename_encoder
 
 # The layout of a recipe and of the keys beside it, which every checkpoint but those of layout 1 names. Raise
 # it when earlier code can't read a checkpoint of today, and let `_upgraded` translate those of before.
@@ -82,6 +83,7 @@ def _upgraded(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if "figures" in checkpoint:
         checkpoint[METRICS] = checkpoint.pop("figures")
     checkpoint["state_dict"] = unwrapped(checkpoint["state_dict"])
+    rename_encoder(checkpoint)
     config = _renamed(checkpoint[RECIPE]["config"])
     if isinstance(config.get("data"), dict):
         _update_transforms(config["data"])
