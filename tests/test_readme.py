@@ -107,7 +107,7 @@ def composed(monkeypatch):
         configs.append(read_plan(context.config_loader, config, arguments))
 
     monkeypatch.setattr("autocaption.experiment.train", record)
-    monkeypatch.setattr("autocaption.experiment.evaluate", record)
+    monkeypatch.setattr("autocaption.evaluation.evaluate.evaluate", record)
     monkeypatch.setattr("autocaption.launch.multirun.launch", jobs)
     monkeypatch.setattr("autocaption.sweep.command.sweep", plan)
     return configs

@@ -46,6 +46,7 @@ def write_report(
     read: Callable[[CaptionedImage, int | None], Image.Image],
     seen: Callable[[int, int], Box],
     most: int | None,
+    note: str = "",
 ) -> None:
     """Write the page.
 
@@ -57,6 +58,7 @@ def write_report(
         read: an image's picture, its sides not needed beyond so many pixels (Source.read).
         seen: what part of a picture of this width and height the models see.
         most: how many images the gallery holds, None for all that have a caption.
+        note: what a reader must know about the metrics.
     """
     by_id = {str(image.id): image for image in images}
     said = [id for id in by_id if any(id in system.sentences for system in systems)]
@@ -69,7 +71,8 @@ def write_report(
         "Worst": order[len(order) - count :][::-1],
         "Random": drawn(said, PICKED),
     }
-    apart = differences(systems, metrics[0]) if metrics and len(systems) > 1 else {}
+    speaking = [system for system in systems if system.sentences]
+    apart = differences(speaking, metrics[0]) if metrics and len(speaking) > 1 else {}
     differing = [id for id in ranked(apart) if id in by_id and apart[id] > 0][:DIFFERING]
     picked = list(dict.fromkeys([*differing, *(id for ids in examples.values() for id in ids)]))
     gallery = spread(said, picked, most)
@@ -95,6 +98,7 @@ def write_report(
         title=title,
         systems=systems,
         metrics=metrics,
+        note=note,
         scoreboard=scoreboard(systems),
         tiles=TILES,
         curves=curve_charts(systems),
@@ -105,6 +109,7 @@ def write_report(
         captioned=len(said),
         highest=_highest(systems, metrics[0]) if metrics else 1.0,
         bins=BINS,
+        commands=_commands(systems),
     )
 
 
@@ -112,3 +117,12 @@ def _highest(systems: Sequence[System], metric: str) -> float:
     """The highest score of a single caption, 1 where that is no length to measure others by."""
     highest = max(score for system in systems for score in system.scores(metric).values())
     return highest if highest > 0 else 1.0
+
+
+def _commands(systems: Sequence[System]) -> dict[str, list[str]]:
+    """{command: the systems that it made}."""
+    commands: dict[str, list[str]] = {}
+    for system in systems:
+        if "command" in system.facts:
+            commands.setdefault(system.facts["command"], []).append(system.name)
+    return commands
