@@ -12,7 +12,7 @@ from rich.console import Console
 
 from autocaption import build, results
 from autocaption.config import with_optional_values
-from autocaption.data.sources import Source
+from autocaption.data.sources import ImageId, Source
 from autocaption.data.transforms import Box
 from autocaption.evaluation.comparison import Comparisons, Result
 from autocaption.evaluation.human import NOTE, WithoutFirst
@@ -41,8 +41,10 @@ def evaluate(config: DictConfig) -> float | None:
     with recorded_run(config, "eval") as run:
         source = build.source_of(config)
         record_data(run, source, [config.data.split])
-        evaluation = _Evaluation(config, WithoutFirst(source, config.data.split) if config.human else source)
-        found = [one for row in rows_of(config) if (one := evaluation.score(row)) is not None]
+        if config.human:
+            source = WithoutFirst(source, config.data.split)
+        evaluation = _Evaluation(config, source, rows := rows_of(config))
+        found = [one for row in rows if (one := evaluation.score(row)) is not None]
         if run is not None:
             evaluation.leave(found)
         return found[0].written.get(config.optimized_metric) if found else None
@@ -54,12 +56,14 @@ class _Evaluation:
     Args:
         config: the configuration of all.
         source: the data set, with the references that count.
+        rows: the rows, of which those with captions are read at once.
     """
 
-    def __init__(self, config: DictConfig, source: Source) -> None:
+    def __init__(self, config: DictConfig, source: Source, rows: Sequence[Row]) -> None:
         self.config, self.source = config, source
         self.folder, self.split = Path(config.run_dir), config.data.split
         self.loggers: Sequence[Any] = ()
+        self.captions = {row.name: self._captions(row) for row in rows if not row.checkpoints}
         self.seen: Callable[[int, int], Box] = lambda width, height: (0.0, 0.0, 1.0, 1.0)
 
     def score(self, row: Row) -> Result | None:
@@ -104,14 +108,16 @@ class _Evaluation:
         }
         return metrics, results.tested(trainer)
 
-    def _existing(self, row: Row, folder: Path) -> tuple[dict[str, Any], CaptionMetrics]:
-        """What captions score that are there already, a file's or the human ones."""
-        images = self.source.split(self.split)
+    def _captions(self, row: Row) -> dict[ImageId, str]:
+        """{image id: caption} of a row that needs no model."""
         if row.captions is not None:
-            captions = read_captions(Path(row.captions), images, self.split)
-        else:
-            assert isinstance(self.source, WithoutFirst)
-            captions = self.source.first
+            return read_captions(Path(row.captions), self.source.split(self.split), self.split)
+        assert isinstance(self.source, WithoutFirst)
+        return self.source.first
+
+    def _existing(self, row: Row, folder: Path) -> tuple[dict[str, Any], CaptionMetrics]:
+        """What captions score that are there already."""
+        images, captions = self.source.split(self.split), self.captions[row.name]
         scorer = build.metrics(self.config, self.source)
         scorer.update(
             [captions[image.id] for image in images],

@@ -136,6 +136,8 @@ def _own_config(config: DictConfig, own: DictConfig, folder: str) -> Mapping[str
     with open_dict(own):
         own.metrics = OmegaConf.to_container(config.metrics, resolve=True)
         own.data.split = config.data.split
+        if (own.get("logger") or {}).get("wandb"):  # a run a row
+            own.logger.wandb.setdefault("group", Path(config.run_dir).name)
     require_values(own)
     require_secrets(own)
     plain: Any = OmegaConf.to_container(own, resolve=True)
