@@ -17,6 +17,7 @@ from autocaption.report.thumbnails import GALLERY, LARGE, Shrink, Thumbnail, thu
 
 PICKED, DIFFERING = 8, 8  # images of each kind of example, and of those that systems differ on
 TILES = 6  # metrics in large type
+FULL = 3  # systems with which the gallery holds as many images as asked for; with more, it holds fewer
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def write_report(
         images: the images of the split, in its order; those without a caption are left out.
         read: an image's picture, its sides not needed beyond so many pixels (Source.read).
         seen: what part of a picture of this width and height the models see.
-        most: how many images the gallery holds, None for all that have a caption.
+        most: how many images the gallery holds, None for all that have a caption; with many systems it holds
+            fewer, and with several no heat maps, so that the page stays small.
         note: what a reader must know about the metrics.
     """
     by_id = {str(image.id): image for image in images}
@@ -75,6 +77,8 @@ def write_report(
     apart = differences(speaking, metrics[0]) if metrics and len(speaking) > 1 else {}
     differing = [id for id in ranked(apart) if id in by_id and apart[id] > 0][:DIFFERING]
     picked = list(dict.fromkeys([*differing, *(id for ids in examples.values() for id in ids)]))
+    if most is not None:
+        most = most * FULL // max(FULL, len(speaking))
     gallery = spread(said, picked, most)
 
     def shown(ids: Sequence[str], shrink: Shrink) -> dict[str, Shown]:
