@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
     """Data and a new model, with pretrained encoder weights if the configuration asks for them."""
-    source = _source(config)
+    source = source_of(config)
     tokenizer = _part(config, "tokenizer").fit(
         caption for image in source.split("train") for caption in image.captions
     )
@@ -48,12 +48,17 @@ def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
     return _datamodule(config, source, tokenizer, encoder), _captioner(config, encoder, tokenizer, source)
 
 
-def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[CaptionDataModule, Captioner]:
+def from_checkpoint(
+    config: DictConfig, checkpoint: dict[str, Any], source: Source | None = None
+) -> tuple[CaptionDataModule, Captioner]:
     """Data, and the model of a checkpoint with its vocabulary and weights.
 
-    `config` is the checkpoint's, possibly changed (`with_overrides`).
+    Args:
+        config: the checkpoint's, possibly changed (`with_overrides`).
+        checkpoint: as `runs/checkpoint.py` reads it.
+        source: another data set than the configured one.
     """
-    source = _source(config)
+    source = source or source_of(config)
     captioner = model_of(config, checkpoint, source)
     data = _datamodule(config, source, captioner.tokenizer, captioner.encoder)
     return data, captioner
@@ -82,13 +87,14 @@ def model_of(config: DictConfig, checkpoint: dict[str, Any], source: Source | No
 
 
 def from_checkpoints(
-    config: DictConfig, checkpoints: Mapping[str, dict[str, Any]]
+    config: DictConfig, checkpoints: Mapping[str, dict[str, Any]], source: Source | None = None
 ) -> tuple[CaptionDataModule, Captioner]:
     """Data and an ensemble of the models of several checkpoints, each built as it was trained.
 
     Args:
         config: the configuration of data, search and metrics.
         checkpoints: the checkpoints by path.
+        source: another data set than the configured one.
 
     Raises:
         UserError: their vocabularies, or the pictures that they take, differ.
@@ -109,7 +115,7 @@ def from_checkpoints(
         encoder = EnsembleEncoder([member.encoder for member in members])
         config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
     decoder = EnsembleDecoder([member.decoder for member in members])
-    source = _source(config)
+    source = source or source_of(config)
     captioner = _captioner(config, encoder, first.tokenizer, source, decoder)
     return _datamodule(config, source, first.tokenizer, encoder), captioner
 
@@ -207,7 +213,8 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return without_secrets(OmegaConf.to_container(config, resolve=True))
 
 
-def _source(config: DictConfig) -> Source:
+def source_of(config: DictConfig) -> Source:
+    """The data set."""
     whole("data.max_pixels", config.data.max_pixels, 1)
     source = _part(config, "data.source")
     on_broken = choice("data.on_broken", config.data.on_broken, ("stop", "skip"))
