@@ -25,6 +25,7 @@ from autocaption.machine import cores
 from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
+from autocaption.models.protocols import Criterion
 from autocaption.models.weights import load_weights
 from autocaption.precision import autocast_type, devices_of, fastest_precision, set_matmul_precision
 from autocaption.ranks import is_first_rank
@@ -273,6 +274,18 @@ def metrics(config: DictConfig, source: Source | None) -> CaptionMetrics:
     return _part(config, "metrics", training_captions=training)
 
 
+def _loss(config: DictConfig, tokenizer: Tokenizer, source: Source | None) -> Criterion:
+    """The configured loss; a reward, if it has one, compares with the training captions of the data set."""
+    if OmegaConf.select(config, "model.loss.reward") is None:
+        return _part(config, "model.loss")
+    training = (lambda: ((image.id, image.captions) for image in source.split("train"))) if source else None
+    judge = _part(config, "metrics.tokenizer")
+    reward = _part(
+        config, "model.loss.reward", tokenizer=judge, training_captions=training, decode=tokenizer.decode
+    )
+    return _part(config, "model.loss", reward=reward)
+
+
 def _captioner(
     config: DictConfig, encoder: Any, tokenizer: Tokenizer, source: Source | None, decoder: Any = None
 ) -> Captioner:
@@ -289,7 +302,7 @@ def _captioner(
     return Captioner(
         encoder=encoder,
         decoder=decoder,
-        loss=_part(config, "model.loss"),
+        loss=_loss(config, tokenizer, source),
         search=_part(config, "search"),
         tokenizer=tokenizer,
         metrics=metrics(config, source),
