@@ -27,7 +27,7 @@ from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.models.protocols import Criterion
 from autocaption.models.weights import load_weights
-from autocaption.precision import autocast_type, devices_of, fastest_precision, set_matmul_precision
+from autocaption.precision import Shape, autocast_type, devices_of, fastest_precision, set_matmul_precision
 from autocaption.ranks import is_first_rank
 from autocaption.runs.checkpoint import LAYOUT
 from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
@@ -36,6 +36,10 @@ from autocaption.slurm import cluster_environment
 from autocaption.trainer_settings import require_settings
 
 log = logging.getLogger(__name__)
+
+# Of usual data and encoders, for the sizes of a step's products.
+VOCABULARY, MEMORY_DIM, TOKENS = 3000, 1280, 55  # tokens of an image's five captions
+MOST_TOKENS = 256  # more take longer, and are as fast
 
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
@@ -150,8 +154,7 @@ def trainer(config: DictConfig) -> pl.Trainer:
     require_settings(settings)
     if (matmul := settings.pop("float32_matmul_precision", None)) is not None:
         set_matmul_precision(matmul)
-    if settings.get("precision") == "auto":
-        settings["precision"] = fastest_precision(settings["accelerator"])
+    settings["precision"] = precision(config)
     loggers = _parts(config.get("logger"))
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
@@ -172,6 +175,26 @@ def trainer(config: DictConfig) -> pl.Trainer:
         default_root_dir=config.run_dir,
         _convert_="all",
     )
+
+
+def precision(config: DictConfig) -> str:
+    """`trainer.precision`; for `auto`, the faster one at the products of the decoder's weights.
+
+    Training and evaluation write the answer into their configuration (experiment.py), and so into
+    checkpoints, from which it is kept.
+    """
+    if config.trainer.precision != "auto":
+        return config.trainer.precision
+    return fastest_precision(config.trainer.accelerator, _products(config))
+
+
+def _products(config: DictConfig) -> frozenset[Shape]:
+    """A batch's tokens times each of the decoder's weights, before vocabulary and encoder are known."""
+    with torch.device("meta"):  # sizes alone
+        decoder = _part(config, "model.decoder", vocab_size=VOCABULARY, memory_dim=MEMORY_DIM)
+    rows = min(config.data.batch_size * TOKENS, MOST_TOKENS)
+    weights = (weight.shape for weight in decoder.parameters() if weight.dim() == 2)
+    return frozenset((rows, k, n) for n, k in weights)
 
 
 def compiled(config: DictConfig, captioner: Captioner) -> Captioner:
@@ -239,7 +262,7 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
             devices=devices_of(config.trainer.accelerator, config.trainer.devices),
             manifest=manifest,
             dtype=data.features_dtype,
-            autocast=autocast_type(config.trainer.precision, config.trainer.accelerator),
+            autocast=autocast_type(precision(config)),
         )
     elif data.features is not None:
         raise UserError(f"data.features={data.features}: take `cache`, or null to read pictures each time")

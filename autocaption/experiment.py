@@ -216,7 +216,7 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     overrides = [hide_argument(one) for one in _overrides()]
     run = Run.start(folder, task, shlex.join(command_line()), overrides)
     try:
-        with run.recorded(), _ranks(config, run):
+        with run.recorded(), _ranks(_decided(config), run):
             build.save_config(config, folder / "config.yaml")
             if (images := OmegaConf.select(config, "report.images")) is not None:
                 whole("report.images", images, 1)
@@ -233,6 +233,12 @@ def _run(config: DictConfig, task: str, resumed: dict[str, Any] | None = None) -
     finally:
         close_wandb(run.exit_code)
         run.release()
+
+
+def _decided(config: DictConfig) -> DictConfig:
+    """The configuration with what this machine decides, which ranks, checkpoints and evaluations keep."""
+    config.trainer.precision = build.precision(config)
+    return config
 
 
 def _record_data(run: Run | None, data: CaptionDataModule, splits: list[str]) -> None:
