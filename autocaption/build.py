@@ -26,8 +26,9 @@ from autocaption.machine import cores
 from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
+from autocaption.models.protocols import Criterion
 from autocaption.models.weights import load_weights
-from autocaption.precision import autocast_type, devices_of, fastest_precision, set_matmul_precision
+from autocaption.precision import Shape, autocast_type, devices_of, fastest_precision, set_matmul_precision
 from autocaption.ranks import is_first_rank
 from autocaption.runs.checkpoint import LAYOUT
 from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
@@ -36,6 +37,10 @@ from autocaption.slurm import cluster_environment
 from autocaption.trainer_settings import require_settings
 
 log = logging.getLogger(__name__)
+
+# Of usual data and encoders, for the sizes of a step's products.
+VOCABULARY, MEMORY_DIM, TOKENS = 3000, 1280, 55  # tokens of an image's five captions
+MOST_TOKENS = 256  # more take longer, and are as fast
 
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
@@ -155,8 +160,7 @@ def trainer(config: DictConfig) -> pl.Trainer:
     require_settings(settings)
     if (matmul := settings.pop("float32_matmul_precision", None)) is not None:
         set_matmul_precision(matmul)
-    if settings.get("precision") == "auto":
-        settings["precision"] = fastest_precision(settings["accelerator"])
+    settings["precision"] = precision(config)
     loggers = _parts(config.get("logger"))
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
@@ -177,6 +181,26 @@ def trainer(config: DictConfig) -> pl.Trainer:
         default_root_dir=config.run_dir,
         _convert_="all",
     )
+
+
+def precision(config: DictConfig) -> str:
+    """`trainer.precision`; for `auto`, the faster one at the products of the decoder's weights.
+
+    Training and evaluation write the answer into their configuration (experiment.py), and so into
+    checkpoints, from which it is kept.
+    """
+    if config.trainer.precision != "auto":
+        return config.trainer.precision
+    return fastest_precision(config.trainer.accelerator, _products(config))
+
+
+def _products(config: DictConfig) -> frozenset[Shape]:
+    """A batch's tokens times each of the decoder's weights, before vocabulary and encoder are known."""
+    with torch.device("meta"):  # sizes alone
+        decoder = _part(config, "model.decoder", vocab_size=VOCABULARY, memory_dim=MEMORY_DIM)
+    rows = min(config.data.batch_size * TOKENS, MOST_TOKENS)
+    weights = (weight.shape for weight in decoder.parameters() if weight.dim() == 2)
+    return frozenset((rows, k, n) for n, k in weights)
 
 
 def compiled(config: DictConfig, captioner: Captioner) -> Captioner:
@@ -244,7 +268,7 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
             devices=devices_of(config.trainer.accelerator, config.trainer.devices),
             manifest=manifest,
             dtype=data.features_dtype,
-            autocast=autocast_type(config.trainer.precision, config.trainer.accelerator),
+            autocast=autocast_type(precision(config)),
         )
     elif data.features is not None:
         raise UserError(f"data.features={data.features}: take `cache`, or null to read pictures each time")
@@ -304,6 +328,18 @@ def metrics(config: DictConfig, source: Source | None) -> CaptionMetrics:
     return _part(config, "metrics", training_captions=training)
 
 
+def _loss(config: DictConfig, tokenizer: Tokenizer, source: Source | None) -> Criterion:
+    """The configured loss; a reward, if it has one, compares with the training captions of the data set."""
+    if OmegaConf.select(config, "model.loss.reward") is None:
+        return _part(config, "model.loss")
+    training = (lambda: ((image.id, image.captions) for image in source.split("train"))) if source else None
+    judge = _part(config, "metrics.tokenizer")
+    reward = _part(
+        config, "model.loss.reward", tokenizer=judge, training_captions=training, decode=tokenizer.decode
+    )
+    return _part(config, "model.loss", reward=reward)
+
+
 def _captioner(
     config: DictConfig, encoder: Any, tokenizer: Tokenizer, source: Source | None, decoder: Any = None
 ) -> Captioner:
@@ -320,7 +356,7 @@ def _captioner(
     return Captioner(
         encoder=encoder,
         decoder=decoder,
-        loss=_part(config, "model.loss"),
+        loss=_loss(config, tokenizer, source),
         search=_part(config, "search"),
         tokenizer=tokenizer,
         metrics=metrics(config, source),

@@ -65,7 +65,7 @@ def recorded_run(
     given = [hide_argument(one) for one in overrides()]
     run = Run.start(folder, task, shlex.join(command_line()), given)
     try:
-        with run.recorded(), _ranks(config, run):
+        with run.recorded(), _ranks(_decided(config), run):
             build.save_config(config, folder / "config.yaml")
             if (images := OmegaConf.select(config, "report.images")) is not None:
                 whole("report.images", images, 1)
@@ -82,6 +82,12 @@ def recorded_run(
     finally:
         close_wandb(run.exit_code)
         run.release()
+
+
+def _decided(config: DictConfig) -> DictConfig:
+    """The configuration with what this machine decides, which ranks, checkpoints and evaluations keep."""
+    config.trainer.precision = build.precision(config)
+    return config
 
 
 def record_data(run: Run | None, source: Source, splits: Sequence[str]) -> None:

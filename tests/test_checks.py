@@ -23,6 +23,7 @@ TINY = (
 CHOSEN = {  # a choice, and the part of the configuration that it brings
     "logger=csv": "",
     "model=transformer": "model.decoder",
+    "model/loss=self_critical": "model.loss",
     "model=show_attend_tell": "model.decoder",
     "search=diverse_beam": "search",
     "search=sample": "search",

@@ -15,7 +15,7 @@ from autocaption.checks import whole
 from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs, collate
 from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import check_pictures
-from autocaption.data.samplers import InOrder, TrainingSampler
+from autocaption.data.samplers import InOrder, TrainingSampler, Weights
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
 from autocaption.data.tokenizer import Tokenizer
@@ -132,13 +132,13 @@ class CaptionDataModule(pl.LightningDataModule):
         )
         return self._loader(dataset, sampler=self._order, batch_size=self.batch_size)
 
-    def weight(self, batch_idx: int) -> float:
-        """What a training batch of this rank counts in its optimizer step (TrainingSampler.weight)."""
+    def weights(self, batch_idx: int) -> Weights:
+        """What a training batch of this rank counts in its optimizer step (TrainingSampler.weights)."""
         trainer: Any = self.trainer
         accumulate = trainer.accumulate_grad_batches
         first = batch_idx - batch_idx % accumulate
         step = range(first, min(first + accumulate, trainer.num_training_batches))
-        return self._order.weight(trainer.current_epoch, batch_idx, step, accumulate)
+        return self._order.weights(trainer.current_epoch, batch_idx, step, accumulate)
 
     def state_dict(self) -> dict[str, int]:
         """Where training stands: the epoch, and how many of its images all ranks have trained on."""

@@ -4,12 +4,14 @@ Legend: B images, N captions an image, K beams or samples an image, T time, P pl
 V vocabulary; R rows of a search, B x K, those of an image side by side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from autocaption.data.batch import Batch
 from autocaption.data.packing import Layout
 from autocaption.data.transforms import Fit, Interpolation
 
@@ -92,6 +94,44 @@ class Decoder(Protocol):
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word after these tokens, and the state with them."""
+        ...
+
+
+class Objective(NamedTuple):
+    """What a training step minimises, the sum of two parts.
+
+    What a batch counts in an optimizer step over several batches or ranks is the Captioner's concern; it has
+    to know what each part is a mean of.
+
+    Attributes:
+        tokens: the part that is a mean over the batch's real tokens.
+        images: the part that is a mean over its images.
+        logged: values to log by name, as means of this batch.
+    """
+
+    tokens: Tensor | float = 0.0
+    images: Tensor | float = 0.0
+    logged: Mapping[str, Tensor] = {}
+
+    def total(self, tokens: float = 1.0, images: float = 1.0) -> Tensor:
+        """The sum, each part with its weight."""
+        return torch.as_tensor(self.tokens * tokens + self.images * images)
+
+
+class Criterion(Protocol):
+    """What training minimises: `model.loss`."""
+
+    def __call__(
+        self, decoder: Decoder, memory_BPD: Tensor, batch: Batch, sampled_share: float = 0.0
+    ) -> Objective:
+        """The objective of a training batch.
+
+        Args:
+            decoder: the decoder in training mode.
+            memory_BPD: memory of the batch's images.
+            batch: the batch.
+            sampled_share: the share of input tokens sampled from the model (scheduled sampling).
+        """
         ...
 
 
