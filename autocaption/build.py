@@ -11,6 +11,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from torchmetrics import MetricCollection
 
 from autocaption.checks import as_path, choice, number, whole
 from autocaption.data.datamodule import CaptionDataModule
@@ -18,7 +19,7 @@ from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import WithoutBroken
 from autocaption.data.sources import Source
 from autocaption.data.tokenizer import Tokenizer
-from autocaption.data.transforms import Augmented, Square, Transform
+from autocaption.data.transforms import Augmented, Square, View
 from autocaption.errors import UserError
 from autocaption.features.cache import FeatureCache
 from autocaption.files import write_text
@@ -30,6 +31,7 @@ from autocaption.models.protocols import Criterion
 from autocaption.models.weights import load_weights
 from autocaption.precision import Shape, autocast_type, devices_of, fastest_precision, set_matmul_precision
 from autocaption.ranks import is_first_rank
+from autocaption.runs import checkpoint as checkpoints
 from autocaption.runs.checkpoint import LAYOUT
 from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
 from autocaption.runs.provenance import without_secrets
@@ -69,13 +71,16 @@ def from_checkpoint(
     return data, captioner
 
 
-def model_of(config: DictConfig, checkpoint: dict[str, Any], source: Source | None = None) -> Captioner:
+def model_of(
+    config: DictConfig, checkpoint: dict[str, Any], source: Source | None = None, **parts: Any
+) -> Captioner:
     """The model of a checkpoint.
 
     Args:
         config: the checkpoint's configuration, possibly changed.
         checkpoint: as `runs/checkpoint.py` reads it.
         source: the data set whose training captions metrics compare with; None for a model to caption with.
+        parts: arguments of Captioner in place of the configured ones.
 
     Raises:
         UserError: the weights don't fit the configured model.
@@ -83,7 +88,7 @@ def model_of(config: DictConfig, checkpoint: dict[str, Any], source: Source | No
     tokenizer = _part(config, "tokenizer", vocabulary=checkpoint[RECIPE]["vocabulary"])
     # The checkpoint holds the encoder's weights, so pretrained ones are not needed.
     unweighted = {"pretrained": False, "weights": None} if "pretrained" in config.model.encoder else {}
-    captioner = _captioner(config, _part(config, "model.encoder", **unweighted), tokenizer, source)
+    captioner = _captioner(config, _part(config, "model.encoder", **unweighted), tokenizer, source, **parts)
     try:
         load_weights(captioner, checkpoint["state_dict"])
     except ValueError as error:
@@ -121,7 +126,7 @@ def from_checkpoints(
         config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
     decoder = EnsembleDecoder([member.decoder for member in members])
     source = source or source_of(config)
-    captioner = _captioner(config, encoder, first.tokenizer, source, decoder)
+    captioner = _captioner(config, encoder, first.tokenizer, source, decoder=decoder)
     return _datamodule(config, source, first.tokenizer, encoder), captioner
 
 
@@ -136,10 +141,36 @@ def _same_encoder(one: Any, other: Any) -> bool:
     )
 
 
-def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform, int]:
+class _Later:
+    """The configured data set, not read before a metric asks for its captions."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+
+    def split(self, name: str) -> Any:
+        return source_of(self.config).split(name)
+
+
+def captioner_of(path: str | Path, **parts: Any) -> Captioner:
+    """The model of a checkpoint's file, for Lightning's Trainer.
+
+    Its metrics read the training captions of the configured data set, where they need them.
+
+    Args:
+        path: a file of a run's checkpoints/.
+        parts: arguments of Captioner in place of the configured ones.
+    """
+    saved = checkpoints.load(path)
+    config = config_of(saved)
+    later: Any = _Later(config)
+    return model_of(config, saved, later, **parts)
+
+
+def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, View, int]:
     """The model of a checkpoint, ready to caption, the transform for its pictures, and their most pixels."""
     config = config_of(checkpoint)
-    captioner = model_of(config, checkpoint).eval()
+    # Without metrics, which may want Java or files of the machine that trained it.
+    captioner = model_of(config, checkpoint, metrics=MetricCollection([])).eval()
     return captioner, _square(config, captioner.encoder), config.data.max_pixels
 
 
@@ -191,7 +222,12 @@ def precision(config: DictConfig) -> str:
     """
     if config.trainer.precision != "auto":
         return config.trainer.precision
-    return fastest_precision(config.trainer.accelerator, _products(config))
+    return fastest(config, config.trainer.accelerator)
+
+
+def fastest(config: DictConfig, accelerator: str) -> str:
+    """The precision in which the configured decoder's products are fastest on an accelerator."""
+    return fastest_precision(accelerator, _products(config))
 
 
 def _products(config: DictConfig) -> frozenset[Shape]:
@@ -341,11 +377,13 @@ def _loss(config: DictConfig, tokenizer: Tokenizer, source: Source | None) -> Cr
 
 
 def _captioner(
-    config: DictConfig, encoder: Any, tokenizer: Tokenizer, source: Source | None, decoder: Any = None
+    config: DictConfig, encoder: Any, tokenizer: Tokenizer, source: Source | None, **parts: Any
 ) -> Captioner:
-    if decoder is None:
+    if "decoder" not in parts:
         sizes = {"vocab_size": len(tokenizer.vocabulary), "memory_dim": encoder.out_dim}
-        decoder = _part(config, "model.decoder", **sizes)
+        parts["decoder"] = _part(config, "model.decoder", **sizes)
+    if "metrics" not in parts:
+        parts["metrics"] = metrics(config, source)
     # Interpolations stay unresolved, so that a change of data.root reaches all that refers to it.
     kept = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("run_dir", "resume")])
     recipe = {
@@ -353,16 +391,15 @@ def _captioner(
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
         "vocabulary": tokenizer.saved,
     }
-    return Captioner(
-        encoder=encoder,
-        decoder=decoder,
-        loss=_loss(config, tokenizer, source),
-        search=_part(config, "search"),
-        tokenizer=tokenizer,
-        metrics=metrics(config, source),
-        optimizer=_part(config, "optimizer"),
-        learning_rates=dict(config.get("learning_rates") or {}),
-        schedule=_part(config, "schedule"),
-        scheduled_sampling=config.get("scheduled_sampling") or 0.0,
-        recipe=recipe,
-    )
+    configured = {
+        "encoder": encoder,
+        "loss": _loss(config, tokenizer, source),
+        "search": _part(config, "search"),
+        "tokenizer": tokenizer,
+        "optimizer": _part(config, "optimizer"),
+        "learning_rates": dict(config.get("learning_rates") or {}),
+        "schedule": _part(config, "schedule"),
+        "scheduled_sampling": config.get("scheduled_sampling") or 0.0,
+        "recipe": recipe,
+    }
+    return Captioner(**{**configured, **parts})

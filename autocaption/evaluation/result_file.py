@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from autocaption.data.sources import CaptionedImage, ImageId
@@ -73,7 +73,8 @@ def _names(images: Sequence[CaptionedImage]) -> dict[str, ImageId]:
     aliases = dict[str, ImageId]()
     for image in images:
         if image.path is not None:
-            for name in {picture_name(image.path.name), picture_name(image.path.stem)}:
+            file = PurePath(str(image.path))
+            for name in {picture_name(file.name), picture_name(file.stem)}:
                 files[name] += 1
                 aliases[name] = image.id
     unique = {name: id for name, id in aliases.items() if files[name] == 1}
