@@ -3,11 +3,13 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+from autocaption.errors import UserError
+
 if TYPE_CHECKING:
-    from autocaption.api import Captioner, load
+    from autocaption.api import Caption, Captioner, CaptionModel, Prepared, WordMaps, load
 
 __version__ = "0.1.0"
-__all__ = ["Captioner", "load"]
+__all__ = ["Caption", "CaptionModel", "Captioner", "Prepared", "UserError", "WordMaps", "load"]
 
 # torch and oneDNN cache each shape of a bf16 product on a CPU, some MB each and up to 1024 shapes by
 # default. No two batches have the same number of words, so nearly no shape returns. Read when torch loads.

@@ -1,29 +1,40 @@
-"""The Python API: `from autocaption import load`."""
+"""The Python API: captions of pictures in three lines.
 
+import autocaption
+
+model = autocaption.load("runs/RUN/checkpoints/best.ckpt")
+print(model.caption("dog.jpg")[0].text)
+"""
+
+import os
 from pathlib import Path
 
-from autocaption import build
+import torch
+
+from autocaption.caption_model import CaptionModel, Prepared
+from autocaption.captions import Caption
 from autocaption.models.captioner import Captioner
+from autocaption.precision import device_of
 from autocaption.runs import checkpoint
+from autocaption.word_maps import WordMaps
 
-__all__ = ["Captioner", "load"]
+__all__ = ["Caption", "CaptionModel", "Captioner", "Prepared", "WordMaps", "load"]
 
 
-def load(path: str | Path) -> Captioner:
-    """The model of a checkpoint, in eval mode on the CPU.
+def load(
+    path: str | os.PathLike[str], device: str | torch.device = "auto", precision: str | None = None
+) -> CaptionModel:
+    """The model of a checkpoint, ready to caption pictures.
 
     A checkpoint is enough: it carries its vocabulary, its preprocessing and its configuration.
 
-        captioner = load("runs/RUN/checkpoints/best.ckpt")
-        captions = captioner.caption(captioner.encoder(images_BCHW))
-
-    where `images_BCHW` is uint8 RGB of `captioner.encoder.image_size` pixels a side.
-
     Args:
         path: a file of a run's checkpoints/.
+        device: `auto` for the first GPU where there is one, `cpu`, `cuda`, `cuda:1`, `mps`.
+        precision: None or `32-true`, `bf16-mixed`, `16-mixed`, as for the Trainer; `auto` for the fastest
+            that the device is made for.
 
     Raises:
-        UserError: the file is missing, damaged, or no checkpoint of autocaption.
+        UserError: the file is missing, damaged, or no checkpoint of autocaption; or there is no such device.
     """
-    captioner, *_ = build.for_pictures(checkpoint.load(path))
-    return captioner
+    return CaptionModel(checkpoint.load(Path(path)), device_of(device), precision)

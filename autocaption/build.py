@@ -17,7 +17,7 @@ from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import WithoutBroken
 from autocaption.data.sources import Source
 from autocaption.data.tokenizer import Tokenizer
-from autocaption.data.transforms import CenterCrop, RandomCropFlip, Transform
+from autocaption.data.transforms import CenterCrop, RandomCropFlip, View
 from autocaption.errors import UserError
 from autocaption.features.cache import FeatureCache
 from autocaption.files import write_text
@@ -124,7 +124,7 @@ def _same_encoder(one: Any, other: Any) -> bool:
     )
 
 
-def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, Transform, int]:
+def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, View, int]:
     """The model of a checkpoint, ready to caption, the transform for its pictures, and their most pixels."""
     config = config_of(checkpoint)
     captioner = model_of(config, checkpoint).eval()

@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from pytorch_lightning.accelerators import CUDAAccelerator
 
+from autocaption.checks import choice
 from autocaption.errors import UserError
 
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")  # that a trained model may have
 MATMUL = ("highest", "high", "medium")
 
 
@@ -63,3 +65,32 @@ def devices_of(accelerator: str, devices: Any) -> list[torch.device]:
     if accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available():
         return [torch.device("mps")]
     return [torch.device("cpu")]
+
+
+def device_of(name: str | torch.device) -> torch.device:
+    """A device of this machine; `auto` is its first GPU, or the CPU where it has none.
+
+    Raises:
+        UserError: it has no such device.
+    """
+    if name == "auto":
+        return devices_of("auto", 1)[0]
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # AssertionError: torch without CUDA
+        raise UserError(
+            f"device={name} is not here ({str(error).splitlines()[0]}); take auto or cpu"
+        ) from None
+    return device
+
+
+def autocast_of(precision: str | None, device: torch.device) -> torch.dtype | None:
+    """The data type that a Trainer's precision gives products on a device; None for that of the weights.
+
+    Raises:
+        UserError: the precision is none of PRECISIONS.
+    """
+    if precision is None:
+        return None
+    return autocast_type(choice("precision", precision, PRECISIONS), device.type)

@@ -32,7 +32,7 @@ _UPRIGHT = {
 }
 _SRGB = ImageCms.createProfile("sRGB")
 _RANGES = (1, 2**8 - 1, 2**16 - 1)  # what pictures of floats or 32-bit integers are scaled to by custom
-# Ours names the file and the key; Pillow's own error, at twice the limit, stays.
+# Ours names the file and the key.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -61,28 +61,76 @@ def decode(
     file: BinaryIO | bytes, name: str, least: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
     """`read_image` of an open file or of a file's content; errors call it `name`."""
-    Image.MAX_IMAGE_PIXELS = max_pixels  # for pictures within pictures; the same in all threads
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise UserError(
-                    f"image too large: {name} has {width} x {height} pixels, more than "
-                    f"data.max_pixels={max_pixels}; raise it if you trust the file"
-                )
-            if least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
-                image.draft(None, (least, least))
-            image.load()
-            return _upright(_on_white(image), image)
-    except UserError:
-        raise
-    except Exception as error:  # a malformed file can make Pillow raise nearly anything
-        reason = "it is not an image" if isinstance(error, Image.UnidentifiedImageError) else f"{error}"
-        reason = " ".join(reason.split()) or type(error).__name__
+        return as_shown(file, least, max_pixels)
+    except TooLargeError as error:
         raise UserError(
-            f"broken image: {name} ({reason}); replace the file, take it out of its split, or "
+            f"image too large: {name} has {error.pixels}, more than data.max_pixels={max_pixels}; raise it "
+            "if you trust the file"
+        ) from None
+    except DecodeError as error:
+        raise UserError(
+            f"broken image: {name} ({error}); replace the file, take it out of its split, or "
             "leave such files out with data.on_broken=skip"
         ) from None
+
+
+class DecodeError(Exception):
+    """Why a picture cannot be decoded, in a few words and without its name."""
+
+
+class TooLargeError(DecodeError):
+    """A picture of more pixels than allowed."""
+
+    def __init__(self, pixels: str, max_pixels: int) -> None:
+        super().__init__(f"it has {pixels}, more than {max_pixels}")
+        self.pixels = pixels
+
+
+def as_shown(
+    picture: BinaryIO | bytes | Image.Image, least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """A picture as a viewer shows it: RGB, upright, in sRGB, on white.
+
+    Args:
+        picture: an open file, a file's content, or what Pillow has opened, which stays as it is.
+        least: as in `read_image`.
+        max_pixels: likewise.
+
+    Raises:
+        DecodeError: TooLargeError, or any other reason.
+    """
+    if isinstance(picture, Image.Image):
+        return _shown(picture, None, max_pixels)
+    Image.MAX_IMAGE_PIXELS = max_pixels  # for pictures within pictures; the same in all threads
+    try:
+        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+            return _shown(image, least, max_pixels)
+    except Image.DecompressionBombError:  # Pillow's own, at twice the limit
+        raise TooLargeError(f"over {2 * max_pixels} pixels", max_pixels) from None
+    except Image.UnidentifiedImageError:
+        raise DecodeError("it is not an image") from None
+    except DecodeError:
+        raise
+    except Exception as error:  # a malformed file can make Pillow raise nearly anything
+        raise DecodeError(_reason(error)) from None
+
+
+def _shown(image: Image.Image, least: int | None, max_pixels: int) -> Image.Image:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise TooLargeError(f"{width} x {height} pixels", max_pixels)
+    try:
+        if least is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+            image.draft(None, (least, least))
+        image.load()
+        return _upright(_on_white(image), image)
+    except Exception as error:  # likewise
+        raise DecodeError(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -1,0 +1,68 @@
+"""Generated captions, as people get them.
+
+Legend: B images, K captions an image, T time.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autocaption.data.tokenizer import EOS, PAD, Tokenizer
+from autocaption.models.protocols import Captions
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A generated caption.
+
+    Attributes:
+        text: its words, separated by single spaces.
+        score: what the search ranks by: the sum of the tokens' log-probabilities, divided by
+            length ** length_penalty where the search has one.
+        log_probability: the sum of the natural logarithms of its tokens' probabilities, its end included,
+            each given the picture and the tokens before.
+        tokens: the ids of its tokens.
+    """
+
+    text: str
+    score: float
+    log_probability: float
+    tokens: tuple[int, ...] = field(repr=False)
+
+    @property
+    def probability(self) -> float:
+        """How likely the model says exactly this caption of the picture, of all captions that there are."""
+        return math.exp(self.log_probability)
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the text."""
+        return self.text.split()
+
+
+def captions_of(found: Captions, tokenizer: Tokenizer, k: int, length_penalty: float) -> list[list[Caption]]:
+    """The k best captions of each image, or fewer where a search found fewer.
+
+    Args:
+        found: what a search found.
+        tokenizer: makes text of it.
+        k: the most captions of an image.
+        length_penalty: of the search; 0 where its scores are sums.
+    """
+    lengths_BK = (found.tokens_BKT != PAD).sum(2).clamp_min(1)
+    sums_BK = found.scores_BK * lengths_BK**length_penalty
+    images = zip(found.tokens_BKT.tolist(), found.scores_BK.tolist(), sums_BK.tolist(), strict=True)
+    return [
+        [
+            Caption(tokenizer.decode(tokens), score, total, until_end(tokens))
+            for place, (tokens, score, total) in enumerate(zip(*image, strict=True))
+            if place < k and (place == 0 or score > -math.inf)
+        ]
+        for image in images
+    ]
+
+
+def until_end(tokens: Sequence[int]) -> tuple[int, ...]:
+    """The tokens before <eos>, or <pad>."""
+    end = next((i for i, token in enumerate(tokens) if token in (EOS, PAD)), len(tokens))
+    return tuple(tokens[:end])
