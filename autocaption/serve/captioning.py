@@ -19,11 +19,11 @@ class Model(Protocol):
 
     def caption(
         self, images: Sequence[Any], k: int, search: str | None, batch_size: int, **settings: Any
-    ) -> Sequence[Sequence[Any]]:
+    ) -> Sequence[list[Any]]:
         """The k best captions of each prepared picture."""
         ...
 
-    def attention(self, image: Any, caption: Sequence[Any]) -> Sequence[Any]:
+    def attention(self, image: Any, caption: list[Any]) -> Sequence[Any]:
         """Where the decoder looked for each word of these captions; UserError where it doesn't attend."""
         ...
 
@@ -79,7 +79,7 @@ class Captioning:
             raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_setting", str(error)) from None
         return [self._answer(*one) for one in zip(pictures, found, strict=True)]
 
-    def _answer(self, picture: Picture, captions: Sequence[Any]) -> Answer:
+    def _answer(self, picture: Picture, captions: list[Any]) -> Answer:
         attention = None
         if picture.attention and self.attends:
             attention = [_attention(one) for one in self.model.attention(picture.prepared, captions)]

@@ -80,9 +80,7 @@ class Answer(BaseModel):
     captions: list[CaptionOut]
     attention: Annotated[
         list[AttentionOut] | None,
-        Field(
-            description="One a caption; null where it was not asked for or the model doesn't attend."
-        ),
+        Field(description="One a caption; null where it was not asked for or the model doesn't attend."),
     ] = None
 
 

@@ -1,15 +1,18 @@
 """A service around a model that is made up, so that each answer is known."""
 
 import asyncio
+import functools
 import io
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import numpy as np
 import uvicorn
 from PIL import Image
 
+from autocaption.data.given_pictures import opened
 from autocaption.errors import UserError
 from autocaption.serve.app import application
 from autocaption.serve.assets import assets, samples
@@ -21,28 +24,32 @@ WORDS = ("a", "red", "dog", "runs", "fast")
 
 
 class FakeModel:
-    """Its k-th caption has the mean colour of the picture and k words; word i looks at place i.
+    """Its captions end with the colour of the picture's top left pixel; word i looks at place i.
 
     Attributes:
-        batches: [(number of pictures, settings)], as they came.
+        batches: [(number of pictures, settings)], as they came; the first is that of the start.
+        working: set while it captions.
+        go: it waits for this before it captions, but not at the start.
     """
 
-    def __init__(self, attends=True):
+    def __init__(self, attends=True, waits=False):
         self.attends, self.batches = attends, []
+        self.working, self.go = threading.Event(), threading.Event()
+        if not waits:
+            self.go.set()
 
     def prepare(self, image, name=None, max_pixels=None):
-        try:
-            with Image.open(io.BytesIO(image)) as picture:
-                return np.asarray(picture.convert("RGB"))
-        except Exception as error:
-            raise UserError(f"broken picture: {name}: {error}") from None
+        return np.asarray(opened(image, name, None, max_pixels or 10**9))
 
     def caption(self, images, k, search, batch_size, **settings):
         self.batches.append((len(images), {"k": k, "search": search, **settings}))
+        if len(self.batches) > 1:
+            self.working.set()
+            assert self.go.wait(20)
         return [[self._caption(image, i) for i in range(k)] for image in images]
 
     def _caption(self, image, i):
-        text = f"{' '.join(WORDS[: i + 2])} {'-'.join(str(round(c)) for c in image.mean((0, 1)))}"
+        text = f"{' '.join(WORDS[: i + 2])} {'-'.join(map(str, image[0, 0]))}"
         return SimpleNamespace(text=text, score=-float(i + 1), probability=0.5 ** (i + 1))
 
     def attention(self, image, caption):
@@ -74,6 +81,56 @@ def picture(colour="red", size=(40, 30), format="PNG", **saved):
     file = io.BytesIO()
     Image.new("RGB", size, colour).save(file, format, **saved)
     return file.getvalue()
+
+
+def form(file, /, boundary="x", **fields):
+    """(body, content type) of a multipart request."""
+    parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+    if file is not None:
+        parts.append(b'name="image"; filename="a"\r\n\r\n' + file)
+    mark = f"--{boundary}".encode()
+    lines = b"".join(mark + b"\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts)
+    return lines + mark + b"--\r\n", f"multipart/form-data; boundary={boundary}"
+
+
+async def ask(app, path, body=b"", kind=None, method="POST", chunks=None, gone=None, headers=()):
+    """(status, headers, body) of the answer to a request, without a network.
+
+    Args:
+        chunks: an async iterator of the body's parts, in place of `body`.
+        gone: an asyncio.Event; when it is set, the client has gone away.
+    """
+    gone, answer, sent = gone or asyncio.Event(), {"body": b""}, False
+
+    async def receive():
+        nonlocal sent
+        if chunks is not None and not sent:
+            chunk = await anext(chunks, None)
+            sent = chunk is None
+            return {"type": "http.request", "body": chunk or b"", "more_body": not sent}
+        if not sent:
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.start":
+            answer["status"] = message["status"]
+            answer["headers"] = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            answer["body"] += message.get("body", b"")
+
+    named = [*headers, *([("content-type", kind)] if kind else [])]
+    url = urlsplit(path)
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
+        "scheme": "http", "path": url.path, "raw_path": url.path.encode(), "root_path": "",
+        "query_string": url.query.encode(), "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in named],
+    }  # fmt: skip
+    await app(scope, receive, send)
+    return answer["status"], answer["headers"], answer["body"]
 
 
 @contextmanager
