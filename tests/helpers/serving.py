@@ -73,7 +73,13 @@ def service(model=None, *, max_bytes=200_000, max_pixels=1_000_000, arrival=5.0,
 
 def web(service):
     """The application of a service."""
-    return application(service, assets(samples(), limits=service.limits, attends=service.captioning.attends))
+    return application(service, page(service.limits, service.captioning.attends))
+
+
+@functools.cache
+def page(limits, attends):
+    """The files of the page."""
+    return assets(samples(), limits=limits, attends=attends)
 
 
 def picture(colour="red", size=(40, 30), format="PNG", **saved):

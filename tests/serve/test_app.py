@@ -224,7 +224,7 @@ def held(model, asked, then):
 def test_requests_that_come_together_are_captioned_together():
     model = FakeModel(waits=True)
     asked = service(model)
-    colours = ["#%02x0000" % i for i in range(10)]
+    colours = [f"#0{i}0000" for i in range(10)]
 
     async def crowd(app):
         tasks = [asyncio.create_task(ask(app, PATH, *form(picture(one), k=1))) for one in colours]
