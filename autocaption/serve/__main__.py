@@ -4,6 +4,7 @@ import argparse
 import errno
 import logging
 import socket
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def serve(
     from autocaption.api import load
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    warnings.filterwarnings("ignore", module="PIL")  # of what is odd in strangers' pictures
     drawn = samples()
     captioning = Captioning(load(checkpoint, device, precision), drawn[0].content)
     service = Service(

@@ -44,14 +44,15 @@ class Page:
                     raise RuntimeError(f"{what}: {answer['error']}")
                 return answer
 
-    def open(self, place, width=1280, height=900, mobile=False, dark=False):
-        """Load a file, or an address, in a window of this size."""
+    def open(self, place, width=1280, height=900, mobile=False, dark=False, calm=False):
+        """Load a file, or an address, in a window of this size; without motion if calm."""
         scale = 2 if mobile else 1
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Emulation.setTouchEmulationEnabled", enabled=mobile)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        media = {"color-scheme": "dark" if dark else "light", "reduced-motion": "reduce" if calm else ""}
+        features = [{"name": f"prefers-{name}", "value": value} for name, value in media.items()]
+        self.call("Emulation.setEmulatedMedia", features=features)
         url = place if isinstance(place, str) else place.absolute().as_uri()
         self.call("Page.navigate", url=url)
         self._until(lambda answer: answer.get("method") == "Page.loadEventFired", "loading")

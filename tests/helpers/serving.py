@@ -1,8 +1,10 @@
 """A service around a model that is made up, so that each answer is known."""
 
 import asyncio
+import base64
 import functools
 import io
+import json
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -20,6 +22,7 @@ from autocaption.serve.captioning import Captioning
 from autocaption.serve.service import Service
 from autocaption.serve.uploads import Limits
 
+PATH = "/api/caption"
 WORDS = ("a", "red", "dog", "runs", "fast")
 
 
@@ -97,6 +100,11 @@ def form(file, /, boundary="x", **fields):
     mark = f"--{boundary}".encode()
     lines = b"".join(mark + b"\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts)
     return lines + mark + b"--\r\n", f"multipart/form-data; boundary={boundary}"
+
+
+def in_json(file, /, **fields):
+    """(body, content type) of a request in JSON."""
+    return json.dumps({"image": base64.b64encode(file).decode(), **fields}).encode(), "application/json"
 
 
 async def ask(app, path, body=b"", kind=None, method="POST", chunks=None, gone=None, headers=()):

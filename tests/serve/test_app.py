@@ -1,7 +1,6 @@
 """The API over HTTP: captions, limits, and an answer that says why for everything that is refused."""
 
 import asyncio
-import base64
 import io
 import json
 import logging
@@ -10,12 +9,10 @@ import zlib
 from types import SimpleNamespace
 
 import pytest
-from helpers.serving import FakeModel, ask, form, picture, service, web
+from helpers.serving import PATH, FakeModel, ask, form, in_json, picture, service, web
 from PIL import Image, ImageDraw
 
 from autocaption.errors import UserError
-
-PATH = "/api/caption"
 
 
 def together(service, *requests):
@@ -34,10 +31,6 @@ def answered(request, **limits):
     """(status, body) of the answer to one request."""
     ((status, _, body),) = together(service(**limits), request)
     return status, body
-
-
-def in_json(image, **fields):
-    return json.dumps({"image": base64.b64encode(image).decode(), **fields}).encode(), "application/json"
 
 
 def got(url, service_=None, method="GET"):

@@ -41,14 +41,10 @@ def address():
 @pytest.fixture
 def page(chromium, address):
     chromium.errors.clear()
-    chromium.open(address)
-    chromium.call("Emulation.setEmulatedMedia", features=[CALM])
+    chromium.open(address, calm=True)  # no word lights up by itself
     yield chromium
     chromium.run("localStorage.clear()")
     assert [one for one in chromium.errors if not any(code in str(one) for code in REFUSED)] == []
-
-
-CALM = {"name": "prefers-reduced-motion", "value": "reduce"}  # no word lights up by itself
 
 
 def file_in_page(name, content, type):
@@ -189,6 +185,18 @@ def test_by_keyboard_alone(page):
     assert page.run("document.activeElement.matches('#captions li:nth-child(2) .word')")
 
 
+def test_the_words_of_the_best_caption_light_up_in_turn(page, address):
+    page.open(address)
+    page.run(
+        "(() => { window.seen = []; new MutationObserver(() => {"
+        "const on = document.querySelector('.word.on'); if (on) seen.push(on.textContent) })"
+        ".observe(document.querySelector('#captions'), {subtree: true, attributes: true}) })()"
+    )
+    drop(page, "red.png", picture(), "image/png")
+    page.until(f"{DONE} && seen.length && !document.querySelector('.word.on')")
+    assert page.run("[...new Set(seen)]") == ["a", "red", "255-0-0"]
+
+
 def test_copy(page, address, tmp_path):
     page.call("Browser.grantPermissions", origin=address, permissions=["clipboardReadWrite"])
     upload(page, tmp_path)
@@ -201,7 +209,9 @@ def test_the_history_of_this_visit(page, tmp_path):
     assert page.run("document.querySelector('.history').hidden")
     for colour in ("red", "blue"):
         upload(page, tmp_path, colour)
-        page.until(f"document.querySelectorAll('#seen button').length === {('red', 'blue').index(colour) + 1}")
+        page.until(
+            f"document.querySelectorAll('#seen button').length === {('red', 'blue').index(colour) + 1}"
+        )
     page.click("#seen li:nth-child(2) button")
     page.until(f"({CAPTIONS})[0] === 'a red 255-0-0'")
     pressed = "[...document.querySelectorAll('#seen button')].map((one) => one.ariaPressed)"
@@ -214,7 +224,7 @@ def test_the_camera(page):
     page.click("[data-take]")
     page.until(DONE)
     assert not page.run("document.querySelector('#finder').open")
-    assert page.run("document.querySelector('#name').textContent") == "from the camera"
+    assert page.run("document.querySelector('#name').textContent").startswith("from the camera")
 
 
 def test_a_model_that_does_not_attend_shows_plain_words(chromium):
@@ -230,7 +240,7 @@ def test_a_model_that_does_not_attend_shows_plain_words(chromium):
 @pytest.mark.parametrize("mobile", [False, True])
 def test_looks(page, address, tmp_path, mobile, dark):
     size = {"width": 390, "height": 844} if mobile else {"width": 1280, "height": 860}
-    page.open(address, **size, mobile=mobile, dark=dark)
+    page.open(address, **size, mobile=mobile, dark=dark, calm=True)
     name = f"{'phone' if mobile else 'desktop'}-{'dark' if dark else 'light'}"
     page.screenshot(SHOTS / f"{name}-empty.png")
     brightness = "parseInt(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])"
@@ -247,9 +257,7 @@ def test_looks(page, address, tmp_path, mobile, dark):
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not here; make test-browser fetches it")
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe_finds_no_violation(page, address, tmp_path, dark):
-    page.open(address, dark=dark)
-    page.call("Emulation.setEmulatedMedia", features=[CALM, {"name": "prefers-color-scheme", "value": "dark"}]
-              if dark else [CALM])  # fmt: skip
+    page.open(address, dark=dark, calm=True)
     page.run(AXE.read_text() + "; 0")
     found = {}
     for state, enter in {

@@ -119,10 +119,10 @@ function tell(entry, isNew) {
   const most = Math.max(...entry.captions.map((one) => one.probability));
   const lines = entry.captions.map((one, i) => line(one, entry.attention?.[i], most));
   captions.replaceChildren(...lines.map(({ item }) => item));
-  const seconds = entry.seconds < 0.095 ? "under 0.1" : entry.seconds.toFixed(1);
+  by("name").textContent = `${entry.name} · ${Math.max(entry.seconds, 0.1).toFixed(1)} s`;
   by("hint").hidden = false;
   by("hint").textContent = (entry.attention ? "Point at a word, or tap it, to see where the model looked. " : "")
-    + `Bars compare with the likeliest; it took ${seconds} s.`;
+    + "The percentage is how likely it is to say exactly this; bars compare with the first.";
   requestAnimationFrame(() => requestAnimationFrame(() => captions.classList.add("risen")));
   if (!isNew) return say("");
   const [best] = entry.captions;
