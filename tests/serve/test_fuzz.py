@@ -95,6 +95,7 @@ async def sent(app, count, draw):
     return early, resident_megabytes()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_malformed_requests_are_refused_and_leave_no_trace(count):
     async def run():
@@ -115,6 +116,8 @@ def test_schemathesis_finds_nothing(tmp_path):
     pytest.importorskip("schemathesis")
     with running(web(service(arrival=20.0))) as url:
         words = ("run", f"{url}/api/openapi.json", "--max-examples", "300", "--seed", "1")
+        # A schema can't say what is a picture, so that what fits it may be refused.
+        words += ("--exclude-checks", "positive_data_acceptance")
         done = subprocess.run(
             [sys.executable, "-m", "schemathesis.cli", *words], cwd=tmp_path, capture_output=True, text=True
         )
