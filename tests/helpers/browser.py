@@ -1,5 +1,6 @@
 """A headless Chromium, driven by the DevTools protocol over a pair of pipes; needs no driver."""
 
+import base64
 import json
 import os
 import shutil
@@ -43,15 +44,17 @@ class Page:
                     raise RuntimeError(f"{what}: {answer['error']}")
                 return answer
 
-    def open(self, file, width=1280, height=900, mobile=False, dark=False):
-        """Load a file in a window of this size."""
+    def open(self, place, width=1280, height=900, mobile=False, dark=False, calm=False):
+        """Load a file, or an address, in a window of this size; without motion if calm."""
         scale = 2 if mobile else 1
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         self.call("Emulation.setTouchEmulationEnabled", enabled=mobile)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=file.absolute().as_uri())
+        media = {"color-scheme": "dark" if dark else "light", "reduced-motion": "reduce" if calm else ""}
+        features = [{"name": f"prefers-{name}", "value": value} for name, value in media.items()]
+        self.call("Emulation.setEmulatedMedia", features=features)
+        url = place if isinstance(place, str) else place.absolute().as_uri()
+        self.call("Page.navigate", url=url)
         self._until(lambda answer: answer.get("method") == "Page.loadEventFired", "loading")
 
     def run(self, script):
@@ -61,13 +64,24 @@ class Page:
             raise RuntimeError(answer["exceptionDetails"])
         return answer["result"].get("value")
 
-    def click(self, selector):
-        """A click of the mouse in the middle of an element."""
+    def until(self, condition):
+        """Wait until a JavaScript expression is true."""
+        met = f"(async () => {{ while (!({condition})) await new Promise((go) => setTimeout(go, 10)); }})()"
+        self.run(met)
+
+    def hover(self, selector):
+        """Move the mouse to the middle of an element; gives the place."""
         x, y = self.run(
             f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{block: 'center',"
             "behavior: 'instant'}); const b = e.getBoundingClientRect();"
             "return [b.x + b.width / 2, b.y + b.height / 2] })()"
         )
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        return x, y
+
+    def click(self, selector):
+        """A click of the mouse in the middle of an element."""
+        x, y = self.hover(selector)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
@@ -78,14 +92,31 @@ class Page:
 
     def key(self, name):
         """Press a key, such as ArrowRight or Escape."""
-        code = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27}[name]
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code)
+        code = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}[name]
+        key = {"key": name, "code": name, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **key, **({"text": "\r"} if code == 13 else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **key)
+
+    def choose(self, selector, file):
+        """Give a file to an input, as its dialog would."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
+    def screenshot(self, file):
+        """Write the whole page as a picture."""
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextmanager
-def browser(profile):
-    """A page of a new Chromium whose profile lies in a folder; it ends with the block."""
+def browser(profile, *more):
+    """A page of a new Chromium whose profile lies in a folder; it ends with the block.
+
+    Args:
+        more: words of its command line.
+    """
     commands, to_browser = os.pipe()
     from_browser, answers = os.pipe()
 
@@ -101,7 +132,7 @@ def browser(profile):
         "--hide-scrollbars",
         "--remote-debugging-pipe",
     )
-    words += ("--no-first-run", "--disable-dev-shm-usage", f"--user-data-dir={profile}")
+    words += ("--no-first-run", "--disable-dev-shm-usage", f"--user-data-dir={profile}", *more)
     process = subprocess.Popen(
         [CHROMIUM, *words], stderr=subprocess.DEVNULL, preexec_fn=pipes, close_fds=False
     )

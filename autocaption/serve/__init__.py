@@ -1,0 +1,1 @@
+"""A checkpoint as a web service: an HTTP API, a page, and metrics for Prometheus."""

@@ -1,0 +1,128 @@
+"""Serve a checkpoint: `python -m autocaption.serve --checkpoint PATH`, then open the address in a browser."""
+
+import argparse
+import errno
+import logging
+import socket
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from autocaption.checks import number, whole
+from autocaption.errors import UserError
+from autocaption.exits import one_line_errors
+
+log = logging.getLogger("autocaption.serve")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; requests in work are answered first.
+
+    Args:
+        argv: the command's words; None for those of the process.
+    """
+    arguments = _parser().parse_args(argv)
+    one_line_errors(lambda: serve(**vars(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="autocaption serve",
+        description="Serve a checkpoint: a page, an HTTP API, and metrics for Prometheus.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add: Any = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="a file of a run's checkpoints/")
+    add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    add("--port", type=int, default=8000, help="0 for any that is free")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
+    add("--precision", default=None, help="as the Trainer's, such as bf16-mixed")
+    add("--max-megabytes", type=float, default=10, help="of an uploaded file")
+    add("--max-megapixels", type=float, default=50, help="of a picture")
+    add("--queue", type=int, default=64, help="requests in work at a time; others are told to come again")
+    add("--batch-size", type=int, default=16, help="pictures captioned together; 1 for no batches")
+    add("--batch-window", type=float, default=4, help="milliseconds that a picture waits for others")
+    add("--timeout", type=float, default=30, help="seconds for an upload, and for its captions")
+    return parser
+
+
+def serve(
+    checkpoint: Path,
+    host: str,
+    port: int,
+    device: str,
+    precision: str | None,
+    max_megabytes: float,
+    max_megapixels: float,
+    queue: int,
+    batch_size: int,
+    batch_window: float,
+    timeout: float,
+) -> None:
+    """Load the model, then serve it; the arguments are those of the command.
+
+    Raises:
+        UserError: an argument is out of range, the address is taken, or the checkpoint can't be loaded.
+    """
+    whole("--port", port, 0, 65535)
+    whole("--queue", queue, 1)
+    whole("--batch-size", batch_size, 1)
+    number("--max-megabytes", max_megabytes, above=0, at_most=1000)
+    number("--max-megapixels", max_megapixels, above=0, at_most=1000)
+    number("--batch-window", batch_window, 0, 1000)
+    number("--timeout", timeout, above=0)
+    listening = _listening(host, port)  # before the model, which takes seconds
+    try:
+        import uvicorn
+
+        from autocaption.serve.app import application
+        from autocaption.serve.assets import assets, samples
+        from autocaption.serve.captioning import Captioning
+        from autocaption.serve.service import Service
+        from autocaption.serve.uploads import Limits
+    except ModuleNotFoundError as error:
+        raise UserError(f"serving needs {error.name}: pip install 'autocaption[serve]'") from None
+    from autocaption.api import load
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    warnings.filterwarnings("ignore", module="PIL")  # of what is odd in strangers' pictures
+    drawn = samples()
+    captioning = Captioning(load(checkpoint, device, precision), drawn[0].content)
+    service = Service(
+        captioning,
+        Limits(round(max_megabytes * 1e6), round(max_megapixels * 1e6), timeout),
+        places=queue,
+        batch_size=batch_size,
+        window=batch_window / 1000,
+        seconds=timeout,
+    )
+    files = assets(drawn, limits=service.limits, attends=captioning.attends)
+    config = uvicorn.Config(
+        application(service, files),
+        log_level="warning",
+        timeout_graceful_shutdown=round(timeout) + 1,
+        server_header=False,
+    )
+    listening.listen(2048)
+    shown = f"[{host}]" if ":" in host else host
+    log.info("Serving %s on http://%s:%d", checkpoint.name, shown, listening.getsockname()[1])
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket bound to the address."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        return bound
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        advice = "take another --port" if taken else "check --host and --port"
+        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}; {advice}") from None
+
+
+if __name__ == "__main__":
+    main()
