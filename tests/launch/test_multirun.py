@@ -36,7 +36,8 @@ def main(config):
                 signal.pause()
             except KeyboardInterrupt:
                 sys.exit(130)
-        (folder / "metrics.json").write_text(json.dumps({"val/bleu4": config.seed / 10}))
+        tested = {"test/cider": config.seed / 4, "intervals": {"test/cider": [0.125, 0.875]}}
+        (folder / "metrics.json").write_text(json.dumps({"val/bleu4": config.seed / 10, **tested}))
 
 command(main, "train")
 """
@@ -81,6 +82,8 @@ def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
     rows = [line.split() for line in out.splitlines() if "runs/multirun/m/" in line]
     assert [row[3] for row in rows[-3:]] == ["1", "2", "3"]
     assert [row[5] for row in rows[-3:]] == ["0.1000", "0.2000", "0.3000"]
+    assert [row[7] for row in rows[-3:]] == ["0.2500", "0.5000", "0.7500"]
+    assert out.count("0.125\N{EN DASH}0.875") == 3
     assert "job 2 trains" in out  # one at a time, so its output is shown
 
 
