@@ -27,6 +27,15 @@ LINKED = [
     "experiments/README.md",
     *(f"experiments/{name}/README.md" for name in ("flickr8k", "flickr8k_sweep")),
 ]
+EVALUATION = (
+    "checkpoint",
+    "compare",
+    "ensemble",
+    "searches",
+    "seeds",
+    "captions",
+    "human",
+)  # keys of eval.py
 # `...` in a sweep's command stands for the words of the command above it.
 ELLIPSIS = ["experiment=show_and_tell", "data.root=DIR"]
 TINY = [
@@ -158,9 +167,10 @@ def test_override_composes(override):
     key, _, value = override.partition("=")
     if value:
         given = () if key == "experiment" else ("experiment=show_and_tell",)
-        assert composed_config(*given, "data.root=DIR", override)
+        name = "eval" if key in EVALUATION else "train"
+        assert composed_config(*given, "data.root=DIR", override, name=name)
     else:
-        assert (CONF / key).is_dir() or key in composed_config()
+        assert (CONF / key).is_dir() or key in composed_config(name="eval")
 
 
 def test_resume(workspace):
