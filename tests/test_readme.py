@@ -187,10 +187,19 @@ def test_eval(workspace, tmp_path):
 
 
 def test_ensemble(workspace, tmp_path):
-    command = of_kind("eval.py", "checkpoint=[")
+    command = of_kind("eval.py", "checkpoint=[", "ensemble=true")
     done = run_here(*command, f"runs={tmp_path}/runs", "data.num_workers=0", cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert "test/bleu4" in json.loads((only_run(tmp_path) / "metrics.json").read_text())
+
+
+def test_compare(workspace, tmp_path):
+    command = of_kind("eval.py", "checkpoint=[", "compare=true")
+    quick = ("data.num_workers=0", "report=null", "search.beam_size=2")
+    done = run_here(*command, *quick, f"runs={tmp_path}/runs", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((only_run(tmp_path) / "metrics.json").read_text())["rows"]
+    assert list(rows) == ["a, greedy", "a, beam", "b, greedy", "b, beam"]
 
 
 def test_caption(workspace):
