@@ -25,7 +25,7 @@ def main(config):
     with run.recorded():
         with open(folder / "notes", "a") as file:
             names = config.logger.wandb.name, config.logger.wandb.group
-            print(os.getpid(), config.seed, config.resume, *names, os.environ["OMP_NUM_THREADS"], file=file)
+            print(os.getpid(), config.seed, config.resume, *names, os.environ["OMP_NUM_THREADS"], *config.tags, file=file)
         print("job", config.seed, "trains")
         fault = os.environ.get("FAULT")
         if fault == f"fail {config.seed}":
@@ -88,11 +88,12 @@ def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
 
 
 def test_a_failing_job_does_not_end_the_others(start, tmp_path):
-    process = start("hydra.launcher.n_jobs=2", fault="fail 1")
+    process = start("hydra.launcher.n_jobs=2", "tags=[job-${hydra:job.num}]", fault="fail 1")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     (line,) = err.strip().splitlines()
     assert line.startswith("error: job 0 (seed=1): ValueError: told to fail")
+    assert [notes(tmp_path, number)[0][6:] for number in range(3)] == [["job-0"], ["job-1"], ["job-2"]]
     assert [len(notes(tmp_path, number)) for number in range(3)] == [1, 1, 1]
     assert "failed" in out
     # Again, it does only what is missing.
