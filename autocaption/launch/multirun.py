@@ -192,10 +192,14 @@ class _NoReports:
         return False
 
 
+_ESCAPED = re.compile(r"\\(.)")  # as Hydra writes an interpolation into a job's overrides
+
+
 def _job(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> Job:
     composed = context.config_loader.load_sweep_config(config, overrides)
     common = set(cast(Any, OmegaConf.to_container(config.hydra.overrides.task, resolve=False)))
-    own = [hide_argument(one) for one in filter_overrides(overrides) if one not in common]
+    words = (_ESCAPED.sub(r"\1", one) for one in filter_overrides(overrides))
+    own = [hide_argument(one) for one in words if one not in common]
     differs = " ".join(own) or f"job {number}"
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = number

@@ -24,8 +24,9 @@ def main(config):
     run = Run.start(folder, "train", "job")
     with run.recorded():
         with open(folder / "notes", "a") as file:
-            names = config.logger.wandb.name, config.logger.wandb.group
-            print(os.getpid(), config.seed, config.resume, *names, os.environ["OMP_NUM_THREADS"], *config.tags, file=file)
+            wandb, threads = config.logger.wandb, os.environ["OMP_NUM_THREADS"]
+            noted = config.seed, config.resume, wandb.name, wandb.group, threads, *config.tags
+            print(os.getpid(), *noted, file=file)
         print("job", config.seed, "trains")
         fault = os.environ.get("FAULT")
         if fault == f"fail {config.seed}":
