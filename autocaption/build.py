@@ -398,6 +398,7 @@ def _captioner(
         "tokenizer": tokenizer,
         "optimizer": _part(config, "optimizer"),
         "learning_rates": dict(config.get("learning_rates") or {}),
+        "layer_decay": config.layer_decay,
         "schedule": _part(config, "schedule"),
         "scheduled_sampling": config.get("scheduled_sampling") or 0.0,
         "recipe": recipe,
