@@ -8,6 +8,7 @@ import timm
 import torch
 import torchvision
 from helpers.configs import composed
+from helpers.networks import MAKERS, build, pictures, pixels
 from hydra.utils import instantiate
 from PIL import Image
 from safetensors.torch import save_file
@@ -16,10 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from autocaption.data.transforms import Square
 from autocaption.errors import UserError
-from autocaption.models.encoders.timm_models import timm_encoder
-from autocaption.models.encoders.torchvision_models import torchvision_encoder
 
-PIXELS = 64
 TIMM = (
     *("test_vit", "test_vit_relpos", "test_resnet", "test_convnext", "test_efficientnet"),
     *("test_byobnet", "test_nfnet", "test_mambaout", "mobilenetv3_small_050"),
@@ -50,7 +48,6 @@ TORCHVISION_SLOW = (
     ),
     *("mobilenet_v2",),
 )
-MAKERS = {"timm": timm_encoder, "torchvision": torchvision_encoder}
 
 
 def cases(timm_names, torchvision_names, *marks):
@@ -59,21 +56,6 @@ def cases(timm_names, torchvision_names, *marks):
 
 
 NETWORKS = cases(TIMM, TORCHVISION) + cases(TIMM_SLOW, TORCHVISION_SLOW, pytest.mark.slow)
-
-
-def build(library, name, **changes):
-    settings = {"image_size": pixels(name), "pretrained": False, "weights": None, "pooling": "grid"}
-    torch.manual_seed(0)
-    return MAKERS[library](name, **{**settings, "trainable": "none", **changes})
-
-
-def pixels(name):
-    return 56 if "patch14" in name else PIXELS
-
-
-def pictures(name):
-    torch.manual_seed(1)
-    return torch.randint(256, (3, 3, pixels(name), pixels(name)), dtype=torch.uint8)
 
 
 def normalised(encoder, images_BCHW):
