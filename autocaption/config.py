@@ -20,7 +20,7 @@ MISSING, _ENV = "???", "${oc.env:"  # data.root: ${oc.env:AUTOCAPTION_DATA,???}
 # What a resumed run cannot change, and what is no change of the run.
 FIXED_ON_RESUME = (
     *("model.", "tokenizer.", "data.source.", "data.crop_share", "data.fit", "data.interpolation"),
-    *("seed", "init_from", "learning_rates"),
+    *("seed", "init_from", "learning_rates", "layer_decay"),
 )
 NOT_CHANGED = ("run_dir", "resume", "runs", "where_present")
 # What a checkpoint decides about a model, unless the command line says otherwise.
