@@ -211,7 +211,7 @@ def test_compiled_gives_the_same(make, memory_BPD, tokens_BNT):
     hidden(decoder, memory_BPD[:2], tokens_BNT[:2, :, :5])  # of another shape
 
 
-@pytest.mark.parametrize("name", ["lstm", "attention"])
+@pytest.mark.parametrize("name", ["lstm", "attention", "updown"])
 @torch.no_grad()
 def test_a_fresh_lstm_keeps_most_of_its_cell_state(name):
     # Jozefowicz et al. (2015): with a bias of 1, a fresh forget gate is about sigmoid(1) = 0.73 open.
@@ -222,7 +222,7 @@ def test_a_fresh_lstm_keeps_most_of_its_cell_state(name):
     state = decoder.init_state(torch.randn(50, P, D))
     kept = []
     for cell in (0.0, 1.0):
-        rows = (torch.zeros_like(state.rows[0]), torch.full_like(state.rows[1], cell))
+        rows = tuple(torch.full_like(part, cell * (i % 2)) for i, part in enumerate(state.rows))
         _, after = decoder.step(torch.full((50,), BOS), State(rows, state.images))
         kept.append(after.rows[1])
     assert (kept[1] - kept[0]).mean().item() == pytest.approx(0.73, abs=0.02)

@@ -16,6 +16,7 @@ from autocaption.data.packing import Layout, TimeMajor
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.attention_recurrence import Weights, attend
 from autocaption.models.decoders.lstm_cell import advance
+from autocaption.models.decoders.unrolled import additive_weights, unroll
 from autocaption.models.dropout import Dropout
 from autocaption.models.protocols import Decoded, State
 
@@ -111,9 +112,7 @@ class AttentionDecoder(nn.Module):
             h_RD: the hidden state before the step, c_RD the cell state.
             keys_BPA: keys of the memory; values_BPC: its values.
         """
-        query_BK1A = self.query(h_RD).view(len(keys_BPA), -1, 1, keys_BPA.shape[2])
-        scores_BKP = self.score((keys_BPA.unsqueeze(1) + query_BK1A).tanh()).squeeze(3)
-        alpha_BKP = scores_BKP.softmax(2)
+        alpha_BKP = additive_weights(self.query(h_RD), keys_BPA, self.score)
         context_RC = self.gate(h_RD).sigmoid() * (alpha_BKP @ values_BPC).flatten(0, 1)
         gates_RG = gates_RG + self.recur(torch.cat([context_RC, h_RD], 1))
         return *advance(gates_RG, c_RD), context_RC, alpha_BKP.flatten(0, 1)
@@ -136,8 +135,13 @@ class AttentionDecoder(nn.Module):
         """hidden_MD, the gated context_MC and alpha_MP of every token."""
         states, memory = self._start(memory_BPD)
         if memory_BPD.device.type not in HAND_WRITTEN_ON:
-            step = _compiled_step() if memory_BPD.is_cuda else AttentionDecoder._advance
-            return self._run_by_autograd(self.word_gates(embedded_MD), memory, states, packing, step)
+            advance_all: Any = _compiled_step() if memory_BPD.is_cuda else AttentionDecoder._advance
+
+            def step(gates_RG: Tensor, *rows: Tensor) -> tuple[Pair, tuple[Tensor, ...]]:
+                h_RD, c_RD, context_RC, alpha_RP = advance_all(self, gates_RG, *rows, *memory)
+                return (h_RD, c_RD), (h_RD, context_RC, alpha_RP)
+
+            return unroll(step, self.word_gates(embedded_MD), states, packing)
         weights = Weights(
             query_AD=self.query.weight,
             score_A=self.score.weight.squeeze(0),
@@ -146,22 +150,6 @@ class AttentionDecoder(nn.Module):
             recur_GX=self.recur.weight,
         )
         return attend(self.word_gates(embedded_MD), memory, states, weights, packing)
-
-    def _run_by_autograd(
-        self, gates_MG: Tensor, memory: Pair, states: Pair, packing: TimeMajor, step: Callable[..., Any]
-    ) -> tuple[Tensor, ...]:
-        """Likewise, for devices on which many small operations cost more than some padding.
-
-        All rows take all time steps, so that the compiled step meets one shape a batch.
-        """
-        N = packing.shape[1]
-        gates_TRG = packing.unpack(gates_MG).flatten(0, 1).transpose(0, 1)
-        h_RD, c_RD = (state_BD.repeat_interleave(N, 0) for state_BD in states)
-        steps = []
-        for gates_RG in gates_TRG[: len(packing.rows_T)]:
-            h_RD, c_RD, context_RC, alpha_RP = step(self, gates_RG, h_RD, c_RD, *memory)
-            steps.append((h_RD, context_RC, alpha_RP))
-        return tuple(packing.pack_steps(torch.stack(parts)) for parts in zip(*steps, strict=True))
 
     def _deepen(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
         return embedded + self.from_hidden(self.dropout(hidden)) + self.from_context(context)
