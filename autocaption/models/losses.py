@@ -74,23 +74,38 @@ def cross_entropy(logits_MV: Tensor, targets_M: Tensor, label_smoothing: float =
     return Loss(objective, F.cross_entropy(logits_MV.detach(), targets_M))
 
 
+def divergence(one_MV: Tensor, other_MV: Tensor) -> Tensor:
+    """The mean of both Kullback-Leibler divergences between two models' logits, in nats a token."""
+    one_MV, other_MV = one_MV.float().log_softmax(-1), other_MV.float().log_softmax(-1)
+    return ((one_MV.exp() - other_MV.exp()) * (one_MV - other_MV)).sum(-1).mean() / 2
+
+
 class CrossEntropy:
     """Cross-entropy of the training captions, with label smoothing (Szegedy et al. 2016).
 
+    With R-Drop (Liang et al. 2021) a batch passes the decoder twice, with other dropout, and the objective is
+    the mean of both passes and half of alpha times the divergence between them (eq. 4, halved).
+
     Args:
         label_smoothing: the share of the target spread over the vocabulary; 0 for none.
+        r_drop: alpha; 0 for a single pass.
     """
 
-    def __init__(self, label_smoothing: float) -> None:
+    def __init__(self, label_smoothing: float, r_drop: float = 0.0) -> None:
         self.label_smoothing = number("model.loss.label_smoothing", label_smoothing, at_least=0, below=1)
+        self.r_drop = number("model.loss.r_drop", r_drop, at_least=0)
 
     def __call__(
         self, decoder: Decoder, memory_BPD: Tensor, batch: Batch, sampled_share: float = 0.0
     ) -> Objective:
         """A mean over the batch's real tokens, the decoder's penalty included."""
-        logits_MV, targets_M, penalty = teacher_forced(
-            decoder, memory_BPD, batch.tokens_BNT, batch.layout, sampled_share
-        )
-        loss = cross_entropy(logits_MV, targets_M, self.label_smoothing)
-        logged = {"loss": loss.nll, "perplexity": loss.nll.exp()}
-        return Objective(tokens=loss.objective + penalty, logged=logged)
+        given = decoder, memory_BPD, batch.tokens_BNT, batch.layout, sampled_share
+        logits_MV, targets_M, penalty = teacher_forced(*given)
+        objective, nll = cross_entropy(logits_MV, targets_M, self.label_smoothing)
+        objective = objective + penalty
+        if self.r_drop:
+            again_MV, _, penalty = teacher_forced(*given)
+            second = cross_entropy(again_MV, targets_M, self.label_smoothing)
+            objective = (objective + second.objective + penalty) / 2
+            objective = objective + self.r_drop / 2 * divergence(logits_MV, again_MV)
+        return Objective(tokens=objective, logged={"loss": nll, "perplexity": nll.exp()})

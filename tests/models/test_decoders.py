@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch.utils._pytree import tree_leaves
 
 from autocaption import build
-from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.data.tokenizer import BOS, EOS, PAD, UNK
 from autocaption.models.protocols import Attentive, State
 from autocaption.search.state import expand, narrow, reorder
 
@@ -156,6 +156,14 @@ def test_dropout_acts_in_training_only(make, memory_BPD, tokens_BNT):
     assert not torch.equal(logits(), logits())
     decoder.eval()
     assert torch.equal(logits(), logits())
+
+
+def test_word_dropout_replaces_words_in_training_only(make, memory_BPD, tokens_BNT):
+    decoder = make(word_dropout=1.0).to(DOUBLE)
+    unknown_BNT = tokens_BNT.where(tokens_BNT == PAD, UNK)
+    assert torch.equal(hidden(decoder, memory_BPD, tokens_BNT), hidden(decoder, memory_BPD, unknown_BNT))
+    decoder.eval()
+    assert not torch.equal(hidden(decoder, memory_BPD, tokens_BNT), hidden(decoder, memory_BPD, unknown_BNT))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -10,7 +10,9 @@ from autocaption.models.decoders.updown import UpDownDecoder
 @torch.no_grad()
 def test_states_are_those_of_the_paper(memory_BPD, tokens_BNT):
     torch.manual_seed(0)
-    decoder = UpDownDecoder(V, D, embed_dim=5, hidden_dim=7, attention_dim=3, dropout=0.0).to(DOUBLE)
+    decoder = UpDownDecoder(
+        V, D, embed_dim=5, hidden_dim=7, attention_dim=3, dropout=0.0, word_dropout=0.0
+    ).to(DOUBLE)
     hidden_BNTD = decoder(memory_BPD, tokens_BNT).hidden_BNTD
     attention, language = (torch.nn.LSTMCell(n, 7).to(DOUBLE) for n in (7 + 7 + 5, 7 + 7))
     from_said, from_seen = decoder.attention_recur.weight.split(7, 1)

@@ -17,7 +17,7 @@ from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.attention_recurrence import Weights, attend
 from autocaption.models.decoders.lstm_cell import advance
 from autocaption.models.decoders.unrolled import additive_weights, unroll
-from autocaption.models.dropout import Dropout
+from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
 
 Pair = tuple[Tensor, Tensor]
@@ -41,6 +41,7 @@ class AttentionDecoder(nn.Module):
         dropout: applied to the memory, the embedded words, the LSTM's output, and before the vocabulary
             projection.
         doubly_stochastic: lambda of eq. 14, for a loss that is a sum over a caption's words.
+        word_dropout: the share of input words replaced by <unk> in training.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class AttentionDecoder(nn.Module):
         attention_dim: int,
         dropout: float,
         doubly_stochastic: float,
+        word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         for name, size in (
@@ -74,12 +76,13 @@ class AttentionDecoder(nn.Module):
         nn.init.ones_(self.word_gates.bias[D : 2 * D])  # forget gates start open
         self.from_hidden, self.from_context = nn.Linear(D, embed_dim), nn.Linear(D, embed_dim)
         self.output = nn.Linear(embed_dim, vocab_size)
-        self.dropout, self.doubly_stochastic = Dropout(dropout), doubly_stochastic
+        self.dropout, self.word_dropout = Dropout(dropout), WordDropout(word_dropout)
+        self.doubly_stochastic = doubly_stochastic
 
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
         """The hidden state after each input token, zero at <pad>, and the penalty."""
         packing = (layout or Layout.of(tokens_BNT)).time_major
-        embedded_MD = self.dropout(self.embed(packing.pack(tokens_BNT)))
+        embedded_MD = self.dropout(self.embed(self.word_dropout(packing.pack(tokens_BNT))))
         hidden_MD, context_MC, alpha_MP = self._run(memory_BPD, embedded_MD, packing)
         hidden_BNTD = packing.unpack(self._deepen(embedded_MD, hidden_MD, context_MC))
         given_RP = alpha_MP.new_zeros(len(packing.order_R), alpha_MP.shape[1])

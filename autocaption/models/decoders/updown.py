@@ -17,7 +17,7 @@ from autocaption.data.packing import Layout, TimeMajor
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.lstm_cell import advance
 from autocaption.models.decoders.unrolled import additive_weights, unroll
-from autocaption.models.dropout import Dropout
+from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
 
 Rows = tuple[Tensor, Tensor, Tensor, Tensor]  # h_RD and c_RD of the attention LSTM, then of the language LSTM
@@ -52,6 +52,7 @@ class UpDownDecoder(nn.Module):
         hidden_dim: D of both LSTMs.
         attention_dim: A.
         dropout: applied to the memory, the embedded words, and before the vocabulary projection.
+        word_dropout: the share of input words replaced by <unk> in training.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class UpDownDecoder(nn.Module):
         hidden_dim: int,
         attention_dim: int,
         dropout: float,
+        word_dropout: float,
     ) -> None:
         super().__init__()
         sizes = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "attention_dim": attention_dim}
@@ -79,12 +81,14 @@ class UpDownDecoder(nn.Module):
         for gates in (self.word_gates, self.language_gates):
             nn.init.ones_(gates.bias[D : 2 * D])  # forget gates start open
         self.output = nn.Linear(D, vocab_size)
-        self.dropout = Dropout(dropout)
+        self.dropout, self.word_dropout = Dropout(dropout), WordDropout(word_dropout)
 
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
         """The language LSTM's state after each input token; zero at <pad>."""
         packing = (layout or Layout.of(tokens_BNT)).time_major
-        hidden_MD, _ = self._run(memory_BPD, self.dropout(self.embed(packing.pack(tokens_BNT))), packing)
+        hidden_MD, _ = self._run(
+            memory_BPD, self.dropout(self.embed(self.word_dropout(packing.pack(tokens_BNT)))), packing
+        )
         return Decoded(packing.unpack(hidden_MD))
 
     def head(self, hidden: Tensor) -> Tensor:
