@@ -54,6 +54,13 @@ def test_gradient_is_that_of_the_objective_alone(logits_MV, targets_M, smoothing
     torch.testing.assert_close(grad_MV, (logits_MV.softmax(-1) - wanted_MV) / M)
 
 
+def test_a_second_backward_pass_is_refused_and_not_wrong(logits_MV, targets_M):
+    objective = cross_entropy(logits_MV, targets_M, 0.1).objective
+    objective.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        objective.backward()
+
+
 def test_half_precision_logits_are_summed_in_single(targets_M):
     logits_MV = torch.randn(M, V).bfloat16()
     loss = cross_entropy(logits_MV, targets_M, 0.1)
