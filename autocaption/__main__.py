@@ -1,48 +1,42 @@
-"""Caption pictures with a checkpoint: `python -m autocaption CHECKPOINT IMAGE [IMAGE ...]`."""
+"""The command `autocaption`, also `python -m autocaption`."""
 
-import argparse
+import runpy
 import sys
 from pathlib import Path
 
-from autocaption.errors import UserError
-from autocaption.exits import one_line_errors
+from autocaption import __version__
+
+PACKAGE = Path(__file__).parent
+COMMANDS = {  # name: its script, and what it does
+    "train": ("commands/train.py", "train, then test on the best checkpoint"),
+    "eval": ("commands/eval.py", "score a checkpoint"),
+    "sweep": ("sweep/__main__.py", "report on a sweep; train -m sweep=... starts it"),
+    "data": ("data/__main__.py", "download, inspect and check data sets"),
+    "caption": ("commands/caption.py", "caption pictures with a checkpoint"),
+    "serve": ("serve/__main__.py", "caption pictures in a web page and over HTTP"),
+    "export": ("commands/export.py", "a checkpoint as safetensors, or for ONNX Runtime"),
+}
 
 
 def main() -> None:
-    """Print a line `IMAGE<TAB>caption` for each picture; exit with 1 where one could not be read."""
-    parser = argparse.ArgumentParser(prog="python -m autocaption", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="a file of a run's checkpoints/")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    arguments = parser.parse_args()
-    broken = one_line_errors(lambda: caption(arguments.checkpoint, arguments.images))
-    sys.exit(1 if broken else 0)
+    """Become the script of the command that sys.argv names.
 
-
-def caption(checkpoint: Path, images: list[Path]) -> int:
-    """Load the model once and caption the pictures one by one.
-
-    Returns:
-        how many pictures could not be read; each is named on stderr.
+    So sys.argv and the main module are those of the script, from which jobs, trials and ranks start others.
     """
-    import torch
-
-    from autocaption import build
-    from autocaption.data.pictures import read_image
-    from autocaption.runs.checkpoint import load
-
-    captioner, transform, max_pixels = build.for_pictures(load(checkpoint))
-    broken = 0
-    for image in images:
-        try:
-            picture = read_image(image, transform.least, max_pixels)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            broken += 1
-            continue
-        with torch.inference_mode():
-            memory_BPD = captioner.encoder(transform(picture, seed=0)[None])
-            print(image, captioner.caption(memory_BPD)[0], sep="\t", flush=True)
-    return broken
+    name, *words = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: autocaption COMMAND ...\n")
+        for command, (_, does) in COMMANDS.items():
+            print(f"  {command:9}{does}")
+        print("\nautocaption COMMAND --help says more")
+    elif name == "--version":
+        print(__version__)
+    elif name not in COMMANDS:
+        sys.exit(f"error: there is no command {name}; take {', '.join(COMMANDS)}")
+    else:
+        script = str(PACKAGE / COMMANDS[name][0])
+        sys.argv = [script, *words]
+        runpy.run_path(script, run_name="__main__")
 
 
 if __name__ == "__main__":

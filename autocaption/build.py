@@ -10,6 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from torchmetrics import MetricCollection
 
 from autocaption.checks import as_path, choice, whole
 from autocaption.data.datamodule import CaptionDataModule
@@ -28,6 +29,7 @@ from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.models.weights import load_weights
 from autocaption.precision import autocast_type, devices_of, fastest_precision, set_matmul_precision
 from autocaption.ranks import is_first_rank
+from autocaption.runs import checkpoint as checkpoints
 from autocaption.runs.checkpoint import LAYOUT
 from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
 from autocaption.runs.provenance import without_secrets
@@ -58,13 +60,16 @@ def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[Cap
     return data, captioner
 
 
-def model_of(config: DictConfig, checkpoint: dict[str, Any], source: Source | None = None) -> Captioner:
+def model_of(
+    config: DictConfig, checkpoint: dict[str, Any], source: Source | None = None, **parts: Any
+) -> Captioner:
     """The model of a checkpoint.
 
     Args:
         config: the checkpoint's configuration, possibly changed.
         checkpoint: as `runs/checkpoint.py` reads it.
         source: the data set whose training captions metrics compare with; None for a model to caption with.
+        parts: arguments of Captioner in place of the configured ones.
 
     Raises:
         UserError: the weights don't fit the configured model.
@@ -72,7 +77,7 @@ def model_of(config: DictConfig, checkpoint: dict[str, Any], source: Source | No
     tokenizer = _part(config, "tokenizer", vocabulary=checkpoint[RECIPE]["vocabulary"])
     # The checkpoint holds the encoder's weights, so pretrained ones are not needed.
     unweighted = {"pretrained": False, "weights": None} if "pretrained" in config.model.encoder else {}
-    captioner = _captioner(config, _part(config, "model.encoder", **unweighted), tokenizer, source)
+    captioner = _captioner(config, _part(config, "model.encoder", **unweighted), tokenizer, source, **parts)
     try:
         load_weights(captioner, checkpoint["state_dict"])
     except ValueError as error:
@@ -109,7 +114,7 @@ def from_checkpoints(
         config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
     decoder = EnsembleDecoder([member.decoder for member in members])
     source = _source(config)
-    captioner = _captioner(config, encoder, first.tokenizer, source, decoder)
+    captioner = _captioner(config, encoder, first.tokenizer, source, decoder=decoder)
     return _datamodule(config, source, first.tokenizer, encoder), captioner
 
 
@@ -124,10 +129,36 @@ def _same_encoder(one: Any, other: Any) -> bool:
     )
 
 
+class _Later:
+    """The configured data set, not read before a metric asks for its captions."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+
+    def split(self, name: str) -> Any:
+        return _source(self.config).split(name)
+
+
+def captioner_of(path: str | Path, **parts: Any) -> Captioner:
+    """The model of a checkpoint's file, for Lightning's Trainer.
+
+    Its metrics read the training captions of the configured data set, where they need them.
+
+    Args:
+        path: a file of a run's checkpoints/.
+        parts: arguments of Captioner in place of the configured ones.
+    """
+    saved = checkpoints.load(path)
+    config = config_of(saved)
+    later: Any = _Later(config)
+    return model_of(config, saved, later, **parts)
+
+
 def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, View, int]:
     """The model of a checkpoint, ready to caption, the transform for its pictures, and their most pixels."""
     config = config_of(checkpoint)
-    captioner = model_of(config, checkpoint).eval()
+    # Without metrics, which may want Java or files of the machine that trained it.
+    captioner = model_of(config, checkpoint, metrics=MetricCollection([])).eval()
     transform = CenterCrop(captioner.encoder.image_size, config.data.crop)
     return captioner, transform, config.data.max_pixels
 
@@ -274,11 +305,13 @@ def metrics(config: DictConfig, source: Source | None) -> CaptionMetrics:
 
 
 def _captioner(
-    config: DictConfig, encoder: Any, tokenizer: Tokenizer, source: Source | None, decoder: Any = None
+    config: DictConfig, encoder: Any, tokenizer: Tokenizer, source: Source | None, **parts: Any
 ) -> Captioner:
-    if decoder is None:
+    if "decoder" not in parts:
         sizes = {"vocab_size": len(tokenizer.vocabulary), "memory_dim": encoder.out_dim}
-        decoder = _part(config, "model.decoder", **sizes)
+        parts["decoder"] = _part(config, "model.decoder", **sizes)
+    if "metrics" not in parts:
+        parts["metrics"] = metrics(config, source)
     # Interpolations stay unresolved, so that a change of data.root reaches all that refers to it.
     kept = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("run_dir", "resume")])
     recipe = {
@@ -286,16 +319,15 @@ def _captioner(
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
         "vocabulary": tokenizer.saved,
     }
-    return Captioner(
-        encoder=encoder,
-        decoder=decoder,
-        loss=_part(config, "model.loss"),
-        search=_part(config, "search"),
-        tokenizer=tokenizer,
-        metrics=metrics(config, source),
-        optimizer=_part(config, "optimizer"),
-        learning_rates=dict(config.get("learning_rates") or {}),
-        schedule=_part(config, "schedule"),
-        scheduled_sampling=config.get("scheduled_sampling") or 0.0,
-        recipe=recipe,
-    )
+    configured = {
+        "encoder": encoder,
+        "loss": _part(config, "model.loss"),
+        "search": _part(config, "search"),
+        "tokenizer": tokenizer,
+        "optimizer": _part(config, "optimizer"),
+        "learning_rates": dict(config.get("learning_rates") or {}),
+        "schedule": _part(config, "schedule"),
+        "scheduled_sampling": config.get("scheduled_sampling") or 0.0,
+        "recipe": recipe,
+    }
+    return Captioner(**{**configured, **parts})

@@ -1,4 +1,4 @@
-"""What train.py and eval.py have in common; imports only Hydra until a task runs."""
+"""What the commands train and eval have in common; imports only Hydra until a task runs."""
 
 import functools
 import logging
@@ -21,6 +21,7 @@ from autocaption.checks import as_path
 from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.exits import mistake, one_line, one_line_errors
+from autocaption.files import conf_folder
 from autocaption.launch.parent import JOB_CONFIG, LAUNCHED, receive_config, watch_parent
 from autocaption.launch.signals import stopped_by_signals
 from autocaption.ranks import RANKS
@@ -88,7 +89,6 @@ def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> Non
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("user_path", lambda path: str(as_path("runs", path)), replace=True)
     OmegaConf.register_new_resolver("new_run_name", new_run_name, replace=True)
-    conf = str(Path(sys.argv[0]).resolve().parent / "conf")
 
     # Around the task as well, before Hydra adds to its exceptions.
     @functools.wraps(task)
@@ -96,7 +96,7 @@ def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> Non
         folder = Path(HydraConfig.get().runtime.output_dir)
         return one_line_errors(lambda: task(_complete(config)), explain, folder)
 
-    run = hydra.main(version_base="1.3", config_path=conf, config_name=config_name)(job)
+    run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)
     one_line_errors(run, explain)
 
 

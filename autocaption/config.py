@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -29,13 +28,6 @@ MODEL_KEYS = (
     "trainer.precision",
     "trainer.float32_matmul_precision",
 )
-
-
-def conf_folder() -> Path:
-    """conf/: beside the package in a checkout, within it where it is installed."""
-    package = Path(__file__).parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def with_overrides(

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, locking them, and the blocks and memory pages of mapped ones."""
+"""Where conf/ lies; writing files whole or not at all, locking them, the blocks and pages of mapped ones."""
 
 import fcntl
 import json
@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from autocaption.errors import WriteError
+
+
+def conf_folder() -> Path:
+    """conf/: beside the package in a checkout, within it where it is installed (setup.py)."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -9,8 +9,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from autocaption.config import conf_folder
 from autocaption.errors import UserError
+from autocaption.files import conf_folder
 
 WIDTHS = ("beam_size", "samples")  # the keys that say how many captions a search gives an image
 

@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -275,19 +273,3 @@ def test_show_the_configuration_without_torch(tmp_path):
         done = run("train.py", *words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         assert done.returncode == 0, done.stderr
         assert "show_and_tell" in done.stdout or "hidden_dim: 512" in done.stdout
-
-
-def test_captions_a_picture_with_the_checkpoint_alone(trained, tmp_path):
-    Image.new("RGB", (90, 70), "blue").save(tmp_path / "blue.png")
-    (tmp_path / "broken.jpg").write_bytes((tmp_path / "blue.png").read_bytes()[:60])
-    pictures = ("blue.png", "broken.jpg", "missing.jpg", "blue.png")
-    command = [sys.executable, "-m", "autocaption", trained[0] / "checkpoints/best.ckpt", *pictures]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    (name, caption), again = (line.split("\t") for line in done.stdout.splitlines())
-    assert name == "blue.png"
-    assert caption
-    assert again == [name, caption]  # the good ones are captioned
-    broken, missing = done.stderr.splitlines()
-    assert broken.startswith("error: broken image: broken.jpg")
-    assert missing.startswith("error: image not found: missing.jpg")

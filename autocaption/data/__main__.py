@@ -33,7 +33,7 @@ from autocaption.data.pictures import broken_pictures
 from autocaption.data.sources import SPLITS, CaptionedImage, Source
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
-from autocaption.files import write_text
+from autocaption.files import conf_folder, write_text
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
     try:
-        with initialize_config_dir(str(PACKAGE.parent / "conf"), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return compose("train", list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(" ".join(str(error).split())) from None

@@ -178,6 +178,10 @@ class CaptionDataModule(pl.LightningDataModule):
         """The split named by `split`, each image once over all ranks."""
         return self._evaluation_loader(self.split_of("test"))
 
+    def predict_dataloader(self) -> DataLoader:
+        """Likewise."""
+        return self.test_dataloader()
+
     def _evaluation_loader(self, split: str) -> DataLoader:
         dataset = self._dataset(split, training=False)
         return self._loader(dataset, batch_sampler=InOrder(len(dataset), self.batch_size, *self._rank()))

@@ -3,6 +3,8 @@
 Legend: B images, N captions an image, T time, P places, D width, M real tokens, V vocabulary.
 """
 
+import functools
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from torchmetrics import Metric, SumMetric
 
 from autocaption.checks import number
 from autocaption.data.batch import Batch
+from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.packing import Layout
 from autocaption.data.sources import ImageId
 from autocaption.data.tokenizer import PAD, Tokenizer
@@ -82,11 +85,43 @@ class Captioner(pl.LightningModule):
         self.search, self.tokenizer, self.recipe = search, tokenizer, recipe
         self.optimizer, self.learning_rates, self.schedule = optimizer, learning_rates, schedule
         self.scheduled_sampling = number("scheduled_sampling", scheduled_sampling, 0, 1)
+        self._configured: list[dict[str, Any]] = []  # of the optimizer's parameter groups
         stages = ("val", "test")
         self.metrics: Any = nn.ModuleDict({stage: metrics.clone() for stage in stages})
         # Two sums, since MeanMetric(nan_strategy="disable") forgets its weights (torchmetrics 1.9).
         self.nll: Any = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in stages})
         self.tokens: Any = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in stages})
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = "cpu", *, weights_only: bool = True, **parts: Any
+    ) -> "Captioner":
+        """The model of a checkpoint, which carries all that it is made of.
+
+        Args:
+            checkpoint_path: a file of a run's checkpoints/.
+            map_location: the device.
+            weights_only: always true: checkpoints hold plain values and tensors.
+            parts: arguments of the constructor in place of the checkpoint's, such as `search` or `metrics`.
+
+        Raises:
+            UserError: the file is missing, damaged, or no checkpoint of autocaption.
+        """
+        # By name, as configurations name parts: what builds a model is a layer above it.
+        build = importlib.import_module("autocaption.build")
+        return build.captioner_of(checkpoint_path, **parts).to(map_location)
+
+    @property
+    def lr(self) -> float | None:
+        """The peak learning rate, where Lightning's learning-rate finder looks for it."""
+        return getattr(self.optimizer, "keywords", {}).get("lr")
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        if self.lr:
+            for settings in self._configured:  # of an optimizer that is in use
+                settings["initial_lr"] *= rate / self.lr
+        self.optimizer = functools.partial(self.optimizer, lr=rate)
 
     def setup(self, stage: str) -> None:
         """Sum over a split in double precision, so that the number of ranks is no matter."""
@@ -159,8 +194,13 @@ class Captioner(pl.LightningModule):
         self.log("train/loss", loss.nll, prog_bar=True)
         self.log("train/perplexity", loss.nll.exp())
         self.log("train/objective", loss.objective.detach())
-        data: Any = getattr(self.trainer, "datamodule", None)  # None where the user brings other loaders
+        data = self._data()
         return loss.objective if data is None else loss.objective * data.weight(batch_idx)
+
+    def _data(self) -> CaptionDataModule | None:
+        """The data of our own; None where the user brings other loaders."""
+        data = getattr(self.trainer, "datamodule", None)
+        return data if isinstance(data, CaptionDataModule) else None
 
     def on_validation_start(self) -> None:
         """Give all ranks the BatchNorm statistics that the first rank saves, and all weights."""
@@ -184,6 +224,13 @@ class Captioner(pl.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> Predictions:  # type: ignore[override]
         """Generate captions and update the metrics."""
         return self._evaluate(batch, "test")
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Predictions:
+        """Generate captions of a batch, or of images_BCHW (uint8) alone, and compare them with nothing."""
+        if isinstance(batch, Tensor):
+            return Predictions((), self.caption(self.encoder(batch)), ())
+        captions = self.caption(self.memory(batch), batch.ids) if len(batch) else []
+        return Predictions(batch.ids, captions, batch.references)
 
     def _evaluate(self, batch: Batch, stage: str) -> Predictions:
         if not len(batch):  # a rank without images; it takes part in what ranks compute together
@@ -211,7 +258,8 @@ class Captioner(pl.LightningModule):
         nll = (self.nll[stage].compute() / self.tokens[stage].compute()).float()
         scores = {name: float(score) for name, score in self.metrics[stage].compute().items()}
         metrics = {"loss": nll, "perplexity": nll.exp(), **scores}
-        split = self.trainer.datamodule.split_of(stage)  # type: ignore[attr-defined]
+        data = self._data()
+        split = stage if data is None else data.split_of(stage)
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items()})
         for metric in (self.nll, self.tokens, self.metrics):
             metric[stage].reset()
