@@ -9,7 +9,7 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: train demo test test-browser test-slurm lint check bench bench-serve clean
+.PHONY: train demo test test-browser test-slurm lint check bench bench-gpu bench-serve clean
 
 train: .venv/ready
 	$(BIN)/python train.py experiment=shapes
@@ -56,6 +56,10 @@ check: lint test
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
+
+# Needs a GPU with CUDA.
+bench-gpu: .venv/ready
+	$(BIN)/python -m benchmarks.gpu
 
 # The web service on loopback, with one client and many; about two minutes on two quiet cores.
 bench-serve: .venv/ready

@@ -1,4 +1,4 @@
-"""Score a checkpoint: `python eval.py checkpoint=PATH data.split=test search=beam search.beam_size=5`."""
+"""Score checkpoints or captions: `python eval.py checkpoint=PATH data.split=test search=beam`."""
 
 from autocaption.commands.eval import main
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from torchmetrics import MetricCollection
 
-from autocaption.checks import as_path, choice, whole
+from autocaption.checks import as_path, choice, number, whole
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import WithoutBroken
 from autocaption.data.sources import Source
 from autocaption.data.tokenizer import Tokenizer
-from autocaption.data.transforms import CenterCrop, RandomCropFlip, View
+from autocaption.data.transforms import Augmented, Square, View
 from autocaption.errors import UserError
 from autocaption.features.cache import FeatureCache
 from autocaption.files import write_text
@@ -26,8 +27,9 @@ from autocaption.machine import cores
 from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.models.captioner import RECIPE, Captioner
 from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
+from autocaption.models.protocols import Criterion
 from autocaption.models.weights import load_weights
-from autocaption.precision import autocast_type, devices_of, fastest_precision, set_matmul_precision
+from autocaption.precision import Shape, autocast_type, devices_of, fastest_precision, set_matmul_precision
 from autocaption.ranks import is_first_rank
 from autocaption.runs import checkpoint as checkpoints
 from autocaption.runs.checkpoint import LAYOUT
@@ -38,10 +40,14 @@ from autocaption.trainer_settings import require_settings
 
 log = logging.getLogger(__name__)
 
+# Of usual data and encoders, for the sizes of a step's products.
+VOCABULARY, MEMORY_DIM, TOKENS = 3000, 1280, 55  # tokens of an image's five captions
+MOST_TOKENS = 256  # more take longer, and are as fast
+
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
     """Data and a new model, with pretrained encoder weights if the configuration asks for them."""
-    source = _source(config)
+    source = source_of(config)
     tokenizer = _part(config, "tokenizer").fit(
         caption for image in source.split("train") for caption in image.captions
     )
@@ -49,12 +55,17 @@ def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
     return _datamodule(config, source, tokenizer, encoder), _captioner(config, encoder, tokenizer, source)
 
 
-def from_checkpoint(config: DictConfig, checkpoint: dict[str, Any]) -> tuple[CaptionDataModule, Captioner]:
+def from_checkpoint(
+    config: DictConfig, checkpoint: dict[str, Any], source: Source | None = None
+) -> tuple[CaptionDataModule, Captioner]:
     """Data, and the model of a checkpoint with its vocabulary and weights.
 
-    `config` is the checkpoint's, possibly changed (`with_overrides`).
+    Args:
+        config: the checkpoint's, possibly changed (`with_overrides`).
+        checkpoint: as `runs/checkpoint.py` reads it.
+        source: another data set than the configured one.
     """
-    source = _source(config)
+    source = source or source_of(config)
     captioner = model_of(config, checkpoint, source)
     data = _datamodule(config, source, captioner.tokenizer, captioner.encoder)
     return data, captioner
@@ -86,16 +97,17 @@ def model_of(
 
 
 def from_checkpoints(
-    config: DictConfig, checkpoints: Mapping[str, dict[str, Any]]
+    config: DictConfig, checkpoints: Mapping[str, dict[str, Any]], source: Source | None = None
 ) -> tuple[CaptionDataModule, Captioner]:
     """Data and an ensemble of the models of several checkpoints, each built as it was trained.
 
     Args:
         config: the configuration of data, search and metrics.
         checkpoints: the checkpoints by path.
+        source: another data set than the configured one.
 
     Raises:
-        UserError: their vocabularies, picture sizes or crops differ.
+        UserError: their vocabularies, or the pictures that they take, differ.
     """
     configs = [config_of(saved) for saved in checkpoints.values()]
     members = [model_of(*pair) for pair in zip(configs, checkpoints.values(), strict=True)]
@@ -106,14 +118,14 @@ def from_checkpoints(
                 f"{path} has another vocabulary ({len(other.tokenizer.vocabulary)} words) than {name} "
                 f"({len(first.tokenizer.vocabulary)}); an ensemble's members are trained on the same captions"
             )
-        if (other.encoder.image_size, its.data.crop) != (first.encoder.image_size, configs[0].data.crop):
+        if _square(its, other.encoder) != _square(configs[0], first.encoder):
             raise UserError(f"{path} takes pictures of another size or crop than {name}")
     encoder: Any = first.encoder
     if not all(_same_encoder(encoder, other.encoder) for other in members):
         encoder = EnsembleEncoder([member.encoder for member in members])
         config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
     decoder = EnsembleDecoder([member.decoder for member in members])
-    source = _source(config)
+    source = source or source_of(config)
     captioner = _captioner(config, encoder, first.tokenizer, source, decoder=decoder)
     return _datamodule(config, source, first.tokenizer, encoder), captioner
 
@@ -136,7 +148,7 @@ class _Later:
         self.config = config
 
     def split(self, name: str) -> Any:
-        return _source(self.config).split(name)
+        return source_of(self.config).split(name)
 
 
 def captioner_of(path: str | Path, **parts: Any) -> Captioner:
@@ -159,8 +171,7 @@ def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, View, int]:
     config = config_of(checkpoint)
     # Without metrics, which may want Java or files of the machine that trained it.
     captioner = model_of(config, checkpoint, metrics=MetricCollection([])).eval()
-    transform = CenterCrop(captioner.encoder.image_size, config.data.crop)
-    return captioner, transform, config.data.max_pixels
+    return captioner, _square(config, captioner.encoder), config.data.max_pixels
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
@@ -180,8 +191,7 @@ def trainer(config: DictConfig) -> pl.Trainer:
     require_settings(settings)
     if (matmul := settings.pop("float32_matmul_precision", None)) is not None:
         set_matmul_precision(matmul)
-    if settings.get("precision") == "auto":
-        settings["precision"] = fastest_precision(settings["accelerator"])
+    settings["precision"] = precision(config)
     loggers = _parts(config.get("logger"))
     for logger in loggers:
         logger.log_hyperparams(_plain(config))
@@ -202,6 +212,31 @@ def trainer(config: DictConfig) -> pl.Trainer:
         default_root_dir=config.run_dir,
         _convert_="all",
     )
+
+
+def precision(config: DictConfig) -> str:
+    """`trainer.precision`; for `auto`, the faster one at the products of the decoder's weights.
+
+    Training and evaluation write the answer into their configuration (experiment.py), and so into
+    checkpoints, from which it is kept.
+    """
+    if config.trainer.precision != "auto":
+        return config.trainer.precision
+    return fastest(config, config.trainer.accelerator)
+
+
+def fastest(config: DictConfig, accelerator: str) -> str:
+    """The precision in which the configured decoder's products are fastest on an accelerator."""
+    return fastest_precision(accelerator, _products(config))
+
+
+def _products(config: DictConfig) -> frozenset[Shape]:
+    """A batch's tokens times each of the decoder's weights, before vocabulary and encoder are known."""
+    with torch.device("meta"):  # sizes alone
+        decoder = _part(config, "model.decoder", vocab_size=VOCABULARY, memory_dim=MEMORY_DIM)
+    rows = min(config.data.batch_size * TOKENS, MOST_TOKENS)
+    weights = (weight.shape for weight in decoder.parameters() if weight.dim() == 2)
+    return frozenset((rows, k, n) for n, k in weights)
 
 
 def compiled(config: DictConfig, captioner: Captioner) -> Captioner:
@@ -238,7 +273,8 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return without_secrets(OmegaConf.to_container(config, resolve=True))
 
 
-def _source(config: DictConfig) -> Source:
+def source_of(config: DictConfig) -> Source:
+    """The data set."""
     whole("data.max_pixels", config.data.max_pixels, 1)
     source = _part(config, "data.source")
     on_broken = choice("data.on_broken", config.data.on_broken, ("stop", "skip"))
@@ -253,14 +289,13 @@ def _manifest(config: DictConfig) -> Manifest:
 def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
     data = config.data
     manifest = _manifest(config)
-    evaluation = CenterCrop(encoder.image_size, data.crop)
-    training = RandomCropFlip(encoder.image_size, data.augment_crop) if data.augment else evaluation
+    evaluation, augmented = _square(config, encoder), _augmented(config, encoder)
     features = None
     if data.features == "cache":
-        if data.augment and not data.feature_views and is_first_rank():
+        if augmented and not data.feature_views and is_first_rank():
             log.warning(
                 "data.augment has no effect on stored features; store augmented views of each picture with "
-                "data.feature_views=N, or set data.augment=false"
+                "data.feature_views=N, or choose data/augment=none"
             )
         features = FeatureCache(
             folder=data.features_folder,
@@ -269,14 +304,14 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
             devices=devices_of(config.trainer.accelerator, config.trainer.devices),
             manifest=manifest,
             dtype=data.features_dtype,
-            autocast=autocast_type(config.trainer.precision, config.trainer.accelerator),
+            autocast=autocast_type(precision(config)),
         )
     elif data.features is not None:
         raise UserError(f"data.features={data.features}: take `cache`, or null to read pictures each time")
     return CaptionDataModule(
         source=source,
         tokenizer=tokenizer,
-        training_transform=training,
+        training_transform=augmented or evaluation,
         evaluation_transform=evaluation,
         batch_size=data.batch_size,
         num_workers=_workers(config),
@@ -288,6 +323,31 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
         captions_per_image=data.captions_per_image,
         manifest=manifest,
     )
+
+
+def _square(config: DictConfig, encoder: Any) -> Square:
+    """How pictures become what an encoder takes: as its weights want them, but for what `data` says."""
+    keys = ("crop_share", "fit", "interpolation")
+    chosen = {key: getattr(encoder, key) if config.data[key] is None else config.data[key] for key in keys}
+    colour = tuple(round(255 * mean) for mean in encoder.mean) if chosen["fit"] == "pad" else None
+    return Square(encoder.image_size, **chosen, colour=colour)
+
+
+def _augmented(config: DictConfig, encoder: Any) -> Augmented | None:
+    """The transform of `data.augment`; None where it is empty."""
+    data = config.data
+    if not OmegaConf.is_list(data.augment):
+        raise UserError(f"data.augment={data.augment}: give a list of transforms, or data/augment=none")
+    if data.image_size is not None:
+        raise UserError(
+            f"data.image_size={data.image_size}: it is the encoder's, set with model.encoder.image_size"
+        )
+    crop_share = number("data.augment_crop", data.augment_crop, above=0, at_most=1)
+    sized = OmegaConf.merge(config, {"data": {"image_size": encoder.image_size}})
+    settings = OmegaConf.to_yaml(sized.data.augment, resolve=True)
+    transforms = instantiate(sized.data.augment, _convert_="all")
+    square = replace(_square(config, encoder), crop_share=crop_share)
+    return Augmented(square, settings, transforms) if transforms else None
 
 
 def _workers(config: DictConfig) -> int:
@@ -302,6 +362,18 @@ def metrics(config: DictConfig, source: Source | None) -> CaptionMetrics:
     """The configured metrics; they read the training captions of the data set where one needs them."""
     training = (lambda: (image.captions for image in source.split("train"))) if source else None
     return _part(config, "metrics", training_captions=training)
+
+
+def _loss(config: DictConfig, tokenizer: Tokenizer, source: Source | None) -> Criterion:
+    """The configured loss; a reward, if it has one, compares with the training captions of the data set."""
+    if OmegaConf.select(config, "model.loss.reward") is None:
+        return _part(config, "model.loss")
+    training = (lambda: ((image.id, image.captions) for image in source.split("train"))) if source else None
+    judge = _part(config, "metrics.tokenizer")
+    reward = _part(
+        config, "model.loss.reward", tokenizer=judge, training_captions=training, decode=tokenizer.decode
+    )
+    return _part(config, "model.loss", reward=reward)
 
 
 def _captioner(
@@ -321,7 +393,7 @@ def _captioner(
     }
     configured = {
         "encoder": encoder,
-        "loss": _part(config, "model.loss"),
+        "loss": _loss(config, tokenizer, source),
         "search": _part(config, "search"),
         "tokenizer": tokenizer,
         "optimizer": _part(config, "optimizer"),

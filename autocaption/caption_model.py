@@ -64,7 +64,10 @@ class CaptionModel:
         captioner, self._transform, self.max_pixels = build.for_pictures(saved)
         self._config = build.config_of(saved)
         self.captioner: Captioner = captioner.to(device)
-        self.device, self._autocast = device, autocast_of(precision, device)
+        self.device = device
+        self._autocast = autocast_of(
+            build.fastest(self._config, device.type) if precision == "auto" else precision
+        )
 
     @overload
     def caption(

@@ -16,7 +16,10 @@ _ABSENT = object()
 MISSING, _ENV = "???", "${oc.env:"  # data.root: ${oc.env:AUTOCAPTION_DATA,???}
 
 # What a resumed run cannot change, and what is no change of the run.
-FIXED_ON_RESUME = ("model.", "tokenizer.", "data.source.", "data.crop", "seed", "init_from", "learning_rates")
+FIXED_ON_RESUME = (
+    *("model.", "tokenizer.", "data.source.", "data.crop_share", "data.fit", "data.interpolation"),
+    *("seed", "init_from", "learning_rates"),
+)
 NOT_CHANGED = ("run_dir", "resume", "runs", "where_present")
 # What a checkpoint decides about a model, unless the command line says otherwise.
 MODEL_KEYS = (
@@ -85,14 +88,7 @@ def changes_on_resume(before: DictConfig, after: DictConfig) -> dict[str, list[A
     Raises:
         UserError: names a change that a checkpoint cannot follow.
     """
-    # Without secrets, since a checkpoint has none: one that is given again is no change, and isn't printed.
-    old, new = (
-        dict(_flat(without_secrets(OmegaConf.to_container(one, resolve=False)), ""))
-        for one in (before, after)
-    )
-    changes = {
-        key: [old.get(key), new.get(key)] for key in sorted({*old, *new}) if old.get(key) != new.get(key)
-    }
+    changes = differences(before, after)
     for key in list(changes):
         if key.split(".")[0] in NOT_CHANGED:
             del changes[key]
@@ -103,6 +99,20 @@ def changes_on_resume(before: DictConfig, after: DictConfig) -> dict[str, list[A
                 "start a new run from the checkpoint's weights with init_from=CHECKPOINT"
             )
     return changes
+
+
+def differences(one: DictConfig, other: DictConfig) -> dict[str, list[Any]]:
+    """{key: [value of one, value of the other]} of all that differs."""
+    # Without secrets, since a checkpoint has none: one that is given again is no change, and isn't printed.
+    ours, theirs = (
+        dict(_flat(without_secrets(OmegaConf.to_container(config, resolve=False)), ""))
+        for config in (one, other)
+    )
+    return {
+        key: [ours.get(key), theirs.get(key)]
+        for key in sorted({*ours, *theirs})
+        if ours.get(key) != theirs.get(key)
+    }
 
 
 def _flat(value: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -1,30 +1,32 @@
-"""What an experiment leaves: its metrics, scores of each image, report, and the lines that end its output."""
+"""What a run leaves: its metrics, scores of each image, report, and the lines that end its output."""
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
 
-from autocaption.data.datamodule import CaptionDataModule
-from autocaption.data.sources import SPLITS
+from autocaption.data.sources import SPLITS, Source
+from autocaption.data.transforms import Box
 from autocaption.files import write_json
+from autocaption.loggers.wandb import WandbLogger
+from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.report.run_report import write_report
 from autocaption.report.scores import intervals_of, write_per_image
-from autocaption.report.system import read_system
+from autocaption.report.system import System
 from autocaption.report.tables import metrics_table
 
 log = logging.getLogger(__name__)
 
-REPORT = "report.html"  # of a run folder
+METRICS, CAPTIONS, PER_IMAGE, REPORT = "metrics.json", "captions.json", "per_image.csv", "report.html"
 
 
 def metric_of(folder: Path, name: str) -> float | None:
     """A metric that a finished run left."""
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get(name)
+    return json.loads((folder / METRICS).read_text(encoding="utf-8")).get(name)
 
 
 def metrics_of(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
@@ -34,51 +36,96 @@ def metrics_of(trainer: pl.Trainer, *splits: str) -> dict[str, float]:
     }
 
 
-def write_metrics(trainer: pl.Trainer, folder: Path, split: str, metrics: Mapping[str, Any]) -> None:
-    """Write metrics.json, with the intervals of a test and what split its words, and per_image.csv."""
-    tested: Any = trainer.lightning_module.metrics["test"]  # type: ignore[index]
-    written: dict[str, Any] = {**metrics, "evaluation_tokenizer": tested.tokenizer.name}
-    if tested.scored is not None:
-        written["intervals"] = intervals_of(tested.scored, split)
-        write_per_image(folder / "per_image.csv", tested.scored)
-    write_json(folder / "metrics.json", written)
+def tested(trainer: pl.Trainer) -> CaptionMetrics:
+    """The metrics of the model that the Trainer has, with what its last test scored."""
+    module: Any = trainer.lightning_module
+    return module.metrics["test"]
 
 
-def report(trainer: pl.Trainer, folder: Path, split: str, best: str, most: int | None) -> None:
+def write_scores(
+    folder: Path, split: str, metrics: Mapping[str, Any], scorer: CaptionMetrics
+) -> dict[str, Any]:
+    """Write metrics.json, with the intervals of a test and what split its words, and per_image.csv.
+
+    Args:
+        folder: where to.
+        split: the split that was scored.
+        metrics: what metrics.json begins with.
+        scorer: has scored, or nothing was tested.
+
+    Returns:
+        what metrics.json holds.
+    """
+    written: dict[str, Any] = {**metrics, "evaluation_tokenizer": scorer.tokenizer.name}
+    if scorer.scored is not None:
+        written["intervals"] = intervals_of(scorer.scored, split)
+        write_per_image(folder / PER_IMAGE, scorer.scored)
+    write_json(folder / METRICS, written)
+    return written
+
+
+def report(
+    folder: Path,
+    systems: Callable[[], Sequence[System]],
+    source: Source,
+    split: str,
+    seen: Callable[[int, int], Box],
+    most: int | None,
+    note: str = "",
+) -> None:
     """Write report.html; where that fails, the run's results are on disk all the same, and it goes on.
 
     Args:
-        trainer: has tested.
         folder: the run folder.
-        split: the split that was tested.
-        best: the checkpoint that was tested; empty for none, or several.
+        systems: reads what to show.
+        source: the data set.
+        split: the split that was scored.
+        seen: what part of a picture of this width and height the models see.
         most: how many images the gallery holds; None for all.
+        note: what a reader must know about the metrics.
     """
-    data: CaptionDataModule = trainer.datamodule  # type: ignore[attr-defined]
     try:
         (folder / REPORT).unlink(missing_ok=True)  # an earlier attempt's would show its results
-        system = read_system(folder, folder.name, split, training=Path(best).parents[1] if best else folder)
         write_report(
             folder / REPORT,
             title=folder.name,
-            systems=[system],
-            images=data.source.split(split),
-            read=data.source.read,
-            seen=data.evaluation_transform.seen,
+            systems=systems(),
+            images=source.split(split),
+            read=source.read,
+            seen=seen,
             most=most,
+            note=note,
         )
     except Exception as error:
         log.warning("no %s (report=null asks for none): %s: %s", REPORT, type(error).__name__, error)
 
 
-def show(metrics: Mapping[str, Any], folder: Path, best: str) -> None:
-    """Print the metrics, and where the run's files are."""
+def log_report(loggers: Iterable[Any], folder: Path) -> None:
+    """Hand the report to the loggers that take one."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_report(folder / REPORT)
+
+
+def show(metrics: Mapping[str, Any], folder: Path, best: str = "") -> None:
+    """Print the metrics, and where the run's files are.
+
+    Args:
+        metrics: of all splits.
+        folder: the run folder.
+        best: the checkpoint that was tested; empty for none, or several.
+    """
     console = Console()
     console.print(metrics_table(metrics, SPLITS))
+    show_files(console, folder, best)
+
+
+def show_files(console: Console, folder: Path, best: str = "") -> None:
+    """Print where those of the run's files are that exist."""
     files = {
         "checkpoint": Path(best),
-        "metrics": folder / "metrics.json",
-        "captions": folder / "captions.json",
+        "metrics": folder / METRICS,
+        "captions": folder / CAPTIONS,
         "sample pictures": folder / "samples.png",
         "report": folder / REPORT,
     }

@@ -13,9 +13,9 @@ from PIL import Image
 from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import read_image
 from autocaption.data.sources import CaptionedImage
-from autocaption.data.transforms import CenterCrop
+from autocaption.data.transforms import Square
 from autocaption.features.cache import FeatureCache
-from autocaption.models.encoders.efficientnet import efficientnet
+from autocaption.models.encoders.timm_models import timm_encoder
 
 
 class Files:
@@ -60,8 +60,8 @@ def measure(
     batch: int = 32,
     rounds: int = 2,
 ) -> dict[str, float]:
-    encoder = efficientnet("tf_efficientnet_lite2", image_size, False, None, "grid", "none").eval()
-    transform = CenterCrop(image_size, 1.0)
+    transform = Square(image_size)
+    encoder = timm_encoder("tf_efficientnet_lite2", image_size, False, None, "grid", "none").eval()
     batch_BCHW = torch.randint(256, (batch, 3, image_size, image_size), dtype=torch.uint8)
     batch_BCHW = batch_BCHW.contiguous(memory_format=torch.channels_last)
     forward, cached = [], []

@@ -58,15 +58,20 @@ def vocabulary() -> list[str]:
 
 
 class Colours(nn.Module):
-    """A frozen encoder that costs nothing: it projects a picture's first pixel."""
+    """A frozen encoder that costs nothing: it projects a picture's first pixel.
+
+    Args:
+        places: P of its memory.
+    """
 
     image_size, out_dim = 8, FEATURE_DIM
 
-    def __init__(self) -> None:
+    def __init__(self, places: int = 1) -> None:
         super().__init__()
         self.mix: Tensor
-        self.register_buffer("mix", torch.randn(3, FEATURE_DIM, generator=torch.Generator().manual_seed(0)))
+        mix = torch.randn(3, places * FEATURE_DIM, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("mix", mix)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """memory_BPD, P = 1."""
-        return (images_BCHW[:, :, 0, 0].float() / 255 @ self.mix).unsqueeze(1)
+        """memory_BPD."""
+        return (images_BCHW[:, :, 0, 0].float() / 255 @ self.mix).unflatten(1, (-1, FEATURE_DIM))

@@ -1,7 +1,5 @@
 """Beam search as it is usually written, as a baseline: image by image, with Python lists of beams."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -22,7 +20,7 @@ def list_beam(decoder, memory_1PD: Tensor, beam_size: int, max_length: int) -> l
         for total, tokens, state in live:
             logits_1V, after = decoder.step(torch.tensor(tokens[-1:]), state)
             logp_V = logits_1V[0].log_softmax(-1)
-            logp_V[Constraints().forbidden] = -math.inf
+            Constraints().forbid(logp_V.unsqueeze(0))
             values, words = logp_V.topk(beam_size + 1)  # one of them may be <eos>
             for value, word in zip(values.tolist(), words.tolist(), strict=True):
                 candidates.append((total + value, [*tokens, word], after))

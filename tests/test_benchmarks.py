@@ -5,12 +5,15 @@ import math
 import time
 
 import pytest
+import torch
 from helpers.scripts import run_here
 
+from autocaption.errors import UserError
 from benchmarks import __main__ as bench
 from benchmarks import (
     bleu,
     extraction,
+    gpu,
     growth,
     scoring,
     search,
@@ -66,6 +69,26 @@ def test_part_gives_its_metrics(part, in_process):
     named = {name.removeprefix(f"{part}: ") for name in LATEST["metrics"] if name.startswith(f"{part}: ")}
     assert set(metrics) == named - {"peak MB"}  # of the part's process
     assert all(math.isfinite(value) for value in metrics.values()), metrics
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_measured_with_runs_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(gpu, "CASES", {"show_and_tell, bf16": gpu.CASES["show_and_tell, bf16"]})
+    metrics = gpu.measure(
+        **{"accelerator": "cpu", "images": 8, "warm": 1, "steps": 1, "pixels": (64, 48)},
+        training_sizes=("data.batch_size=2",),
+        picture_changes=("model.encoder.image_size=32", "data.batch_size=2", "data.num_workers=0"),
+        **{"search_images": 4, "search_batch": 2, "beam": 2},
+        search_sizes=({"width": 16, "heads": 2, "layers": 1}, 16),
+    )
+    assert all(value > 0 for name, value in metrics.items() if "busy" not in name), metrics
+
+
+def test_without_a_gpu_its_benchmark_says_so():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UserError, match="torch finds none"):
+        gpu.main()
 
 
 def test_a_process_is_timed(tmp_path):

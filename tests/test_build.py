@@ -1,10 +1,16 @@
 """What build.py makes of a configuration, and that every choice of conf/ composes."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 from helpers.configs import CHOICES, GIVEN, composed, plain
 from omegaconf import OmegaConf
+from PIL import Image
 
 from autocaption import build
+from autocaption.data.transforms import Square
+from autocaption.errors import UserError
 from autocaption.runs.checkpoint_io import SafeCheckpointIO
 
 
@@ -35,7 +41,7 @@ def test_a_metric_that_is_null_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("words", "warned"), [([], True), (["data.feature_views=2"], False), (["data.augment=false"], False)]
+    ("words", "warned"), [([], True), (["data.feature_views=2"], False), (["data/augment=none"], False)]
 )
 def test_augmentation_that_stored_features_ignore_is_said(words, warned, tmp_path, caplog):
     encoder = (
@@ -43,11 +49,58 @@ def test_augmentation_that_stored_features_ignore_is_said(words, warned, tmp_pat
         "model.encoder.pretrained=false",
         "model.encoder.image_size=32",
     )
-    sizes = ("data.source.train=24", "data.source.val=2", "data.source.test=2", "data.augment=true")
+    sizes = ("data.source.train=24", "data.source.val=2", "data.source.test=2", "data/augment=crop_and_flip")
     build.from_config(
         composed("data.features=cache", f"data.features_folder={tmp_path}", *encoder, *sizes, *words)
     )
     assert ("data.augment has no effect" in caplog.text) == warned
+
+
+SMALL = ("data.source.train=4", "data.source.val=2", "data.source.test=2", "tokenizer.min_count=1")
+PICKY = "model.encoder._target_=helpers.plain_encoder.PickyEncoder"
+
+
+def transforms(*words):
+    """(of training, of evaluation)"""
+    data, _ = build.from_config(composed(*SMALL, *words))
+    return data.training_transform, data.evaluation_transform
+
+
+def test_pictures_are_as_the_encoder_s_weights_want_them_unless_the_configuration_says_otherwise():
+    assert transforms() == (Square(64), Square(64))
+    wanted = Square(64, 0.5, "pad", "bicubic", (51, 102, 153))
+    assert transforms(PICKY) == (wanted, wanted)
+    words = ("data.crop_share=0.9", "data.fit=squash", "data.interpolation=bilinear")
+    assert transforms(PICKY, *words)[1] == Square(64, 0.9, "squash")
+    augmented, evaluation = transforms(PICKY, "data/augment=crop_and_flip", "data.augment_crop=0.8")
+    assert evaluation == wanted
+    assert augmented.square == replace(wanted, crop_share=0.8)
+
+
+def test_augmentation_is_a_list_of_transforms():
+    flip = "data.augment=[{_target_: torchvision.transforms.v2.RandomHorizontalFlip, p: 1.0}]"
+    picture = Image.effect_noise((64, 64), 90).convert("RGB")
+    training, evaluation = transforms(flip)
+    assert torch.equal(training(picture, 0), evaluation(picture, 0).flip(-1))
+    assert repr(training) != repr(transforms(flip.replace("1.0", "0.9"))[0])  # torchvision's leaves out p
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (
+            "data.augment=true",
+            "data.augment=True: give a list of transforms, or data/augment=none",
+        ),
+        ("data.image_size=32", "data.image_size=32: it is the encoder's, set with model.encoder.image_size"),
+        ("data.fit=stretch", "data.fit=stretch: take crop or squash or pad"),
+        ("data.crop_share=0", "data.crop_share=0: take a number, above 0 and at most 1"),
+        ("data.interpolation=nearest", "data.interpolation=nearest: take bilinear or bicubic"),
+    ],
+)
+def test_what_no_picture_can_be_made_by_is_refused(word, said):
+    with pytest.raises(UserError, match=f"^{said}$"):
+        transforms(word)
 
 
 def test_the_saved_configuration_is_resolved_and_without_secrets(tmp_path):

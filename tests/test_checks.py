@@ -18,11 +18,12 @@ TINY = (
     "data.source.val=2",
     "data.source.test=2",
     "tokenizer.min_count=1",
-    "data.augment=true",
+    "data/augment=crop_and_flip",
 )
 CHOSEN = {  # a choice, and the part of the configuration that it brings
     "logger=csv": "",
     "model=transformer": "model.decoder",
+    "model/loss=self_critical": "model.loss",
     "model=show_attend_tell": "model.decoder",
     "search=diverse_beam": "search",
     "search=sample": "search",

@@ -108,7 +108,7 @@ def test_eval_of_the_best_checkpoint_gives_the_run_s_test_metrics(trained, tmp_p
 def test_eval_of_an_ensemble(trained, tmp_path):
     folder, _ = trained
     best, last = (f"{folder}/checkpoints/{name}.ckpt" for name in ("best", "last"))
-    done = run("eval.py", f"checkpoint=[{best},{last}]", "search=greedy", cwd=tmp_path)
+    done = run("eval.py", f"checkpoint=[{best},{last}]", "ensemble=true", "search=greedy", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = read(only_run(tmp_path) / "metrics.json")
     assert {"test/bleu4", "test/loss"} <= set(metrics)

@@ -79,7 +79,7 @@ def test_torchrun_makes_one_folder(tmp_path):
 def test_features_scheduled_sampling_and_early_stopping_on_two_devices(tmp_path):
     _, folder = trained(
         tmp_path / "two",
-        *("trainer=ddp_sim", "data.features=cache", "data.augment=false", "+model.encoder.frozen=true"),
+        *("trainer=ddp_sim", "data.features=cache", "+model.encoder.frozen=true"),
         *("data.features_folder=features", "scheduled_sampling=0.5", "model.decoder.dropout=0.5"),
         *("callbacks=early_stopping", "callbacks.early_stopping.patience=0", NOTES),
         "+callbacks.early_stopping.stopping_threshold=-1",  # which the first validation exceeds

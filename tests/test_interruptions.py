@@ -17,8 +17,13 @@ from helpers.sweeps import wait_for
 from autocaption.loggers.sync import join
 from autocaption.loggers.wandb_log import read_log
 
-WORDS = [*TINY, "logger=csv", "trainer.log_every_n_steps=1", "model.decoder.dropout=0.3", "data.augment=true"]
-WORDS += ["data.source.train=48", "trainer.max_epochs=4", "callbacks.last.every_n_steps=2"]
+WORDS = [*TINY, "logger=csv", "trainer.log_every_n_steps=1", "model.decoder.dropout=0.3"]
+WORDS += [
+    "data/augment=crop_and_flip",
+    "data.source.train=48",
+    "trainer.max_epochs=4",
+    "callbacks.last.every_n_steps=2",
+]
 
 
 def start(cwd, *words, command="train.py"):

@@ -39,6 +39,8 @@ WHILE_IT_STARTS = {
     "trainer.val_check_interval=0": "trainer.val_check_interval=0",
     "trainer.val_check_interval=500": "500 is more than the 3 batches of an epoch",
     "trainer.precision=nonsense": "Precision 'nonsense' is invalid",
+    "trainer.sync_batchnorm=true": "trainer.sync_batchnorm=true works on GPUs only",
+    "trainer.float32_matmul_precision=low": "float32_matmul_precision=low: take highest, high, medium",
     "trainer.precision=bf16-true": "take 32-true, bf16-mixed or 16-mixed",
     "trainer.max_epochs=-1 trainer.max_time=00:00:01:00 scheduled_sampling=0.5": "scheduled_sampling",
     "callbacks.best.filename=../../best": "filename=../../best",

@@ -21,7 +21,12 @@ from PIL import Image
 from autocaption.launch.resolved import resolved
 
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
-LINKED = [*PAGES, "CHANGELOG.md", "experiments/README.md", "experiments/flickr8k_sweep/README.md"]
+LINKED = [
+    *PAGES,
+    "CHANGELOG.md",
+    "experiments/README.md",
+    *(f"experiments/{name}/README.md" for name in ("flickr8k", "flickr8k_sweep")),
+]
 # `...` in a sweep's command stands for the words of the command above it.
 ELLIPSIS = ["experiment=show_and_tell", "data.root=DIR"]
 TINY = [
@@ -35,6 +40,13 @@ def indented(text):
     """The command lines of a page's indented blocks, with continuation lines joined."""
     lines = re.sub(r"\\\n\s+", "", text).splitlines()
     return [line.strip() for line in lines if line.startswith("    ")]
+
+
+PUBLISHED = [
+    line
+    for line in indented((ROOT / "experiments/flickr8k/README.md").read_text())
+    if line.startswith(("python train.py", "python eval.py"))
+]
 
 
 def commands():
@@ -107,7 +119,7 @@ def composed(monkeypatch):
         configs.append(read_plan(context.config_loader, config, arguments))
 
     monkeypatch.setattr("autocaption.experiment.train", record)
-    monkeypatch.setattr("autocaption.experiment.evaluate", record)
+    monkeypatch.setattr("autocaption.evaluation.evaluate.evaluate", record)
     monkeypatch.setattr("autocaption.launch.multirun.launch", jobs)
     monkeypatch.setattr("autocaption.sweep.command.sweep", plan)
     return configs
@@ -126,6 +138,13 @@ def test_command_composes(command, workspace, composed):
     assert done.returncode == 0, done.stderr
     shows = {"--help", "--cfg"} & set(command)
     assert bool(composed) != bool(shows)
+
+
+@pytest.mark.parametrize("command", PUBLISHED)
+def test_a_published_command_composes(command, workspace, composed):
+    done = run_here(*shlex.split(command)[1:], cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    assert composed
 
 
 @pytest.mark.parametrize("word", ["optimizer.lrx=1", "model/decoder=lstn", "sweep.n_trialz=3"])

@@ -8,6 +8,7 @@ from helpers.commands import TINY
 from helpers.configs import composed
 
 from autocaption import experiment, results
+from autocaption.evaluation.evaluate import evaluate as run_evaluation
 
 ATTENDS = ["model=show_attend_tell", "model/encoder=convnet", "model.encoder.pooling=grid"]
 ATTENDS += ["model.encoder.width=4", "model.encoder.out_dim=16", "model.decoder.attention_dim=8"]
@@ -32,7 +33,7 @@ def evaluate(folder, trained, *words):
     config = configured(folder, *words)
     merged = composed(*TINY, *ATTENDS, *given, name="eval").copy()
     merged.data, merged.model = config.data, config.model
-    experiment.evaluate(merged)
+    run_evaluation(merged)
 
 
 def test_training_ends_with_a_report_of_its_curves_and_heat_maps(trained):

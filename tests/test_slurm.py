@@ -17,7 +17,7 @@ from helpers.slurm import Cluster, is_installed
 from helpers.sweeps import wait_for
 
 pytestmark = pytest.mark.slurm
-WORDS = [*TINY, "trainer.log_every_n_steps=1", "model.decoder.dropout=0.3", "data.augment=true"]
+WORDS = [*TINY, "trainer.log_every_n_steps=1", "model.decoder.dropout=0.3", "data/augment=crop_and_flip"]
 WORDS += ["data.source.train=48", "trainer.max_epochs=6", "callbacks.last.every_n_steps=2"]
 HALTS = "+callbacks.halt={_target_: helpers.interruptions.Halt, folder: '${run_dir}', step: 20}"
 SMALL = ["hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=null"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, RichProgressBar
 
-SHOWN = ("train/loss", "val/loss", "val/bleu4", "val/cider")
+SHOWN = ("train/loss", "train/reward", "val/loss", "val/bleu4", "val/cider")
 
 
 class EpochLines(ProgressBar):

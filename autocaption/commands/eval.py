@@ -1,4 +1,4 @@
-"""Score a checkpoint: `autocaption eval checkpoint=PATH data.split=test search=beam search.beam_size=5`."""
+"""Score checkpoints or captions: `autocaption eval checkpoint=PATH data.split=test search=beam`."""
 
 from omegaconf import DictConfig
 
@@ -6,10 +6,10 @@ from autocaption.cli import command
 
 
 def run(config: DictConfig) -> float | None:
-    """Score a checkpoint on a split; returns the metric named by `optimized_metric`."""
-    from autocaption import experiment
+    """Score what the configuration names on a split; returns the metric named by `optimized_metric`."""
+    from autocaption.evaluation.evaluate import evaluate
 
-    return experiment.evaluate(config)
+    return evaluate(config)
 
 
 def main() -> None:

@@ -109,10 +109,11 @@ def _check(source: Source) -> int:
 
 def _misnamed(image: CaptionedImage) -> str | None:
     """What is said of a picture whose content is of another format than its name."""
-    if image.path is None:
+    if image.path is None or not image.path.suffix:
         return None
     try:
-        with Image.open(image.path) as opened:
+        file = image.path if isinstance(image.path, Path) else io.BytesIO(image.path.read_bytes())
+        with Image.open(file) as opened:
             content = opened.format
     except Exception:  # it is broken, and listed as such
         return None

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from autocaption.checks import whole
 from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs, collate
 from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import check_pictures
-from autocaption.data.samplers import InOrder, TrainingSampler
+from autocaption.data.samplers import InOrder, TrainingSampler, Weights
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
 from autocaption.data.tokenizer import Tokenizer
@@ -87,6 +88,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self.captions_per_image, self.manifest = captions_per_image, manifest or Manifest(None)
         self._datasets: dict[str, CaptionDataset] = {}
         self._position = (0, 0)  # epoch and images that a resumed training starts from
+        self._loaders: list[DataLoader] = []
 
     def split_of(self, stage: str) -> str:
         """The split that a stage (train, val, test) reads."""
@@ -130,13 +132,13 @@ class CaptionDataModule(pl.LightningDataModule):
         )
         return self._loader(dataset, sampler=self._order, batch_size=self.batch_size)
 
-    def weight(self, batch_idx: int) -> float:
-        """What a training batch of this rank counts in its optimizer step (TrainingSampler.weight)."""
+    def weights(self, batch_idx: int) -> Weights:
+        """What a training batch of this rank counts in its optimizer step (TrainingSampler.weights)."""
         trainer: Any = self.trainer
         accumulate = trainer.accumulate_grad_batches
         first = batch_idx - batch_idx % accumulate
         step = range(first, min(first + accumulate, trainer.num_training_batches))
-        return self._order.weight(trainer.current_epoch, batch_idx, step, accumulate)
+        return self._order.weights(trainer.current_epoch, batch_idx, step, accumulate)
 
     def state_dict(self) -> dict[str, int]:
         """Where training stands: the epoch, and how many of its images all ranks have trained on."""
@@ -214,7 +216,7 @@ class CaptionDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: CaptionDataset, **order: Any) -> DataLoader:
         workers = 0 if self.features else self.num_workers  # reading a memory map needs no process of its own
-        return DataLoader(
+        loader: DataLoader = DataLoader(
             dataset,
             **order,
             num_workers=workers,
@@ -223,6 +225,17 @@ class CaptionDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             worker_init_fn=_outlive_signals,
         )
+        self._loaders.append(loader)
+        return loader
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End all workers.
+
+        Lightning ends those of the loop that the exception came from: in a validation not the training's,
+        and each of these would then hold the process up, since nothing tells it that it is no longer needed.
+        """
+        for loader in self._loaders:
+            CombinedLoader(loader).reset()
 
 
 def _outlive_signals(worker: int) -> None:

@@ -1,6 +1,5 @@
 """What a data set holds: captions, words, pictures, duplicates, as plain values for a table and a page."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from PIL import Image
 
 from autocaption.data.sources import SPLITS, CaptionedImage, Source
 from autocaption.errors import UserError
+from autocaption.machine import cores
 from autocaption.progress import track
 
 MIN_COUNTS = range(1, 11)
@@ -173,7 +173,7 @@ def _pictures(source: Source, images: Sequence[CaptionedImage]) -> tuple[dict[An
         digest = blake2b(repr(picture.size).encode() + picture.tobytes(), digest_size=16).digest()
         return Picture(picture.size, digest, perceptual_hash(picture))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         results = track(pool.map(decoded, images), "Reading images", len(images))
         found = list(zip(images, results, strict=True))
     pictures = {image.id: one for image, one in found if isinstance(one, Picture)}

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from autocaption.data.sources import PictureFile
 from autocaption.errors import UserError
 from autocaption.files import write_text
 from autocaption.machine import cores
@@ -37,7 +38,7 @@ class Manifest:
         self.file = file
         self._known = self._read()
 
-    def digests(self, paths: Sequence[Path]) -> list[str]:
+    def digests(self, paths: Sequence[PictureFile]) -> list[str]:
         """A digest of each file's content; new files are read by as many threads as there are cores.
 
         Raises:
@@ -45,15 +46,17 @@ class Manifest:
         """
         return self._facts(DIGEST, paths, _digest, "Reading images")
 
-    def check(self, paths: Sequence[Path], decode: Callable[[Path], object]) -> dict[Path, str]:
+    def check(
+        self, paths: Sequence[PictureFile], decode: Callable[[PictureFile], object]
+    ) -> dict[PictureFile, str]:
         """Decode each file that is not known to decode.
 
         Returns:
             the errors of those for which `decode` raises a UserError, in order; they are tried again
         """
-        errors: dict[Path, str] = {}
+        errors: dict[PictureFile, str] = {}
 
-        def decodes(path: Path) -> bool:
+        def decodes(path: PictureFile) -> bool:
             try:
                 decode(path)
             except UserError as error:
@@ -63,7 +66,9 @@ class Manifest:
         self._facts(DECODES, paths, decodes, "Checking images")
         return {path: errors[path] for path in paths if path in errors}
 
-    def _facts(self, name: str, paths: Sequence[Path], find: Callable[[Path], Any], what: str) -> list[Any]:
+    def _facts(
+        self, name: str, paths: Sequence[PictureFile], find: Callable[[PictureFile], Any], what: str
+    ) -> list[Any]:
         """A fact of each file, found where it is not known."""
         facts = [self._facts_of(path) for path in paths]
         new = [(path, known) for path, known in zip(paths, facts, strict=True) if not known.get(name)]
@@ -80,7 +85,7 @@ class Manifest:
                 self._save()
         return [known[name] for known in facts]
 
-    def _facts_of(self, path: Path) -> dict[str, Any]:
+    def _facts_of(self, path: PictureFile) -> dict[str, Any]:
         """The facts of a file, as a dict to add to; it is kept if the file is settled."""
         try:
             now, status = time.time_ns(), path.stat()
@@ -114,12 +119,12 @@ class Manifest:
             log.warning("cannot keep %s (%s); pictures will be read again", self.file, error.strerror)
 
 
-def _digest(path: Path) -> str:
+def _digest(path: PictureFile) -> str:
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
-def _unreadable(path: Path, error: OSError) -> UserError:
+def _unreadable(path: PictureFile, error: OSError) -> UserError:
     return UserError(f"cannot read {path}: {error.strerror}; restore the file or check data.root")

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
 from autocaption.data.manifest import Manifest
-from autocaption.data.sources import CaptionedImage, Source
+from autocaption.data.sources import CaptionedImage, PictureFile, Source
 from autocaption.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _RANGES = (1, 2**8 - 1, 2**16 - 1)  # what pictures of floats or 32-bit integers
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def read_image(path: Path, least: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(path: PictureFile, least: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image file as RGB; animations give their first frame.
 
     Args:
@@ -49,6 +49,8 @@ def read_image(path: Path, least: int | None = None, max_pixels: int = MAX_PIXEL
         UserError: the file is missing, truncated, too large, or not an image; names the file.
     """
     try:
+        if not isinstance(path, Path):
+            return decode(path.read_bytes(), str(path), least, max_pixels)
         with open(path, "rb") as file:
             return decode(file, str(path), least, max_pixels)
     except FileNotFoundError:

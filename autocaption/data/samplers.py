@@ -1,7 +1,7 @@
 """The order in which images are read, and what each batch counts in its optimizer step."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +12,20 @@ from autocaption.randomness import seed_of
 Key = tuple[int, int]  # (epoch, index in the split)
 
 
+class Weights(NamedTuple):
+    """What a batch counts in its optimizer step, for a mean over tokens and for one over images."""
+
+    tokens: float = 1.0
+    images: float = 1.0
+
+
 class TrainingSampler(SequentialSampler):
     """A permutation drawn from (seed, epoch), dealt to the ranks in turn.
 
     It yields the epoch with each index, so that a worker can draw an image's augmentation from (seed,
     epoch, index) without a state of its own. Batch n of all ranks together is batch n of one device with
     `world` times the batch size. Every rank gets equally many batches, as averaging gradients needs: a rank
-    that would have one fewer repeats an image in a batch that counts nothing (`weight`).
+    that would have one fewer repeats an image in a batch that counts nothing (`weights`).
 
     It is a SequentialSampler in name, since Lightning's `overfit_batches` replaces any other.
 
@@ -72,11 +79,11 @@ class TrainingSampler(SequentialSampler):
             self._order = epoch, order.numpy()
         return self._order[1]
 
-    def weight(self, epoch: int, batch: int, step: range, accumulate: int) -> float:
+    def weights(self, epoch: int, batch: int, step: range, accumulate: int) -> Weights:
         """What a batch of this rank counts, relative to the mean over ranks and accumulated batches.
 
-        With it, the mean of the batches' losses, each a mean over its own tokens, is the mean over all tokens
-        of the step. It is 1.0 where the step is this batch alone.
+        With them, the mean of the batches' losses, each a mean over its own tokens or images, is the mean
+        over all tokens or images of the step. They are 1.0 where the step is this batch alone.
 
         Args:
             epoch: the epoch.
@@ -86,9 +93,10 @@ class TrainingSampler(SequentialSampler):
                 end of an epoch, where a step has fewer.
         """
         order, size = self.order(epoch), self.batch_size * self.world  # of a batch over all ranks
-        own = self.tokens[order[batch * size : (batch + 1) * size][self.rank :: self.world]].sum()
-        total = self.tokens[order[step.start * size : step.stop * size]].sum()
-        return float(own * self.world * accumulate / max(total, 1))
+        own = order[batch * size : (batch + 1) * size][self.rank :: self.world]
+        total = order[step.start * size : step.stop * size]
+        parts = (self.tokens[own].sum(), self.tokens[total].sum()), (len(own), len(total))
+        return Weights(*(float(part * self.world * accumulate / max(whole, 1)) for part, whole in parts))
 
     def _dealt(self, order: np.ndarray) -> np.ndarray:
         """This rank's part of an order."""

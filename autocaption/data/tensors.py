@@ -1,9 +1,11 @@
-"""Dataclasses of tensors."""
+"""Tensors within dataclasses, and on their way to the host."""
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
 from torch import Tensor
 
 T = TypeVar("T")
@@ -18,3 +20,26 @@ def mapped(value: T, change: Callable[[Tensor], Tensor]) -> T:
         parts = {one.name: mapped(getattr(value, one.name), change) for one in fields(value)}
         changed = replace(value, **parts)
     return changed
+
+
+def sent(value: T, device: torch.device) -> T:
+    """A dataclass of tensors on a device, without waiting for it."""
+    if device.type == "cuda":
+        value = mapped(value, lambda x: x.pin_memory())
+    return mapped(value, lambda x: x.to(device, non_blocking=True))
+
+
+class HostCopy:
+    """A copy of a tensor on the host, which travels while the device goes on with what follows."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._copy, self._done = x.to("cpu", non_blocking=True), None
+        if x.is_cuda:
+            self._done = torch.cuda.Event()
+            self._done.record()
+
+    def wait(self) -> np.ndarray:
+        """The copy, once it is there."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._copy.numpy()

@@ -45,6 +45,11 @@ def read_text(file: Path) -> str:
         raise UserError(f"file not found: {one_line(file)}; restore it, or check data.root") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {one_line(file)}: {one_line(error)}") from None
+    return decoded(content, file)
+
+
+def decoded(content: bytes, file: object) -> str:
+    """`read_text` of a file's content; errors call it `file`."""
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
@@ -71,16 +76,21 @@ def read_lines(file: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def read_json(file: Path, text: str | None = None, where: str = "") -> Any:
-    """The value in a JSON file, or in a text of it.
+def read_json(file: Path) -> Any:
+    """The value in a JSON file."""
+    return parsed_json(read_text(file), file)
+
+
+def parsed_json(text: str, file: object, where: str = "") -> Any:
+    """The value of a JSON text.
 
     Args:
-        file: the file.
-        text: a part of the file; None for all of it.
+        text: all of a file, or a part of it.
+        file: what errors call it.
         where: what an error adds to the file's name, such as ", line 3".
     """
     try:
-        return json.loads(read_text(file) if text is None else text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         place = where or f", line {error.lineno}"
         raise UserError(f"{file}{place}: not JSON ({error.msg}, column {error.colno})") from None

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
+from autocaption.machine import cores
+
 # One GPU in the output of `nvidia-smi -L`; lines of MIG slices are indented.
 _LISTED = re.compile(r"^GPU (\d+): .*?(?:\(UUID: (\S+)\))?$", re.MULTILINE)
 
@@ -42,7 +44,7 @@ def threads(slots: int) -> Mapping[str, str]:
     """The environment variable that gives each of `slots` processes its share of the cores."""
     if "OMP_NUM_THREADS" in os.environ:  # the user's choice
         return {}
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // slots))}
+    return {"OMP_NUM_THREADS": str(max(1, cores() // slots))}
 
 
 @contextlib.contextmanager

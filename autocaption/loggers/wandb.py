@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError  # of wandb.Settings
 from pytorch_lightning import loggers
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
@@ -192,6 +191,8 @@ def _hidden_secrets() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """What an error of W&B says, in one line."""
+    from pydantic import ValidationError  # of wandb.Settings; here, since other loggers need neither
+
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"

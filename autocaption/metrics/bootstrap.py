@@ -6,7 +6,8 @@ images, so that a thousand resamples are a matrix product.
 Legend: I images, R resamples, C resamples at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -77,18 +78,34 @@ def compare(
     Raises:
         ValueError: their images differ.
     """
-    if list(one.ids) != list(other.ids):
-        raise ValueError("only systems that captioned the same images can be compared")
-    ours, theirs = one.scores(), other.scores()
-    drawn, their_drawn = (_drawn(scored, resamples, seed) for scored in (one, other))
-    found = {}
-    for name in drawn:
-        if name in ours and name in theirs:
-            difference_R = drawn[name] - their_drawn[name]
-            rarer = min((difference_R <= 0).sum(), (difference_R >= 0).sum())
-            p = min(1.0, 2 * (rarer + 1) / (resamples + 1))
-            found[name] = Comparison(ours[name] - theirs[name], *_ends(difference_R, level), float(p))
+    ((_, _, found),) = compare_all([one, other], resamples, level, seed)
     return found
+
+
+def compare_all(
+    systems: Sequence[Scored], resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Iterator[tuple[int, int, dict[str, Comparison]]]:
+    """(i, j, comparison of system i with system j) of each pair with i < j, as `compare` gives it."""
+    if any(list(one.ids) != list(systems[0].ids) for one in systems):
+        raise ValueError("only systems that captioned the same images can be compared")
+    drawn = [_drawn(scored, resamples, seed) for scored in systems]
+    scores = [scored.scores() for scored in systems]
+    for i, j in combinations(range(len(systems)), 2):
+        names = [name for name in drawn[i] if name in scores[i] and name in scores[j]]
+        yield (
+            i,
+            j,
+            {
+                name: _comparison(scores[i][name] - scores[j][name], drawn[i][name] - drawn[j][name], level)
+                for name in names
+            },
+        )
+
+
+def _comparison(difference: float, difference_R: NDArray, level: float) -> Comparison:
+    rarer = min((difference_R <= 0).sum(), (difference_R >= 0).sum())
+    p = min(1.0, 2 * (rarer + 1) / (len(difference_R) + 1))
+    return Comparison(difference, *_ends(difference_R, level), float(p))
 
 
 def _drawn(scored: Scored, resamples: int, seed: int) -> dict[str, NDArray]:

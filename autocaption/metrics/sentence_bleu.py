@@ -1,4 +1,4 @@
-"""The mean sentence BLEU-4 of the project that autocaption grew from."""
+"""BLEU-4 of single captions, smoothed, and the mean of it that the project's predecessor used."""
 
 import logging
 
@@ -33,7 +33,7 @@ class SentenceBleu:
         if not kept.all():
             log.info("the original's BLEU leaves out %d images: no reference of two words", (~kept).sum())
         scores_I = np.full(len(captions), np.nan)
-        scores_I[kept] = _scores(
+        scores_I[kept] = sentence_bleu4(
             counts(
                 [words for words, keep in zip(captions, kept, strict=True) if keep],
                 [texts for texts in references if texts],
@@ -47,7 +47,11 @@ class SentenceBleu:
         return {"sentence_bleu4": mean(sums)}
 
 
-def _scores(counts_IS: NDArray) -> NDArray:
+def sentence_bleu4(counts_IS: NDArray) -> NDArray:
+    """BLEU-4 of each caption, between 0 and 1, from its counts (bleu.py) with n-grams of up to 4 words.
+
+    An order without a match counts as 0.1 matches (Chen & Cherry 2014, method 1).
+    """
     matches_IN, grams_IN = counts_IS[:, :N], counts_IS[:, N : 2 * N].clip(min=1)
     length_I, closest_I = counts_IS[:, -2], counts_IS[:, -1]
     precisions_IN = np.where(matches_IN, matches_IN, EPSILON) / grams_IN

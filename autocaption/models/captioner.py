@@ -1,6 +1,6 @@
 """The LightningModule: wiring and logging, no arithmetic.
 
-Legend: B images, N captions an image, T time, P places, D width, M real tokens, V vocabulary.
+Legend: B images, K captions of a search, T time, P places, D width, M real tokens, V vocabulary.
 """
 
 import functools
@@ -19,17 +19,17 @@ from torchmetrics import Metric, SumMetric
 from autocaption.checks import number
 from autocaption.data.batch import Batch
 from autocaption.data.datamodule import CaptionDataModule
-from autocaption.data.packing import Layout
+from autocaption.data.samplers import Weights
 from autocaption.data.sources import ImageId
-from autocaption.data.tokenizer import PAD, Tokenizer
+from autocaption.data.tokenizer import Tokenizer
 from autocaption.errors import UserError
-from autocaption.models.losses import Loss
+from autocaption.models.losses import cross_entropy, teacher_forced
 from autocaption.models.optim import apply_configured, optimizer_of
-from autocaption.models.protocols import Captions, Decoder, Encoder
-from autocaption.models.scheduled_sampling import scheduled_inputs
+from autocaption.models.protocols import Captions, Criterion, Decoder, Encoder
 from autocaption.models.sharding import gather, is_sharded, shard
 
 RECIPE, METRICS = "recipe", "metrics"  # keys in a checkpoint
+SHOWN = ("loss", "reward")  # of what a training step logs, on the progress bar
 
 
 class Predictions(NamedTuple):
@@ -52,7 +52,7 @@ class Captioner(pl.LightningModule):
     Args:
         encoder: pictures to memory (protocols.Encoder).
         decoder: memory to words (protocols.Decoder).
-        loss: (logits_MV, targets_M) to Loss.
+        loss: what training minimises (protocols.Criterion).
         search: (decoder, memory_BPD) to Captions.
         tokenizer: token ids to captions.
         metrics: compares generated captions with references (metrics/caption_metrics.py); cloned for val
@@ -70,7 +70,7 @@ class Captioner(pl.LightningModule):
         self,
         encoder: Encoder,
         decoder: Decoder,
-        loss: Callable[[Tensor, Tensor], Loss],
+        loss: Criterion,
         search: Callable[..., Captions],
         tokenizer: Tokenizer,
         metrics: Metric,
@@ -142,31 +142,6 @@ class Captioner(pl.LightningModule):
         assert batch.images_BCHW is not None
         return self.encoder(batch.images_BCHW)
 
-    def score(
-        self,
-        memory_BPD: Tensor,
-        tokens_BNT: Tensor,
-        layout: Layout | None = None,
-        sampled_share: float = 0.0,
-    ) -> tuple[Loss, int]:
-        """The loss over real tokens, and their number.
-
-        Args:
-            memory_BPD: memory of the images.
-            tokens_BNT: their captions.
-            layout: where their input tokens lie; None to find out, which waits for the device.
-            sampled_share: the share of input tokens sampled from the model; 0 for teacher forcing.
-        """
-        targets_BNT = tokens_BNT[..., 1:]
-        layout = layout or Layout.of(targets_BNT)
-        inputs_BNT = tokens_BNT[..., :-1] * (targets_BNT != PAD)  # <eos> is no input (<pad> is 0)
-        inputs_BNT = scheduled_inputs(self.decoder, memory_BPD, inputs_BNT, sampled_share, layout)
-        hidden_BNTD, penalty = self.decoder(memory_BPD, inputs_BNT, layout)
-        real = layout.image_major
-        targets_M = real.pack(targets_BNT)
-        loss = self.loss(self.decoder.head(real.pack(hidden_BNTD)), targets_M)
-        return loss._replace(objective=loss.objective + penalty), len(targets_M)
-
     def caption(self, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> list[str]:
         """The best caption of each image."""
         return [best for best, *_ in self.captions(memory_BPD, ids)]
@@ -185,17 +160,17 @@ class Captioner(pl.LightningModule):
         ]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The objective, as it counts in its optimizer step; logged are the means of this batch's tokens."""
+        """The objective, as it counts in its optimizer step; logged are the means of this batch."""
         sampled_share = 0.0
         if self.scheduled_sampling:
             steps = self.trainer.estimated_stepping_batches
             sampled_share = self.scheduled_sampling * self.trainer.global_step / steps
-        loss, _tokens = self.score(self.memory(batch), batch.tokens_BNT, batch.layout, sampled_share)
-        self.log("train/loss", loss.nll, prog_bar=True)
-        self.log("train/perplexity", loss.nll.exp())
-        self.log("train/objective", loss.objective.detach())
+        objective = self.loss(self.decoder, self.memory(batch), batch, sampled_share)
+        self.log("train/objective", objective.total().detach())
+        for name, value in objective.logged.items():
+            self.log(f"train/{name}", value, prog_bar=name in SHOWN)
         data = self._data()
-        return loss.objective if data is None else loss.objective * data.weight(batch_idx)
+        return objective.total(*(Weights() if data is None else data.weights(batch_idx)))
 
     def _data(self) -> CaptionDataModule | None:
         """The data of our own; None where the user brings other loaders."""
@@ -236,9 +211,9 @@ class Captioner(pl.LightningModule):
         if not len(batch):  # a rank without images; it takes part in what ranks compute together
             return Predictions((), [], ())
         memory_BPD = self.memory(batch)
-        loss, tokens = self.score(memory_BPD, batch.tokens_BNT, batch.layout)
-        self.nll[stage].update(loss.nll * tokens)
-        self.tokens[stage].update(tokens)
+        logits_MV, targets_M, _ = teacher_forced(self.decoder, memory_BPD, batch.tokens_BNT, batch.layout)
+        self.nll[stage].update(cross_entropy(logits_MV, targets_M).nll * len(targets_M))
+        self.tokens[stage].update(len(targets_M))
         found = self.search(self.decoder, memory_BPD, batch.ids)
         captions = self._texts(found)
         self.metrics[stage].update(captions, batch.references, batch.ids)

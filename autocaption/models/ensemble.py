@@ -21,13 +21,16 @@ class EnsembleEncoder(nn.Module):
     """Several encoders of the same pictures.
 
     Args:
-        encoders: encoders with the same `image_size`.
+        encoders: encoders of pictures that are prepared alike.
     """
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
         self.encoders: Any = nn.ModuleList(cast(Sequence[nn.Module], encoders))
-        self.image_size, self.out_dim = encoders[0].image_size, encoders[0].out_dim
+        first = encoders[0]
+        self.image_size, self.out_dim = first.image_size, first.out_dim
+        self.mean, self.std = first.mean, first.std
+        self.fit, self.crop_share, self.interpolation = first.fit, first.crop_share, first.interpolation
 
     def forward(self, images_BCHW: Tensor) -> Memories:
         """The memory_BPD of each encoder."""

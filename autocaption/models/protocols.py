@@ -4,12 +4,16 @@ Legend: B images, N captions an image, K beams or samples an image, T time, P pl
 V vocabulary; R rows of a search, B x K, those of an image side by side.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from autocaption.data.batch import Batch
 from autocaption.data.packing import Layout
+from autocaption.data.transforms import Fit, Interpolation
 
 
 class Encoder(Protocol):
@@ -18,10 +22,21 @@ class Encoder(Protocol):
     Attributes:
         out_dim: D of the memory.
         image_size: pixels of a side of the pictures.
+        mean: channel means of the pictures that the weights were trained on, of values from 0 to 1.
+        std: their standard deviations, likewise.
+        fit: how a picture becomes a square, unless `data.fit` says otherwise.
+        crop_share: the share of the square's side that is kept: `image_size` over the side, in whole pixels,
+            that a picture is resized to first. `data.crop_share` changes it.
+        interpolation: of the resizing, unless `data.interpolation` says otherwise.
     """
 
     out_dim: int
     image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    fit: Fit
+    crop_share: float
+    interpolation: Interpolation
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
         """uint8 RGB to memory_BPD; P = 1 for a pooled vector."""
@@ -79,6 +94,44 @@ class Decoder(Protocol):
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word after these tokens, and the state with them."""
+        ...
+
+
+class Objective(NamedTuple):
+    """What a training step minimises, the sum of two parts.
+
+    What a batch counts in an optimizer step over several batches or ranks is the Captioner's concern; it has
+    to know what each part is a mean of.
+
+    Attributes:
+        tokens: the part that is a mean over the batch's real tokens.
+        images: the part that is a mean over its images.
+        logged: values to log by name, as means of this batch.
+    """
+
+    tokens: Tensor | float = 0.0
+    images: Tensor | float = 0.0
+    logged: Mapping[str, Tensor] = {}
+
+    def total(self, tokens: float = 1.0, images: float = 1.0) -> Tensor:
+        """The sum, each part with its weight."""
+        return torch.as_tensor(self.tokens * tokens + self.images * images)
+
+
+class Criterion(Protocol):
+    """What training minimises: `model.loss`."""
+
+    def __call__(
+        self, decoder: Decoder, memory_BPD: Tensor, batch: Batch, sampled_share: float = 0.0
+    ) -> Objective:
+        """The objective of a training batch.
+
+        Args:
+            decoder: the decoder in training mode.
+            memory_BPD: memory of the batch's images.
+            batch: the batch.
+            sampled_share: the share of input tokens sampled from the model (scheduled sampling).
+        """
         ...
 
 

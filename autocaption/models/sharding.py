@@ -37,6 +37,8 @@ def shard(module: nn.Module, mesh: Any) -> None:
 
     Layers are the members of its ModuleLists.
     """
+    for parameter in module.parameters():
+        parameter.data = parameter.data.contiguous()  # FSDP takes no channels_last
     layers = [layer for every in module.modules() if isinstance(every, nn.ModuleList) for layer in every]
     for part in [*reversed(layers), module]:  # inner ones first
         fully_shard(part, mesh=mesh)

@@ -17,6 +17,7 @@ from autocaption.report.thumbnails import GALLERY, LARGE, Shrink, Thumbnail, thu
 
 PICKED, DIFFERING = 8, 8  # images of each kind of example, and of those that systems differ on
 TILES = 6  # metrics in large type
+FULL = 3  # systems with which the gallery holds as many images as asked for; with more, it holds fewer
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def write_report(
     read: Callable[[CaptionedImage, int | None], Image.Image],
     seen: Callable[[int, int], Box],
     most: int | None,
+    note: str = "",
 ) -> None:
     """Write the page.
 
@@ -56,7 +58,9 @@ def write_report(
         images: the images of the split, in its order; those without a caption are left out.
         read: an image's picture, its sides not needed beyond so many pixels (Source.read).
         seen: what part of a picture of this width and height the models see.
-        most: how many images the gallery holds, None for all that have a caption.
+        most: how many images the gallery holds, None for all that have a caption; with many systems it holds
+            fewer, and with several no heat maps, so that the page stays small.
+        note: what a reader must know about the metrics.
     """
     by_id = {str(image.id): image for image in images}
     said = [id for id in by_id if any(id in system.sentences for system in systems)]
@@ -69,9 +73,12 @@ def write_report(
         "Worst": order[len(order) - count :][::-1],
         "Random": drawn(said, PICKED),
     }
-    apart = differences(systems, metrics[0]) if metrics and len(systems) > 1 else {}
+    speaking = [system for system in systems if system.sentences]
+    apart = differences(speaking, metrics[0]) if metrics and len(speaking) > 1 else {}
     differing = [id for id in ranked(apart) if id in by_id and apart[id] > 0][:DIFFERING]
     picked = list(dict.fromkeys([*differing, *(id for ids in examples.values() for id in ids)]))
+    if most is not None:
+        most = most * FULL // max(FULL, len(speaking))
     gallery = spread(said, picked, most)
 
     def shown(ids: Sequence[str], shrink: Shrink) -> dict[str, Shown]:
@@ -95,6 +102,7 @@ def write_report(
         title=title,
         systems=systems,
         metrics=metrics,
+        note=note,
         scoreboard=scoreboard(systems),
         tiles=TILES,
         curves=curve_charts(systems),
@@ -105,6 +113,7 @@ def write_report(
         captioned=len(said),
         highest=_highest(systems, metrics[0]) if metrics else 1.0,
         bins=BINS,
+        commands=_commands(systems),
     )
 
 
@@ -112,3 +121,12 @@ def _highest(systems: Sequence[System], metric: str) -> float:
     """The highest score of a single caption, 1 where that is no length to measure others by."""
     highest = max(score for system in systems for score in system.scores(metric).values())
     return highest if highest > 0 else 1.0
+
+
+def _commands(systems: Sequence[System]) -> dict[str, list[str]]:
+    """{command: the systems that it made}."""
+    commands: dict[str, list[str]] = {}
+    for system in systems:
+        if "command" in system.facts:
+            commands.setdefault(system.facts["command"], []).append(system.name)
+    return commands

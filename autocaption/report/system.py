@@ -58,14 +58,17 @@ class System:
         }
 
 
-def read_system(folder: Path, name: str, split: str, training: Path | None = None) -> System:
-    """A system from its run folder; what a missing file would give is left empty.
+def read_system(
+    folder: Path, name: str, split: str, training: Path | None = None, run: Path | None = None
+) -> System:
+    """A system from its files; what a missing file would give is left empty.
 
     Args:
-        folder: holds metrics.json, captions.json, per_image.csv, attention.json and provenance.json.
+        folder: holds metrics.json, captions.json, per_image.csv and attention.json.
         name: the system's name.
         split: the split of the captions.
-        training: the run folder of the model's training, which holds csv/metrics.csv.
+        training: the run folder of the model's training, which holds csv/metrics.csv; None for `folder`.
+        run: the run folder that holds provenance.json; None for `folder`.
     """
     figures: dict[str, Any] = _json(folder / "metrics.json") or {}
     return System(
@@ -75,7 +78,7 @@ def read_system(folder: Path, name: str, split: str, training: Path | None = Non
         intervals={key: (low, high) for key, (low, high) in (figures.get("intervals") or {}).items()},
         curves=_curves((training or folder) / "csv/metrics.csv"),
         sentences=_sentences(folder),
-        facts=_facts(folder, figures),
+        facts=_facts(run or folder, figures),
     )
 
 

@@ -32,8 +32,8 @@ def parameter_table(model: nn.Module) -> Table:
 
 
 def metrics_table(metrics: Mapping[str, float], splits: Sequence[str]) -> Table:
-    """A row for each metric, a column for each split that was scored."""
-    scored = [split for split in splits if f"{split}/loss" in metrics]
+    """A row for each metric, a column for each split that has any."""
+    scored = [split for split in splits if any(key.startswith(f"{split}/") for key in metrics)]
     names = dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in scored)
     table = Table("", *scored)
     for name in names:

@@ -9,15 +9,19 @@ from autocaption.data.pictures import MAX_PIXELS
 from autocaption.errors import UserError
 from autocaption.models.captioner import METRICS, RECIPE
 from autocaption.models.weights import unwrapped
+from autocaption.runs.earlier_encoders import rename_encoder
 
 # The layout of a recipe and of the keys beside it, which every checkpoint but those of layout 1 names. Raise
 # it when earlier code can't read a checkpoint of today, and let `_upgraded` translate those of before.
-LAYOUT = 2
+LAYOUT = 3
 # Keys that came later, with what they mean for a checkpoint without them. A new argument of a part needs no
 # entry: it gets a default in its constructor.
 ADDED = {
     "data.captions_per_image": None,
     "data.features_dtype": "float16",
+    "data.fit": "crop",
+    "data.image_size": None,
+    "data.interpolation": "bilinear",
     "data.manifest": None,
     "data.max_pixels": MAX_PIXELS,
     "data.on_broken": "stop",
@@ -79,7 +83,10 @@ def _upgraded(checkpoint: dict[str, Any]) -> dict[str, Any]:
     if "figures" in checkpoint:
         checkpoint[METRICS] = checkpoint.pop("figures")
     checkpoint["state_dict"] = unwrapped(checkpoint["state_dict"])
+    rename_encoder(checkpoint)
     config = _renamed(checkpoint[RECIPE]["config"])
+    if isinstance(config.get("data"), dict):
+        _update_transforms(config["data"])
     for key, value in ADDED.items():
         *parents, last = key.split(".")
         node = config
@@ -91,6 +98,17 @@ def _upgraded(checkpoint: dict[str, Any]) -> dict[str, Any]:
         config["metrics"] = _caption_metrics(config)
     checkpoint[RECIPE]["config"] = config
     return checkpoint
+
+
+def _update_transforms(data: dict[str, Any]) -> None:
+    """The crop share by its name of today, and augmentation as a list, where it was yes or no."""
+    if "crop" in data:
+        data["crop_share"] = data.pop("crop")
+    if isinstance(data.get("augment"), bool):
+        transforms = "torchvision.transforms.v2."
+        crop = {"_target_": f"{transforms}RandomCrop", "size": "${data.image_size}"}
+        flip = {"_target_": f"{transforms}RandomHorizontalFlip"}
+        data["augment"] = [crop, flip] if data["augment"] else []
 
 
 def _caption_metrics(config: dict[str, Any]) -> dict[str, Any]:

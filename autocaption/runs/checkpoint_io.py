@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from autocaption.errors import UserError
 from autocaption.files import write_whole
 from autocaption.models.weights import unwrapped
+from autocaption.runs.earlier_encoders import rename_encoder
 from autocaption.runs.folder import is_whole
 
 _FIELD = re.compile(r"\{[^{}]*\}")  # of a file name: {epoch}, {val/bleu4:.3f}
@@ -62,6 +63,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             raise UserError(f"the checkpoint {path} is damaged; name another of the same folder")
         checkpoint = super().load_checkpoint(path, map_location, weights_only)
         checkpoint["state_dict"] = unwrapped(checkpoint["state_dict"])
+        rename_encoder(checkpoint)
         for state in checkpoint.get("callbacks", {}).values():
             if isinstance(state, dict) and "dirpath" in state:
                 _move(state, state["dirpath"], str(path.parent.absolute()))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from autocaption.checks import whole
-from autocaption.data.tokenizer import BOS, EOS, PAD, UNK
+from autocaption.data.tokenizer import EOS, PAD, UNK
 from autocaption.errors import UserError
 
 
@@ -35,7 +35,14 @@ class Constraints:
     def __init__(self, min_length: int = 0, no_repeat_ngram: int = 0, allow_unk: bool = False) -> None:
         self.min_length = whole("search.min_length", min_length, 0)
         self.no_repeat_ngram = whole("search.no_repeat_ngram", no_repeat_ngram, 0)
-        self.forbidden = [PAD, BOS] if allow_unk else [PAD, BOS, UNK]
+        self.allow_unk = allow_unk
+
+    def forbid(self, logits_RV: Tensor) -> Tensor:
+        """Forbid, in place, the tokens that no caption may have; by slices, since a GPU waits for indices."""
+        logits_RV[:, :EOS] = -torch.inf  # <pad> and <bos>
+        if not self.allow_unk:
+            logits_RV[:, UNK] = -torch.inf
+        return logits_RV
 
     def apply(self, logp_RV: Tensor, generated_RT: Tensor) -> Tensor:
         """Forbid next tokens in place, given the tokens generated so far.
@@ -43,7 +50,7 @@ class Constraints:
         A row whose words are all forbidden ends with <eos>, whatever its probability. Before
         `min_length` <eos> is forbidden too, so such a row has no continuation (-inf everywhere).
         """
-        logp_RV[:, self.forbidden] = -torch.inf
+        self.forbid(logp_RV)
         if generated_RT.shape[1] < self.min_length:
             logp_RV[:, EOS] = -torch.inf
         n = self.no_repeat_ngram

@@ -15,15 +15,13 @@ from autocaption.search.constraints import Constraints, longest
 from autocaption.search.hypotheses import take
 from autocaption.search.state import batch_of, begin
 
+ASKED_ON = ("cpu",)  # device types on which it costs nothing to ask whether all captions have ended
 
-class Sampling:
-    """Samples captions token by token.
 
-    Draws depend on (seed, image) only, so an image's captions are the same in every batch.
+class Sampler:
+    """Draws captions token by token, from numbers that it is given.
 
     Args:
-        samples: K, the number of captions drawn and returned for an image, most likely first.
-        seed: the seed of the draws.
         temperature: divides the logits; below 1 sharpens the distribution, above 1 flattens it.
         top_k: only the k most likely tokens may be drawn; 0 for all.
         top_p: only the most likely tokens that together reach this probability may be drawn (nucleus
@@ -33,14 +31,15 @@ class Sampling:
         min_length: the minimum number of words.
         no_repeat_ngram: n-grams of this length occur at most once in a caption; 0 for no limit.
 
+    Attributes:
+        max_length: as above.
+
     Raises:
         UserError: a value is out of range.
     """
 
     def __init__(
         self,
-        samples: int,
-        seed: int,
         temperature: float,
         top_k: int,
         top_p: float,
@@ -49,7 +48,6 @@ class Sampling:
         min_length: int = 0,
         no_repeat_ngram: int = 0,
     ) -> None:
-        self.samples, self.seed = whole("search.samples", samples, 1), seed
         self.temperature = number("search.temperature", temperature, above=0)
         self.top_k = whole("search.top_k", top_k, 0)
         self.top_p = number("search.top_p", top_p, above=0, at_most=1)
@@ -57,16 +55,18 @@ class Sampling:
         self.constraints = Constraints(min_length, no_repeat_ngram, allow_unk)
 
     @torch.no_grad()
-    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> Captions:
-        """K captions an image; a score is the sum of the tokens' log-probabilities at temperature 1.
+    def __call__(self, decoder: Decoder, memory_BPD: Any, draws_BKT: Tensor) -> Captions:
+        """A caption for each row of draws, in their order.
+
+        A score is the sum of the tokens' log-probabilities at temperature 1, constraints aside.
 
         Args:
             decoder: the decoder.
             memory_BPD: the images' memory.
-            ids: the images' ids, from which draws are seeded; None for their positions in the batch.
+            draws_BKT: uniform draws from [0, 1), one a token; a negative one takes the most likely token.
         """
-        (B, device), K, T = batch_of(memory_BPD), self.samples, self.max_length
-        draws_RT = self._draws(ids or [str(position) for position in range(B)]).to(device)
+        B, K, T = draws_BKT.shape
+        draws_RT, device = draws_BKT.flatten(0, 1), draws_BKT.device
         logits_RV, state = begin(decoder, memory_BPD, K)
         done_R = torch.zeros(B * K, dtype=torch.bool, device=device)
         scores_R = torch.zeros(B * K, device=device)
@@ -79,34 +79,74 @@ class Sampling:
             tokens_R = tokens_R.masked_fill(done_R | logp_R.isinf(), PAD)  # -inf: no token is allowed
             generated_RT[:, time] = tokens_R
             done_R |= (tokens_R == EOS) | logp_R.isinf()
-            if time == T - 1 or done_R.all():
+            if time == T - 1 or (device.type in ASKED_ON and done_R.all()):
                 break
             logits_RV, state = decoder.step(tokens_R, state)
-        scores_BK, order_BK = scores_R.view(B, K).sort(dim=1, descending=True, stable=True)
-        return Captions(take(generated_RT.view(B, K, T), order_BK), scores_BK)
+        return Captions(generated_RT.view(B, K, T), scores_R.view(B, K))
+
+    def policy(self, logits_MV: Tensor) -> Tensor:
+        """Logits of the distribution that is drawn from, before `top_k`, `top_p` and n-grams cut it."""
+        return self.constraints.forbid(logits_MV.float() / self.temperature)
+
+    def _draw(self, logp_RV: Tensor, draws_R: Tensor) -> Tensor:
+        """The token at which the cumulative probabilities exceed the draw."""
+        V, draws_R1 = logp_RV.shape[1], draws_R.unsqueeze(1)
+        logits_RV, ranked_RV = logp_RV / self.temperature, None
+        if self.top_k or self.top_p < 1:  # else no order is needed, and sorting takes longest
+            logits_RV, ranked_RV = logits_RV.topk(min(self.top_k or V, V))
+        share_RV = logits_RV.softmax(-1).nan_to_num(0.0)  # NaN where no token is allowed
+        if self.top_p < 1:
+            before_RV = share_RV.cumsum(-1) - share_RV
+            share_RV = share_RV.masked_fill(before_RV >= self.top_p, 0)
+        cumulative_RV = share_RV.cumsum(-1)
+        index_R1 = torch.searchsorted(cumulative_RV, draws_R1 * cumulative_RV[:, -1:], right=True)
+        index_R1 = index_R1.clamp_max(share_RV.shape[1] - 1)
+        likeliest = (draws_R1 < 0) | (share_RV.gather(1, index_R1) == 0)  # 0 by rounding
+        index_R1 = logits_RV.argmax(-1, keepdim=True).where(likeliest, index_R1)
+        return (index_R1 if ranked_RV is None else ranked_RV.gather(1, index_R1)).squeeze(1)
+
+
+class Sampling:
+    """A search that samples captions.
+
+    Draws depend on (seed, image) only, so an image's captions are the same in every batch.
+
+    Args:
+        samples: K, the number of captions drawn and returned for an image, most likely first.
+        seed: the seed of the draws.
+        settings: of the Sampler.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    def __init__(self, samples: int, seed: int, **settings: Any) -> None:
+        self.samples, self.seed = whole("search.samples", samples, 1), seed
+        self.sampler = Sampler(**settings)
+
+    def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> Captions:
+        """K captions an image, scored as the Sampler does.
+
+        Args:
+            decoder: the decoder.
+            memory_BPD: the images' memory.
+            ids: the images' ids, from which draws are seeded; None for their positions in the batch.
+        """
+        B, device = batch_of(memory_BPD)
+        draws_BKT = self._draws(ids or [str(position) for position in range(B)]).to(device)
+        drawn = self.sampler(decoder, memory_BPD, draws_BKT)
+        scores_BK, order_BK = drawn.scores_BK.sort(dim=1, descending=True, stable=True)
+        return Captions(take(drawn.tokens_BKT, order_BK), scores_BK)
 
     def _draws(self, ids: Sequence[ImageId]) -> Tensor:
-        """Uniform draws_RT, seeded image by image."""
-        return torch.cat(
+        """Uniform draws_BKT, seeded image by image."""
+        return torch.stack(
             [
                 torch.rand(
                     self.samples,
-                    self.max_length,
+                    self.sampler.max_length,
                     generator=torch.Generator().manual_seed(seed_of("sample", self.seed, id)),
                 )
                 for id in ids
             ]
         )
-
-    def _draw(self, logp_RV: Tensor, draws_R: Tensor) -> Tensor:
-        """The token at which the cumulative probabilities, largest first, exceed the draw."""
-        count = min(self.top_k or logp_RV.shape[1], logp_RV.shape[1])
-        logits_RV, tokens_RV = (logp_RV / self.temperature).topk(count)
-        probabilities_RV = logits_RV.softmax(-1).nan_to_num(0.0)  # NaN where no token is allowed
-        before_RV = probabilities_RV.cumsum(-1) - probabilities_RV
-        probabilities_RV = probabilities_RV.masked_fill(before_RV >= self.top_p, 0)
-        cumulative_RV = probabilities_RV.cumsum(-1)
-        target_R1 = draws_R.unsqueeze(1) * cumulative_RV[:, -1:]
-        index_R1 = torch.searchsorted(cumulative_RV, target_R1, right=True)
-        last_R1 = (probabilities_RV > 0).sum(-1, keepdim=True).sub(1).clamp_min(0)  # against rounding
-        return tokens_RV.gather(1, index_R1.minimum(last_R1)).squeeze(1)

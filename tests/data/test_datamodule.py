@@ -5,13 +5,14 @@ Legend: B images, N captions an image, T time; C channels, H height, W width.
 
 import pytest
 import torch
+from helpers.augmentation import crop_and_flip
 from PIL import Image
 
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.sources.flickr8k import flickr8k as source_of
 from autocaption.data.sources.shapes import Shapes
 from autocaption.data.tokenizer import WordTokenizer, words
-from autocaption.data.transforms import CenterCrop, RandomCropFlip
+from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 
 
@@ -20,8 +21,8 @@ def datamodule(source=None, **changes):
     captions = [caption for image in source.split("train") for caption in image.captions]
     arguments = {
         "tokenizer": WordTokenizer(words, min_count=1, max_length=5).fit(captions),
-        "training_transform": RandomCropFlip(16, 0.5),
-        "evaluation_transform": CenterCrop(16, 1.0),
+        "training_transform": crop_and_flip(16, 0.5),
+        "evaluation_transform": Square(16),
         "batch_size": 4,
         "num_workers": 0,
         "seed": 3,
@@ -78,7 +79,7 @@ def test_evaluation_batches_are_the_split_in_order_with_whole_references(split, 
     assert references == [image.captions for image in images]  # as written
     pictures_CHW = [picture_CHW for batch in found for picture_CHW in batch.images_BCHW]
     for image, picture_CHW in zip(images, pictures_CHW, strict=True):
-        assert torch.equal(picture_CHW, CenterCrop(16, 1.0)(data.source.read(image), seed=0))
+        assert torch.equal(picture_CHW, Square(16)(data.source.read(image), seed=0))
 
 
 def test_batches_do_not_depend_on_the_number_of_workers():

@@ -77,25 +77,25 @@ def test_a_batch_of_all_ranks_is_one_of_a_single_device(size, seed, epoch, world
 
 
 @given(SIZES, WORLDS, BATCHES, st.integers(1, 4))
-def test_weighted_means_of_batches_add_up_to_the_mean_over_all_tokens(size, world, batch_size, accumulate):
-    """Each image's token costs what its index says; batches average over their tokens."""
+def test_weighted_means_of_batches_add_up_to_the_means_over_the_step(size, world, batch_size, accumulate):
+    """Each image, and each of its tokens, costs what its index says; batches average over theirs."""
     samplers = [sampler_of(size, 0, rank, world, batch_size) for rank in range(world)]
     order, tokens, count = samplers[0].order(0), samplers[0].tokens, -(-len(samplers[0]) // batch_size)
     for first in range(0, count, accumulate):
-        step, found = range(first, min(first + accumulate, count)), 0.0
+        step, found = range(first, min(first + accumulate, count)), np.zeros(2)
         for sampler in samplers:
             indices = np.array([index for _, index in sampler])
             for batch in step:
                 own = indices[batch * batch_size : (batch + 1) * batch_size]
-                mean = (tokens[own] * own).sum() / tokens[own].sum()
-                found += sampler.weight(0, batch, step, accumulate) * mean / world / accumulate
-        all_of_it = order[step.start * batch_size * world : step.stop * batch_size * world]
-        assert found == pytest.approx((tokens[all_of_it] * all_of_it).sum() / tokens[all_of_it].sum())
+                means = np.array([np.average(own, weights=tokens[own]), own.mean()])
+                found += np.array(sampler.weights(0, batch, step, accumulate)) * means / world / accumulate
+        every = order[step.start * batch_size * world : step.stop * batch_size * world]
+        assert found == pytest.approx([np.average(every, weights=tokens[every]), every.mean()])
 
 
 def test_a_batch_that_is_a_step_of_its_own_counts_exactly_one():
     sampler = sampler_of(11, batch_size=3)
-    assert [sampler.weight(0, batch, range(batch, batch + 1), 1) for batch in range(4)] == [1.0] * 4
+    assert [sampler.weights(0, batch, range(batch, batch + 1), 1) for batch in range(4)] == [(1.0, 1.0)] * 4
 
 
 @given(st.integers(0, 60), WORLDS, BATCHES)

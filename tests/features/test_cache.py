@@ -19,7 +19,7 @@ from helpers.features import CENTRE, RANDOM, Encoder, cache, scenes
 from PIL import Image
 
 from autocaption.data.sources.flickr8k import flickr8k as source_of
-from autocaption.data.transforms import CenterCrop
+from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 
 
@@ -59,7 +59,7 @@ def test_any_change_gives_other_features(tmp_path, flickr8k):
     assert get() == 1
     assert get() == 1
     assert get(Encoder(seed=1)) == 2  # other weights
-    assert get(transform=CenterCrop(16, 0.8)) == 3
+    assert get(transform=Square(16, 0.8)) == 3
     assert get(transform=RANDOM, views=2) == 4
     assert get(transform=RANDOM, views=3) == 5
     assert get(dtype="float32") == 6

@@ -8,12 +8,16 @@ import timm
 import torch
 import torchvision
 from hydra.utils import get_object
-from omegaconf import OmegaConf
 from torch import nn
 
 from helpers import CONF
+from helpers.configs import composed
 
-CONFIGS = {file.stem: OmegaConf.load(file) for file in sorted((CONF / "model/encoder").glob("*.yaml"))}
+SMALL = {"timm": {"name": "test_resnet"}, "torchvision": {"name": "resnet18"}}  # for choices of any name
+CONFIGS = {
+    file.stem: {**composed(f"model/encoder={file.stem}").model.encoder, **SMALL.get(file.stem, {})}
+    for file in sorted((CONF / "model/encoder").glob("*.yaml"))
+}
 PUBLISHED = [name for name, config in CONFIGS.items() if "pretrained" in config]
 SIZE = 64
 

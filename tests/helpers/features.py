@@ -5,10 +5,11 @@ from torch import nn
 
 from autocaption.data.manifest import Manifest
 from autocaption.data.sources.shapes import Shapes
-from autocaption.data.transforms import CenterCrop, RandomCropFlip
+from autocaption.data.transforms import Square
 from autocaption.features.cache import FeatureCache
+from helpers.augmentation import crop_and_flip
 
-CENTRE, RANDOM = CenterCrop(16, 1.0), RandomCropFlip(16, 0.8)  # 25 places, flipped or not
+CENTRE, RANDOM = Square(16), crop_and_flip(16, 0.8)  # 25 places, flipped or not
 
 
 class Encoder(nn.Module):

@@ -67,7 +67,7 @@ def test_a_run_on_the_cpu_reserves_nothing():
 
 def test_the_cores_are_divided(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
     assert threads(4) == {"OMP_NUM_THREADS": "2"}
     assert threads(16) == {"OMP_NUM_THREADS": "1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "5")  # the user's choice

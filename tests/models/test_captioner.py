@@ -1,4 +1,4 @@
-"""The LightningModule: its score, its captions and its checkpoints.
+"""The LightningModule: its objective, its captions and its checkpoints.
 
 Legend: B images, N captions an image, T time, P places, D width; C channels, H height, W width.
 """
@@ -15,7 +15,10 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from autocaption import build
+from autocaption.data.batch import Batch
+from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import EOS, PAD, SPECIAL
+from autocaption.models.losses import teacher_forced
 from autocaption.models.protocols import Captions
 
 TINY = [
@@ -65,6 +68,11 @@ def ragged(batch):
     return tokens_BNT
 
 
+def objective(captioner, memory_BPD, tokens_BNT):
+    batch = Batch((), (), tokens_BNT, Layout.of(tokens_BNT[..., 1:]))
+    return captioner.loss(captioner.decoder, memory_BPD, batch)
+
+
 def costs(decoder, memory_PD, tokens):
     """The cost of each real token after <bos>, one step at a time."""
     state, found = decoder.init_state(memory_PD[None]), []
@@ -86,10 +94,11 @@ def test_score_is_the_mean_over_real_tokens(built, batch, tokens_BNT):
         for tokens in tokens_NT
         for cost in costs(captioner.decoder, memory_PD, tokens)
     ]
-    loss, tokens = captioner.score(memory_BPD, tokens_BNT)
-    assert tokens == len(expected)
-    torch.testing.assert_close(loss.nll, torch.stack(expected).mean(), atol=1e-5, rtol=0)
-    assert loss.objective > loss.nll  # of an untrained model, the smoothed one is not the nll
+    assert len(teacher_forced(captioner.decoder, memory_BPD, tokens_BNT).targets_M) == len(expected)
+    found = objective(captioner, memory_BPD, tokens_BNT)
+    nll = found.logged["loss"]
+    torch.testing.assert_close(nll, torch.stack(expected).mean(), atol=1e-5, rtol=0)
+    assert found.total() > nll  # of an untrained model, the smoothed one is not the nll
 
 
 @pytest.mark.parametrize("columns", [(0, 3), (0, 0, 0, 1), (0, 2, 0, 2)], ids=["time", "caption", "both"])
@@ -99,9 +108,9 @@ def test_padding_changes_nothing(built, batch, tokens_BNT, columns):
     memory_BPD = captioner.memory(batch)
     padded_BNT = torch.nn.functional.pad(tokens_BNT, columns, value=PAD)
     assert padded_BNT.shape != tokens_BNT.shape
-    (loss, tokens), (expected, count) = (captioner.score(memory_BPD, t) for t in (padded_BNT, tokens_BNT))
-    assert tokens == count
-    torch.testing.assert_close(loss, expected, atol=1e-6, rtol=0)
+    found, expected = (objective(captioner, memory_BPD, tokens) for tokens in (padded_BNT, tokens_BNT))
+    torch.testing.assert_close(found.total(), expected.total(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.logged, expected.logged, atol=1e-6, rtol=0)
 
 
 def test_features_stand_for_images(built, batch):
@@ -199,8 +208,8 @@ def test_the_objective_has_the_decoder_s_penalty_and_the_nll_has_not():
     batch = next(iter(data.val_dataloader()))
     captioner.eval()
     memory_BPD = captioner.memory(batch)
-    loss, _ = captioner.score(memory_BPD, batch.tokens_BNT)
+    found = objective(captioner, memory_BPD, batch.tokens_BNT)
     inputs_BNT = batch.tokens_BNT[..., :-1] * (batch.tokens_BNT[..., 1:] != PAD)
     penalty = captioner.decoder(memory_BPD, inputs_BNT).penalty
     assert penalty > 0.01
-    torch.testing.assert_close(loss.objective - loss.nll, penalty, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.total() - found.logged["loss"], penalty, atol=1e-5, rtol=1e-4)

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autocaption import build
 from autocaption.data.packing import Layout
+from autocaption.data.tensors import HostCopy
 
 # What returns a number to the host, or a tensor whose size depends on values.
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive"}
@@ -42,13 +43,21 @@ class DuringSteps(pl.Callback):
         self.waits.__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("sampled", [0.0, 0.5])
+SAMPLED = ("scheduled_sampling=0.0", "scheduled_sampling=0.5", "model/loss=self_critical")
+
+
+@pytest.mark.parametrize("change", SAMPLED)
 @pytest.mark.parametrize("model", ["show_and_tell", "show_attend_tell", "transformer"])
-def test_a_training_step_waits_for_nothing(monkeypatch, model, sampled):
+def test_a_training_step_waits_for_nothing(monkeypatch, model, change):
+    """But for samples, which self-critical training takes to the host once a step, by a HostCopy."""
+    copies, take = [], HostCopy.wait
+    monkeypatch.setattr(HostCopy, "wait", lambda copy: (copies.append(copy), take(copy))[1])
+    monkeypatch.setattr("autocaption.search.sampling.ASKED_ON", ())  # as on a GPU
     monkeypatch.setattr("autocaption.models.decoders.attention.HAND_WRITTEN_ON", ())  # as on a GPU
     monkeypatch.setattr("autocaption.models.decoders.attention._compiled_step", lambda: None)
     sizes = ("data.source.train=12", "data.source.val=2", "data.source.size=20", "tokenizer.min_count=1")
-    config = composed(f"model={model}", "data.batch_size=4", f"scheduled_sampling={sampled}", *sizes)
+    short = ("search.max_length=4", "model.encoder.width=4", "model.encoder.image_size=32")
+    config = composed(f"model={model}", "data.batch_size=4", change, *sizes, *short)
     data, captioner = build.from_config(config)
     watch = DuringSteps()
     monkeypatch.setattr(Layout, "of", lambda tokens_BNT: watch.waits.found.append("Layout.of"))
@@ -58,6 +67,7 @@ def test_a_training_step_waits_for_nothing(monkeypatch, model, sampled):
     trainer.fit(captioner, data)
     assert trainer.global_step == 3
     assert watch.waits.found == []
+    assert len(copies) == (3 if "self_critical" in change else 0)
 
 
 def test_asking_for_a_layout_waits():

@@ -209,6 +209,44 @@ def test_heat_maps_go_with_their_captions(tmp_path):
     assert {attributes.get("data-side") for attributes in said} == {"2", None}
 
 
+def test_heat_maps_of_several_systems_are_with_the_examples_only(tmp_path):
+    maps = HeatMaps(2, "A_AAAA_A")
+    systems = [
+        System(name, "test", sentences={"i0": Sentence("two words", {"cider": 1.0}, maps)}) for name in "ab"
+    ]
+    examples, gallery = page(tmp_path, systems, 1).split('<section id="gallery">')
+    assert examples.count(f'data-maps="{maps.digits}"') == 2
+    assert maps.digits not in gallery
+
+
+def test_the_gallery_of_many_systems_is_smaller_and_a_mean_is_no_system(tmp_path):
+    many = [system(200, name) for name in "abcdef"]
+    text = page(tmp_path, [*many, System("mean", "test", {"test/cider": 7.5})], 200, most=100)
+    assert len(Tree(text).cards()) == 50
+    assert "50 of 200 images" in text
+    assert "7.500" in text
+    other = dict(many[1].sentences) | {"i7": Sentence("something else", {"cider": 900.0})}
+    apart = [many[0], System("b", "test", sentences=other), System("mean", "test", {"test/cider": 7.5})]
+    assert 'id="differences"' in page(tmp_path, apart, 200)
+
+
+def test_what_a_reader_must_know_stands_with_the_metrics(tmp_path):
+    many, read = images(1)
+    arguments = (many, read, lambda width, height: (0, 0, 1, 1), None)
+    write_report(tmp_path / "r.html", "RUN", [system(1)], *arguments, note="in a hurry & badly")
+    assert "split, in a hurry &amp; badly." in (tmp_path / "r.html").read_text()
+
+
+def test_a_command_stands_once_whatever_it_made(tmp_path):
+    shown = [
+        system(1, name, facts={"command": f"python {of}.py"}) for name, of in zip("abc", "xxy", strict=True)
+    ]
+    text = page(tmp_path, shown, 1)
+    assert text.count("<pre>python x.py</pre>") == text.count("<pre>python y.py</pre>") == 1
+    assert "<div>a, b<pre>" in text
+    assert "<div>Made by<pre>" in page(tmp_path, shown[:2], 1)
+
+
 def test_every_caption_finds_its_own_direction(tmp_path):
     (one,), read = images(1)
     hebrew = CaptionedImage(one.id, None, "test", ("כלב רץ על הדשא",))

@@ -55,3 +55,7 @@ def test_metrics_table_has_a_row_a_metric_and_a_column_a_split():
         ["bleu4", "0.250", "0.123"],
         ["bleu1", "nan", "0.500"],
     ]
+
+
+def test_metrics_table_shows_a_split_without_a_loss():
+    assert rows(metrics_table({"test/cider": 0.5}, ("val", "test"))) == [["test"], ["cider", "0.500"]]

@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torchvision.transforms import v2
 
 from autocaption.errors import UserError
 from autocaption.runs.checkpoint import LAYOUT, load
@@ -33,10 +35,23 @@ def test_keys_that_came_later_get_their_defaults(saved):
     config = load(saved(content()))["recipe"]["config"]
     added = {"captions_per_image": None, "features_dtype": "float16", "manifest": None}
     added |= {"max_pixels": 200_000_000, "on_broken": "stop"}
-    assert config == {"data": {"crop": 1.0, **added}, "seed": 0}
+    added |= {"fit": "crop", "interpolation": "bilinear", "image_size": None}
+    assert config == {"data": {"crop_share": 1.0, **added}, "seed": 0}
     given = {"data": {**added, "captions_per_image": 2, "on_broken": "skip"}}
     assert load(saved(content(config=given)))["recipe"]["config"] == given
     assert load(saved(content(config={"seed": 1})))["recipe"]["config"] == {"seed": 1}  # no data to add it to
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_pictures_of_earlier_checkpoints_are_made_as_before(saved, augment):
+    config = load(saved(content(config={"data": {"crop": 0.9, "augment": augment}})))["recipe"]["config"]
+    assert "crop" not in config["data"]
+    config["data"]["image_size"] = 5
+    made = instantiate(OmegaConf.create(config).data)
+    assert (made.crop_share, made.fit, made.interpolation) == (0.9, "crop", "bilinear")
+    kinds = [type(transform) for transform in made.augment]
+    assert kinds == ([v2.RandomCrop, v2.RandomHorizontalFlip] if augment else [])
+    assert not augment or made.augment[0].size == (5, 5)
 
 
 @pytest.mark.parametrize("vocabulary", [["<pad>"], '{"version": "1.0"}'], ids=["words", "tokenizer.json"])

@@ -17,7 +17,7 @@ SEARCHES = {
     "greedy": GreedySearch,
     "beam": lambda **settings: BeamSearch(3, 0.5, **settings),
     "diverse beam": lambda **settings: DiverseBeamSearch(4, 2, 0.5, 0.5, **settings),
-    "sampling": lambda **settings: Sampling(8, 0, 1.0, 0, 1.0, **settings),
+    "sampling": lambda **settings: Sampling(8, 0, temperature=1.0, top_k=0, top_p=1.0, **settings),
 }
 
 

@@ -127,7 +127,8 @@ def test_sample_frequencies_equal_probabilities(name):
     with torch.no_grad():
         logits = decoder.head(decoder(memory_BPD, torch.tensor([[[BOS]]])).hidden_BNTD)[0, 0, 0]
     shares = logits[[EOS, *WORDS]].double().softmax(-1).tolist()
-    found = generated(Sampling(4000, 0, 1.0, 0, 1.0, max_length=2)(decoder, memory_BPD), 0)
+    search = Sampling(4000, 0, temperature=1.0, top_k=0, top_p=1.0, max_length=2)
+    found = generated(search(decoder, memory_BPD), 0)
     first = [sum(tokens[0] == word for tokens, _ in found) / len(found) for word in (EOS, *WORDS)]
     assert first == pytest.approx(shares, abs=0.03)
     truth = everything(decoder, memory_BPD[0], 2)

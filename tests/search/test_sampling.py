@@ -10,7 +10,7 @@ from helpers.markov import WORDS, Markov, generated, memories
 from autocaption.data.tokenizer import BOS, EOS
 from autocaption.errors import UserError
 from autocaption.search.greedy import GreedySearch
-from autocaption.search.sampling import Sampling
+from autocaption.search.sampling import Sampler, Sampling
 
 ALLOWED = (EOS, *WORDS)
 
@@ -88,6 +88,26 @@ def test_narrowest_sampling_is_greedy(narrow):
     found = sampled(decoder, memory_BPD, 4, max_length=5, **narrow)
     for image in range(6):
         assert {tokens for tokens, _ in generated(found, image)} == {generated(greedy, image)[0][0]}
+
+
+@pytest.mark.parametrize("narrow", [{"top_k": 0, "top_p": 1.0}, {"top_k": 4, "top_p": 0.9}], ids=str)
+def test_a_negative_draw_takes_the_most_likely_token_and_others_do_not_change(narrow):
+    decoder, memory_BPD = Markov(7), memories(7, 3)
+    sampler = Sampler(temperature=1.0, max_length=5, **narrow)
+    draws_BKT = torch.rand(3, 2, 5, generator=torch.Generator().manual_seed(1))
+    alone = sampler(decoder, memory_BPD, draws_BKT).tokens_BKT
+    beside = sampler(decoder, memory_BPD, torch.cat([draws_BKT, torch.full((3, 1, 5), -1.0)], 1)).tokens_BKT
+    assert torch.equal(beside[:, :2], alone)
+    assert torch.equal(beside[:, 2:], GreedySearch(5)(decoder, memory_BPD).tokens_BKT)
+
+
+def test_the_largest_draw_takes_no_forbidden_token():
+    memory_BPD, largest = memories(8, 1), torch.full((1, 1, 3), 1 - 2**-24)
+    for top_p in (1.0, 0.5):
+        sampler = Sampler(temperature=1.0, top_k=0, top_p=top_p, max_length=3, no_repeat_ngram=1)
+        tokens = sampler(Markov(8), memory_BPD, largest).tokens_BKT[0, 0].tolist()
+        assert set(tokens) <= {EOS, *WORDS}
+        assert len(set(tokens)) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """What a data set yields, whatever its format on disk."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
@@ -11,19 +11,39 @@ SPLITS = ("train", "val", "test")
 ImageId = str | int  # an integer where the data set's own tools take integers (COCO)
 
 
+class PictureFile(Hashable, Protocol):
+    """What holds a picture: a Path, or a part of a file that has these methods of a Path.
+
+    Its `str` names it in messages, and is unique.
+    """
+
+    @property
+    def suffix(self) -> str:
+        """What its name ends in, with the dot; empty for a picture without a name."""
+        ...
+
+    def read_bytes(self) -> bytes:
+        """The encoded picture; OSError where it cannot be read."""
+        ...
+
+    def stat(self) -> os.stat_result:
+        """Of the file that holds it: while size and modification time stay, so does the picture."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class CaptionedImage:
     """One image and its captions.
 
     Attributes:
         id: unique in the data set; `image_id` in captions.json.
-        path: the picture's file, or None where it has none of its own.
+        path: what holds the picture, or None where it is drawn.
         split: one of SPLITS.
         captions: as written, untouched.
     """
 
     id: ImageId
-    path: Path | None
+    path: PictureFile | None
     split: str
     captions: tuple[str, ...]
 

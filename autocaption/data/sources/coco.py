@@ -9,8 +9,9 @@ from pathlib import Path
 
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import CaptionedImage
-from autocaption.data.sources.file_source import AUTO, FileSource, Layout
+from autocaption.data.sources.file_source import AUTO, Layout, file_source
 from autocaption.data.sources.karpathy import read_karpathy
+from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import Listing
 from autocaption.data.sources.splits import drawn
 from autocaption.data.texts import one_line, picture_name, read_json
@@ -27,7 +28,7 @@ def coco(
     restval: bool = True,
     max_pixels: int = MAX_PIXELS,
     on_broken: str = "stop",
-) -> FileSource:
+) -> ListedSource:
     """COCO of 2014 or 2017, or with Karpathy's json; image ids are COCO's integers.
 
     COCO publishes no captions of its test images. So val and test are drawn from its val images: 5,000 each,
@@ -52,7 +53,7 @@ def coco(
     texts = ("dataset_coco.json", "dataset.json", "annotations/dataset_coco.json")
     read = functools.partial(_karpathy, restval=restval)
     layouts.append(Layout("karpathy", texts, ("train2014", "images/train2014"), read))
-    return FileSource("COCO", root, layouts, str(layout), max_pixels, on_broken)
+    return file_source("COCO", root, layouts, str(layout), max_pixels, on_broken)
 
 
 def _karpathy(file: Path, pictures: Path, restval: bool) -> Listing:

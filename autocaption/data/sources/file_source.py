@@ -1,16 +1,15 @@
 """Data sets of picture files: recognising a layout, finding its pictures, splits."""
 
+import functools
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
-from autocaption.data.pictures import MAX_PIXELS, read_image
-from autocaption.data.sources import SPLITS, CaptionedImage
+from autocaption.data.pictures import MAX_PIXELS
+from autocaption.data.sources import CaptionedImage
+from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import FolderContents, Listing
 from autocaption.data.texts import one_line
 from autocaption.errors import UserError
@@ -36,7 +35,14 @@ class Layout(NamedTuple):
     read: Callable[[Path, Path], Listing]
 
 
-class FileSource:
+def file_source(
+    name: str,
+    root: str,
+    layouts: Sequence[Layout],
+    layout: str = AUTO,
+    max_pixels: int = MAX_PIXELS,
+    on_broken: str = "stop",
+) -> ListedSource:
     """A data set of picture files, in one of several layouts.
 
     Args:
@@ -50,80 +56,43 @@ class FileSource:
     Raises:
         UserError: no layout is found, or several are; says what was looked for.
     """
+    base = Path(root).expanduser()
+    found, text, pictures = _recognised(name, base, layouts, layout)
+    return ListedSource(
+        name,
+        base,
+        f"layout {found.name}, {one_line(text)}",
+        functools.partial(found.read, text, pictures),
+        max_pixels,
+        functools.partial(present, on_broken),
+    )
 
-    def __init__(
-        self,
-        name: str,
-        root: str,
-        layouts: Sequence[Layout],
-        layout: str = AUTO,
-        max_pixels: int = MAX_PIXELS,
-        on_broken: str = "stop",
-    ) -> None:
-        self.name, self.root, self.max_pixels, self.on_broken = (
-            name,
-            Path(root).expanduser(),
-            max_pixels,
-            on_broken,
+
+def present(on_broken: str, split: str, images: Sequence[CaptionedImage]) -> list[CaptionedImage]:
+    """The images with the paths of their files, whose names may be normalised otherwise.
+
+    Args:
+        on_broken: `stop` where a file is missing, or `skip` it.
+        split: of the images.
+        images: those whose path is no file of its own are taken to be there.
+    """
+    folders = FolderContents()
+    found, missing = [], []
+    for image in images:
+        path = folders.find(image.path) if isinstance(image.path, Path) else image.path
+        if path is None:
+            missing.append(image)
+        else:
+            found.append(image if path == image.path else replace(image, path=path))
+    if missing and (on_broken == "stop" or not found):
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"image of split '{split}' is missing: {one_line(missing[0].path, 1000)}{more}; restore "
+            "it, or leave it out with data.on_broken=skip"
         )
-        self.layout, self.text, self.pictures = _recognised(name, self.root, layouts, layout)
-        self._listing: Listing | None = None
-        self._splits: dict[str, list[CaptionedImage]] = {}
-
-    def split(self, name: str) -> Sequence[CaptionedImage]:
-        """The images of a split, in the order of the data set's files.
-
-        Raises:
-            UserError: the split is unknown or empty, a file cannot be read, or a picture is missing.
-        """
-        if name not in SPLITS:
-            raise UserError(f"no split '{name}' in {self.name}; take one of: {', '.join(SPLITS)}")
-        if name not in self._splits:
-            images = [image for image in self._listed().images if image.split == name]
-            if not images:
-                raise UserError(f"split '{name}' of {self.name} in {self.root} has no image")
-            self._splits[name] = self._present(name, images)
-        return self._splits[name]
-
-    def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:
-        """The picture, in RGB; UserError where it cannot be decoded."""
-        assert image.path is not None
-        return read_image(image.path, least, self.max_pixels)
-
-    def _listed(self) -> Listing:
-        if self._listing is None:
-            listing = self._listing = self.layout.read(self.text, self.pictures)
-            counts = Counter(image.split for image in listing.images)
-            said = ", ".join(f"{split} {counts[split]:,}" for split in SPLITS)
-            notes = [f"skipped {count:,} {what}" for what, count in listing.skipped.items() if count]
-            notes += [f"{count:,} {what}" for what, count in listing.odd.items() if count]
-            log.info(
-                "Data: %s, layout %s, %s; splits: %s; images: %s",
-                *(self.name, self.layout.name, one_line(self.text), listing.splits),
-                "; ".join([said, *notes]),
-            )
-        return self._listing
-
-    def _present(self, split: str, images: Sequence[CaptionedImage]) -> list[CaptionedImage]:
-        """The images with the paths of their files, whose names may be normalised otherwise."""
-        folders = FolderContents()
-        found, missing = [], []
-        for image in images:
-            assert image.path is not None
-            path = folders.find(image.path)
-            if path is None:
-                missing.append(image)
-            else:
-                found.append(image if path == image.path else replace(image, path=path))
-        if missing and (self.on_broken == "stop" or not found):
-            more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
-            raise UserError(
-                f"image of split '{split}' is missing: {one_line(missing[0].path, 1000)}{more}; restore "
-                "it, or leave it out with data.on_broken=skip"
-            )
-        if missing:
-            log.warning("Data: skipped %d images of split '%s' whose files are missing", len(missing), split)
-        return found
+    if missing:
+        log.warning("Data: skipped %d images of split '%s' whose files are missing", len(missing), split)
+    return found
 
 
 def _recognised(name: str, root: Path, layouts: Sequence[Layout], chosen: str) -> tuple[Layout, Path, Path]:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autocaption.data.pictures import MAX_PIXELS
-from autocaption.data.sources.file_source import AUTO, FileSource, Layout
+from autocaption.data.sources.file_source import AUTO, Layout, file_source
 from autocaption.data.sources.karpathy import read_karpathy
+from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import (
     Listing,
     drawn_listing,
@@ -46,7 +47,7 @@ def flickr30k(
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
     on_broken: str = "stop",
-) -> FileSource:
+) -> ListedSource:
     """Flickr30k in the original layout, Kaggle's, or with Karpathy's json.
 
     Without Karpathy's splits 1,000 images each are drawn for val and test.
@@ -65,7 +66,7 @@ def flickr30k(
         Layout("kaggle", results, PICTURES, functools.partial(_kaggle, seed=seed)),
         Layout("karpathy", ("dataset_flickr30k.json", "dataset.json"), PICTURES, read_karpathy),
     ]
-    return FileSource("Flickr30k", root, layouts, layout, max_pixels, on_broken)
+    return file_source("Flickr30k", root, layouts, layout, max_pixels, on_broken)
 
 
 def _original(file: Path, pictures: Path, seed: int) -> Listing:

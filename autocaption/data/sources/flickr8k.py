@@ -10,8 +10,9 @@ from pathlib import Path
 
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import CaptionedImage
-from autocaption.data.sources.file_source import AUTO, FileSource, Layout
+from autocaption.data.sources.file_source import AUTO, Layout, file_source
 from autocaption.data.sources.karpathy import read_karpathy
+from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import (
     Listing,
     drawn_listing,
@@ -42,7 +43,7 @@ def flickr8k(
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
     on_broken: str = "stop",
-) -> FileSource:
+) -> ListedSource:
     """Flickr8k in the original layout, Kaggle's, or with Karpathy's json.
 
     The official lists of the splits count wherever they are; without them 6,000, 1,000 and 1,000 images are
@@ -61,7 +62,7 @@ def flickr8k(
         Layout("kaggle", ("captions.txt",), PICTURES, functools.partial(_kaggle, seed=seed)),
         Layout("karpathy", ("dataset_flickr8k.json", "dataset.json"), PICTURES, read_karpathy),
     ]
-    return FileSource("Flickr8k", root, layouts, layout, max_pixels, on_broken)
+    return file_source("Flickr8k", root, layouts, layout, max_pixels, on_broken)
 
 
 def _original(file: Path, pictures: Path, seed: int) -> Listing:

@@ -2,14 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 
 from autocaption.data.sources import CaptionedImage, ImageId
-from autocaption.data.sources.splits import drawn
+from autocaption.data.sources.splits import drawn, held_out_sizes
 from autocaption.data.texts import one_line, picture_name
 from autocaption.errors import UserError
 
@@ -122,6 +122,31 @@ def drawn_listing(
     ]
     skipped["images that are in no split"] += len(captions) - len(images)
     return Listing(images, skipped, f"drawn with seed {seed}")
+
+
+def divided(
+    images: Sequence[CaptionedImage],
+    given: Collection[str],
+    held_out: Mapping[str, float],
+    seed: int,
+    skipped: Counter[str],
+) -> Listing:
+    """A listing whose val and test are drawn from its training images, unless they are given.
+
+    Args:
+        images: all images; their ids are unique.
+        given: the splits that the data set has.
+        held_out: images of val and test: a share (below 1) or a number.
+        seed: of the draw.
+        skipped: what was left out so far.
+    """
+    missing = {split: size for split, size in held_out.items() if split not in given}
+    if not missing:
+        return Listing(list(images), skipped)
+    training = [image.id for image in images if image.split == "train"]
+    split_of = drawn(training, held_out_sizes(len(training), missing), seed)
+    drawn_images = [replace(image, split=split_of.get(image.id, image.split)) for image in images]
+    return Listing(drawn_images, skipped, f"{' and '.join(missing)} drawn from train with seed {seed}")
 
 
 def stems(names: Iterable[str], file: Path) -> dict[str, ImageId]:

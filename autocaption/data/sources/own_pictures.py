@@ -8,10 +8,11 @@ from typing import Any
 
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import CaptionedImage, ImageId
-from autocaption.data.sources.file_source import AUTO, FileSource, Layout
+from autocaption.data.sources.file_source import AUTO, Layout, file_source
+from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import FolderContents, Listing, drawn_listing, gathered, pictures_in
-from autocaption.data.sources.splits import NAMES, split_named
-from autocaption.data.texts import one_line, picture_name, read_json, read_lines, read_table
+from autocaption.data.sources.splits import NAMES, held_out_sizes, split_named
+from autocaption.data.texts import one_line, parsed_json, picture_name, read_json, read_lines, read_table
 from autocaption.errors import UserError
 
 TABLES = {"csv": (".csv",), "tsv": (".tsv",), "json": (".json",), "jsonl": (".jsonl", ".ndjson")}
@@ -29,7 +30,7 @@ def folder(
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
     on_broken: str = "stop",
-) -> FileSource:
+) -> ListedSource:
     """Your own pictures, with captions in a CSV, TSV, JSON or JSONL file or in `.txt` files beside them.
 
     A table has columns for a picture's name (relative to the root), a caption, and optionally a split; an
@@ -68,7 +69,7 @@ def folder(
         layouts.append(Layout("txt", (mark,), (".",), beside))
     if not layouts:
         raise UserError(f"data.file={file}: a table is a .csv, .tsv, .json or .jsonl file")
-    return FileSource("folder", root, layouts, layout, max_pixels, on_broken)
+    return file_source("folder", root, layouts, layout, max_pixels, on_broken)
 
 
 def _named(root: Path, suffixes: tuple[str, ...]) -> list[str]:
@@ -123,7 +124,7 @@ def _table(
     )
     if without:
         ids: dict[str, ImageId] = {name: name for name in named}
-        listing = drawn_listing(named, root, ids, _sizes(len(named), held_out), seed, skipped)
+        listing = drawn_listing(named, root, ids, held_out_sizes(len(named), held_out), seed, skipped)
     else:
         images = [CaptionedImage(name, root / name, splits[name], texts) for name, texts in named.items()]
         listing = Listing(images, skipped, f"column {columns['split']}")
@@ -141,7 +142,8 @@ def _rows(file: Path, kind: str) -> Iterator[Row]:
             raise UserError(f"{file}: expected a list of records")
         numbered: Iterable[tuple[int, Any]] = enumerate(records, start=1)
     else:
-        numbered = ((number, read_json(file, line, f", line {number}")) for number, line in read_lines(file))
+        lines = read_lines(file)
+        numbered = ((number, parsed_json(line, file, f", line {number}")) for number, line in lines)
     for number, record in numbered:
         if not isinstance(record, dict):
             raise UserError(
@@ -195,14 +197,8 @@ def _beside(file: Path, root: Path, held_out: Mapping[str, float], seed: int) ->
     splits = {name: split_named(some[0]) if len(some) > 1 else None for name, some in parts.items()}
     if not all(splits.values()):
         ids: dict[str, ImageId] = {name: name for name in captions}
-        return drawn_listing(captions, root, ids, _sizes(len(captions), held_out), seed, skipped)
+        return drawn_listing(captions, root, ids, held_out_sizes(len(captions), held_out), seed, skipped)
     images = [
         CaptionedImage(name, root / name, split, captions[name]) for name, split in splits.items() if split
     ]
     return Listing(images, skipped, "folders train, val and test")
-
-
-def _sizes(total: int, held_out: Mapping[str, float]) -> dict[str, int]:
-    """Images of each split, of shares or numbers."""
-    sizes = {name: max(1, round(total * size)) if size < 1 else int(size) for name, size in held_out.items()}
-    return {"train": total - sum(sizes.values()), **sizes}

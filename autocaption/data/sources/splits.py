@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from autocaption.checks import number, whole
 from autocaption.data.sources import ImageId
 from autocaption.errors import UserError
 from autocaption.randomness import seed_of
@@ -30,6 +31,7 @@ def drawn(ids: Sequence[ImageId], sizes: Mapping[str, int], seed: int) -> dict[I
     Raises:
         UserError: there are fewer images than that.
     """
+    whole("data.source.seed", seed, 0)
     if sum(sizes.values()) > len(ids) or min(sizes.values()) < 1:
         wanted = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
         raise UserError(
@@ -38,6 +40,14 @@ def drawn(ids: Sequence[ImageId], sizes: Mapping[str, int], seed: int) -> dict[I
     order = sorted(ids, key=lambda id: seed_of("split", seed, id))
     names = [name for name, size in sizes.items() for _ in range(size)]
     return dict(zip(order, names, strict=False))
+
+
+def held_out_sizes(total: int, held_out: Mapping[str, float]) -> dict[str, int]:
+    """Images of each split, where those that are held out of training are a share (below 1) or a number."""
+    for name, size in held_out.items():
+        number(f"data.source.{name}", size, above=0)
+    sizes = {name: max(1, round(total * size)) if size < 1 else int(size) for name, size in held_out.items()}
+    return {"train": total - sum(sizes.values()), **sizes}
 
 
 def in_proportion(total: int, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn.utils.rnn import PackedSequence
 
 from autocaption.data.packing import slices
 from autocaption.models.decoders.lstm_cell import Kept, advance, retreat, slopes
@@ -104,8 +103,11 @@ def lstm(module: torch.nn.LSTM, x_ME: Tensor, rows_T: Sequence[int], h_LRD: Tens
     if x_ME.device.type != "cpu":
         rows = rows_T[0]  # torch takes no states of rows without tokens
         start = (h_LRD[:, :rows].contiguous(), c_LRD[:, :rows].contiguous())
-        packed, _ = module(PackedSequence(x_ME, torch.tensor(rows_T)), start)
-        return packed.data
+        # The parameters by name: the module's own list of them is stale where FSDP gathers and frees them.
+        weights = [getattr(module, name) for name in module._flat_weights_names]
+        batches, dropout, training = torch.tensor(rows_T), module.dropout, module.training
+        L = module.num_layers
+        return torch.lstm(x_ME, batches, start, weights, True, L, dropout, training, False)[0]
     dropout = module.dropout if module.training else 0.0
     parameter_dtype: Any = module.weight_ih_l0.dtype
     x_ME, h_LRD, c_LRD = (part.to(parameter_dtype) for part in (x_ME, h_LRD, c_LRD))

@@ -112,7 +112,7 @@ class TransformerDecoder(nn.Module):
         B, _, before, _ = past[0][0].shape
         K = len(tokens_R) // B
         positions_R = before + torch.arange(K, device=tokens_R.device).repeat(B)
-        x_RD = self._embed(tokens_R, tokens_R.new_tensor([own_RT.shape[1]]))
+        x_RD = self._embed(tokens_R, tokens_R.new_full((1,), own_RT.shape[1]))  # new_tensor would wait
         own_RT = torch.cat([own_RT, positions_R.unsqueeze(1)], 1)
         mask_RS = torch.zeros(B * K, before + K, dtype=torch.bool, device=tokens_R.device)
         mask_BKS = mask_RS.scatter_(1, own_RT, True).view(B, K, -1)

@@ -1,22 +1,43 @@
-"""A pretrained classifier as an encoder: its normalisation, its weights, and what of it is trained.
+"""A pretrained network as an encoder: its normalisation, and what of it is trained.
 
 Legend: B images, P places, D width; C channels, H height, W width.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from autocaption.checks import choice, whole
+from autocaption.data.transforms import Fit, Interpolation
 from autocaption.errors import UserError
-from autocaption.models.weights import load_weights, unwrapped
 
-Pooling = Literal["mean", "grid"]
+Pooling = Literal["mean", "grid", "head"]
 Trainable = Literal["none", "last_stage", "all"]
 LARGEST_IMAGE = 4096  # pixels of a side; a larger one is mistyped
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+Matcher = Callable[[bool], Any]  # whether coarse to a matcher of parameters' names, as timm's models give it
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network's weights want pictures; see `Encoder`."""
+
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    fit: Fit
+    crop_share: float
+    interpolation: Interpolation
+
+
+def side(image_size: int | None, default: int) -> int:
+    """`model.encoder.image_size`, or a network's own where it is None."""
+    return default if image_size is None else whole("model.encoder.image_size", image_size, 32, LARGEST_IMAGE)
 
 
 class Normalize(nn.Module):
@@ -45,102 +66,125 @@ class Normalize(nn.Module):
 
 
 class BackboneEncoder(nn.Module):
-    """The backbone of a pretrained classifier as an encoder.
+    """A pretrained network as an encoder.
+
+    Attributes:
+        layers: the layer of each trained parameter, by name, from 0 next to the picture; empty where the
+            network's library doesn't say.
 
     Args:
-        stages: the backbone's stages in order; their composition gives (B, D, H, W).
-        out_dim: D of the last feature map.
-        image_size: side of the pictures in pixels.
-        mean: channel means of the pictures that the weights were trained on; likewise `std`.
-        pooling: `mean` over the grid (P = 1), or the `grid` (P = H x W).
-        trainable: `none`, the `last_stage`, or `all`. Frozen stages keep their weights and, in training
-            too, their BatchNorm statistics.
+        net: the network.
+        name: its name, for messages.
+        memory: (net, normalised images_BCHW) to memory_BPD.
+        pooling: what `memory` makes of the places.
+        matcher: tells the layers of the net, or coarse its stages; None where they are unknown.
+        preprocessing: how the weights want pictures.
+        trainable: `none`, the `last_stage` (of a plain vision transformer the last block), or `all`. What is
+            frozen keeps its weights and, in training too, its BatchNorm statistics, and drops nothing out.
+        freeze_norm: whether BatchNorms stay frozen where the rest is trained, as small batches want it.
+
+    Raises:
+        UserError: the net doesn't take pictures of that size, or its stages are needed and unknown.
     """
 
     def __init__(
         self,
-        stages: Sequence[nn.Module],
-        out_dim: int,
-        image_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        net: nn.Module,
+        name: str,
+        memory: Callable[[Any, Tensor], Tensor],
         pooling: Pooling,
+        matcher: Matcher | None,
+        preprocessing: Preprocessing,
         trainable: Trainable,
+        freeze_norm: bool,
     ) -> None:
         super().__init__()
-        self.out_dim, self.image_size = (
-            out_dim,
-            whole("model.encoder.image_size", image_size, 32, LARGEST_IMAGE),
-        )
-        self.pooling = choice("model.encoder.pooling", pooling, get_args(Pooling))
         choice("model.encoder.trainable", trainable, get_args(Trainable))
-        self.normalize = Normalize(mean, std)
-        self.stages = nn.ModuleList(stages)
-        self.frozen = {"none": len(stages), "last_stage": last_stage(stages), "all": 0}[trainable]
-        for stage in self.stages[: self.frozen]:
-            stage.requires_grad_(False)
+        self.pooling = choice("model.encoder.pooling", pooling, get_args(Pooling))
+        self.image_size = preprocessing.image_size
+        self.mean, self.std = tuple(preprocessing.mean), tuple(preprocessing.std)
+        self.fit, self.crop_share = preprocessing.fit, preprocessing.crop_share
+        self.interpolation = preprocessing.interpolation
+        self.normalize, self.net, self.memory = Normalize(self.mean, self.std), net, memory
+        if trainable == "last_stage" and matcher is None:
+            raise UserError(
+                f"model.encoder.trainable=last_stage: the stages of {name} are unknown; take none or all"
+            )
+        self.requires_grad_(trainable == "all")
+        if trainable == "last_stage":
+            assert matcher is not None
+            stages = _groups(net, matcher(True))
+            for key, parameter in net.named_parameters():
+                parameter.requires_grad_(stages[key] == max(stages.values()))
+        if freeze_norm:
+            for module in net.modules():
+                if isinstance(module, BATCH_NORMS):
+                    module.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # the fastest layout for convolutions, on CPU and GPU
+        self.out_dim = self._freeze_unused(name)
+        layers = _groups(net, matcher(False)) if matcher else {}
+        trained = {key for key, parameter in net.named_parameters() if parameter.requires_grad}
+        self.layers = {f"net.{key}": layer for key, layer in layers.items() if key in trained}
         self.train()  # Lightning trains modules in the mode that they are in
 
     def train(self, mode: bool = True) -> "BackboneEncoder":
-        """Set training mode, for the trainable stages only."""
+        """Set training mode, for what is trained only."""
         super().train(mode)
-        for stage in self.stages[: self.frozen]:
-            stage.eval()
+        if mode:
+            _evaluate_frozen([self.net])
         return self
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """uint8 images to memory_BPD."""
-        grid_BDHW = self.normalize(images_BCHW)
-        with torch.no_grad():  # nothing below the first trainable stage needs a gradient
-            for stage in self.stages[: self.frozen]:
-                grid_BDHW = stage(grid_BDHW)
-        for stage in self.stages[self.frozen :]:
-            grid_BDHW = stage(grid_BDHW)
-        if self.pooling == "mean":
-            return grid_BDHW.mean((2, 3)).unsqueeze(1)
-        return grid_BDHW.flatten(2).transpose(1, 2)
+        return self.memory(self.net, self.normalize(images_BCHW))
 
+    def extra_repr(self) -> str:
+        """What the modules don't show of the output."""
+        return f"{self.memory}, image_size={self.image_size}"
 
-def last_stage(stages: Sequence[nn.Module]) -> int:
-    """Index of the last stage: the last module that is a sequence of blocks."""
-    return max(i for i, stage in enumerate(stages) if isinstance(stage, nn.Sequential))
+    def _freeze_unused(self, name: str) -> int:
+        """Freeze what the memory doesn't depend on, such as an unused head, which DDP would wait for.
 
+        Shapes and gradients alone are computed, so this costs neither time nor memory.
 
-def pretrained(
-    make: Callable[[bool], nn.Module], name: str, wanted: bool, weights: str | None, head: str
-) -> nn.Module:
-    """A backbone with the weights that the configuration asks for.
-
-    Args:
-        make: makes the backbone; its argument says whether to download the published weights.
-        name: the backbone's name, for messages.
-        wanted: `model.encoder.pretrained`.
-        weights: `model.encoder.weights`, a local state dict instead of the download.
-        head: prefix of the classifier's keys, which are ignored.
-
-    Raises:
-        UserError: the weights cannot be loaded; random weights never take their place.
-    """
-    if not wanted:
-        return make(False)
-    if weights is None:
+        Returns:
+            D of the memory.
+        """
+        self.eval()
+        parameters = {
+            key: one.detach().to("meta").requires_grad_(one.requires_grad)
+            for key, one in self.named_parameters()
+        }
+        buffers = {key: one.to("meta") for key, one in self.named_buffers()}
+        pixels = self.image_size
+        images_BCHW = torch.empty(1, 3, pixels, pixels, dtype=torch.uint8, device="meta")
         try:
-            return make(True)
-        except Exception as error:  # each hub has its own errors for "no network"
+            memory_BPD = functional_call(self, {**parameters, **buffers}, (images_BCHW,))
+        except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"the pretrained weights of {name} could not be downloaded ({type(error).__name__}); "
-                "give a local state dict with model.encoder.weights=PATH"
+                f"{name} doesn't encode pictures of {pixels} x {pixels} pixels: {reason}"
             ) from error
-    backbone = make(False)
-    path = Path(weights).expanduser()
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {key: value for key, value in unwrapped(state).items() if not key.startswith(head)}
-        load_weights(backbone, state)
-    except FileNotFoundError:
-        raise UserError(f"file not found: model.encoder.weights={path}") from None
-    except Exception as error:  # torch's reader fails in a dozen ways on a file that is no pickle
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"model.encoder.weights={path} does not hold weights of {name}: {reason}") from None
-    return backbone
+        trained = {key: one for key, one in parameters.items() if one.requires_grad}
+        if trained:
+            gradients = torch.autograd.grad(memory_BPD.sum(), list(trained.values()), allow_unused=True)
+            for key, gradient in zip(trained, gradients, strict=True):
+                if gradient is None:
+                    self.get_parameter(key).requires_grad_(False)
+        return memory_BPD.shape[2]
+
+
+def _groups(net: nn.Module, matcher: Any) -> dict[str, int]:
+    """The group of each parameter by name; what no pattern matches, such as a head, joins the last one."""
+    if isinstance(matcher, dict):
+        matcher = {**matcher, "rest": [(".", (99999,))]}  # timm's number for the group before
+    return group_parameters(net, matcher, reverse=True)
+
+
+def _evaluate_frozen(modules: Iterable[nn.Module]) -> None:
+    for module in modules:
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
+        else:
+            _evaluate_frozen(module.children())

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autocaption.checks import choice, whole
+from autocaption.data.transforms import Fit, Interpolation
 from autocaption.errors import UserError
 from autocaption.models.encoders.backbone import LARGEST_IMAGE, Normalize
 
@@ -26,6 +27,11 @@ class ConvNet(nn.Module):
         pooling: `vector` (P = 1) or `grid` (P = (image_size / 16) ** 2).
     """
 
+    mean = std = (0.5, 0.5, 0.5)
+    fit: Fit = "crop"
+    crop_share = 1.0
+    interpolation: Interpolation = "bilinear"
+
     def __init__(self, image_size: int, width: int, out_dim: int, pooling: str) -> None:
         super().__init__()
         for name, size in (("width", width), ("out_dim", out_dim)):
@@ -35,7 +41,7 @@ class ConvNet(nn.Module):
         choice("model.encoder.pooling", pooling, ("vector", "grid"))
         self.image_size, self.out_dim = image_size, out_dim
         channels = [3, *(width * 2**stage for stage in range(4))]
-        self.normalize = Normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        self.normalize = Normalize(self.mean, self.std)
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(

@@ -1,0 +1,75 @@
+"""A data set whose images a listing names, whatever the listing was read from."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from autocaption.data.pictures import MAX_PIXELS, read_image
+from autocaption.data.sources import SPLITS, CaptionedImage
+from autocaption.data.sources.listing import Listing
+from autocaption.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class ListedSource:
+    """The images of a listing, which is read when they are first asked for, and said in one log line.
+
+    Args:
+        name: of the data set, for messages.
+        root: what holds it.
+        layout: what it was recognised as, for the log line.
+        listing: reads the listing.
+        max_pixels: a picture of more pixels is refused.
+        present: (split, its images) to those whose files are there; None where all must be.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path | str,
+        layout: str,
+        listing: Callable[[], Listing],
+        max_pixels: int = MAX_PIXELS,
+        present: Callable[[str, Sequence[CaptionedImage]], list[CaptionedImage]] | None = None,
+    ) -> None:
+        self.name, self.root, self.layout, self.max_pixels = name, root, layout, max_pixels
+        self._read_listing, self._present = listing, present
+        self._listing: Listing | None = None
+        self._splits: dict[str, list[CaptionedImage]] = {}
+
+    def split(self, name: str) -> Sequence[CaptionedImage]:
+        """The images of a split, in the order of the data set's files.
+
+        Raises:
+            UserError: the split is unknown or empty, a file cannot be read, or a picture is missing.
+        """
+        if name not in SPLITS:
+            raise UserError(f"no split '{name}' in {self.name}; take one of: {', '.join(SPLITS)}")
+        if name not in self._splits:
+            images = [image for image in self._listed().images if image.split == name]
+            if not images:
+                raise UserError(f"split '{name}' of {self.name} in {self.root} has no image")
+            self._splits[name] = self._present(name, images) if self._present else images
+        return self._splits[name]
+
+    def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:
+        """The picture, in RGB; UserError where it cannot be decoded."""
+        assert image.path is not None
+        return read_image(image.path, least, self.max_pixels)
+
+    def _listed(self) -> Listing:
+        if self._listing is None:
+            listing = self._listing = self._read_listing()
+            counts = Counter(image.split for image in listing.images)
+            said = ", ".join(f"{split} {counts[split]:,}" for split in SPLITS)
+            notes = [f"skipped {count:,} {what}" for what, count in listing.skipped.items() if count]
+            notes += [f"{count:,} {what}" for what, count in listing.odd.items() if count]
+            log.info(
+                "Data: %s, %s; splits: %s; images: %s",
+                *(self.name, self.layout, listing.splits, "; ".join([said, *notes])),
+            )
+        return self._listing

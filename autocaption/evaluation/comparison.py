@@ -1,0 +1,183 @@
+"""What several rows say together: their differences, means over seeds, and the tables that show them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from autocaption.evaluation.rows import Row
+from autocaption.evaluation.seeds import Mean, mean_of
+from autocaption.metrics.bootstrap import Comparison, compare_all
+from autocaption.metrics.scored import Scored
+from autocaption.report.examples import FIRST, by_importance
+
+DASH = "\N{EN DASH}"
+NAME, CELL = 24, 14  # characters of a row's name, and of a metric
+
+
+@dataclass(frozen=True)
+class Result:
+    """A scored row.
+
+    Attributes:
+        row: the row.
+        written: what its metrics.json holds.
+        scored: the scores of its images.
+    """
+
+    row: Row
+    written: Mapping[str, Any]
+    scored: Scored | None
+
+    def metrics(self, split: str) -> dict[str, float]:
+        """{metric: value} of the split."""
+        prefix = f"{split}/"
+        return {k.removeprefix(prefix): v for k, v in self.written.items() if k.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Several rows on one split.
+
+    Attributes:
+        split: the split.
+        results: the rows, at least two.
+        differences: {(row, other row): {metric: how much higher the first is}}, by a paired bootstrap, of
+            rows that were scored on the same images.
+        means: {experiment: {metric: mean over its seeds}}.
+    """
+
+    split: str
+    results: Sequence[Result]
+    differences: Mapping[tuple[str, str], Mapping[str, Comparison]]
+    means: Mapping[str, Mapping[str, Mean]]
+
+    @classmethod
+    def of(cls, split: str, results: Sequence[Result]) -> "Comparisons":
+        """Compare them; rows on other images than the first are left out of the differences."""
+        alike = [one for one in results if one.scored and _ids(one) == _ids(results[0])]
+        pairs = compare_all([one.scored for one in alike if one.scored])
+        names = [one.row.name for one in alike]
+        groups = dict.fromkeys(one.row.group for one in results if one.row.group)
+        return cls(
+            split,
+            results,
+            {(names[i], names[j]): found for i, j, found in pairs},
+            {
+                group: _means([one.metrics(split) for one in results if one.row.group == group])
+                for group in groups
+            },
+        )
+
+    def apart(self) -> list[str]:
+        """The rows that were scored on other images than the first."""
+        return [one.row.name for one in self.results if _ids(one) != _ids(self.results[0])]
+
+    def plain(self) -> dict[str, Any]:
+        """What metrics.json holds of them."""
+        return {
+            "split": self.split,
+            "rows": {
+                one.row.name: {
+                    "folder": one.row.folder,
+                    "checkpoints": list(one.row.checkpoints),
+                    "captions": one.row.captions,
+                    **one.written,
+                }
+                for one in self.results
+            },
+            "differences": [
+                {
+                    "row": row,
+                    "other": other,
+                    "metrics": {
+                        f"{self.split}/{name}": {
+                            "difference": one.difference,
+                            "interval": [one.low, one.high],
+                            "p": one.p,
+                        }
+                        for name, one in found.items()
+                    },
+                }
+                for (row, other), found in self.differences.items()
+            ],
+            "seeds": {
+                group: {
+                    "rows": [one.row.name for one in self.results if one.row.group == group],
+                    "metrics": {
+                        f"{self.split}/{name}": {
+                            "mean": one.mean,
+                            "spread": one.spread,
+                            "interval": [one.low, one.high],
+                        }
+                        for name, one in found.items()
+                    },
+                }
+                for group, found in self.means.items()
+            },
+        }
+
+    def tables(self, width: int) -> list[Table]:
+        """Rows with their intervals, means over seeds, and each row against the first.
+
+        Args:
+            width: of the terminal; metrics that don't fit stand in metrics.json.
+        """
+        shown = self._columns(max(1, (width - NAME) // CELL))
+        rows = _table("row", shown, "95 % bootstrap intervals over the images")
+        for one in self.results:
+            values, intervals = one.metrics(self.split), one.written.get("intervals") or {}
+            cells = [
+                _cell(values.get(name), intervals.get(f"{self.split}/{name}")) if name in values else ""
+                for name in shown
+            ]
+            rows.add_row(one.row.name, *cells)
+        tables = [rows]
+        if self.means:
+            table = _table("mean over seeds", shown, "± sample standard deviation, 95 % t intervals")
+            for group, means in self.means.items():
+                table.add_row(group, *(_mean_cell(means[name]) if name in means else "" for name in shown))
+            tables.append(table)
+        first = self.results[0].row.name
+        against = {other: found for (row, other), found in self.differences.items() if row == first}
+        if against:
+            table = _table(f"less {first}", shown, "paired bootstrap: difference, 95 % interval, p of none")
+            for other, found in against.items():
+                differences = [_difference_cell(found[name]) if name in found else "" for name in shown]
+                table.add_row(other, *differences)
+            tables.append(table)
+        return tables
+
+    def _columns(self, most: int) -> list[str]:
+        names = dict.fromkeys(name for one in self.results for name in one.metrics(self.split))
+        return [name for name in by_importance(list(names)) if name in FIRST][:most]
+
+
+def _ids(result: Result) -> Sequence[Any]:
+    return list(result.scored.ids) if result.scored else []
+
+
+def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, Mean]:
+    names = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: mean_of([run[name] for run in runs]) for name in names}
+
+
+def _table(title: str, columns: Sequence[str], caption: str) -> Table:
+    return Table(title, *columns, caption=caption, caption_justify="left", show_lines=True)
+
+
+def _cell(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" + (f"\n{interval[0]:.3f}{DASH}{interval[1]:.3f}" if interval else "")
+
+
+def _mean_cell(one: Mean) -> str:
+    return f"{one.mean:.3f}±{one.spread:.3f}\n{one.low:.3f}{DASH}{one.high:.3f}"
+
+
+def _difference_cell(one: Comparison) -> str:
+    # The other row less the first.
+    difference, low, high = (0.0 - value for value in (one.difference, one.high, one.low))
+    return f"{difference:+.3f}\n{low:+.3f} to {high:+.3f}\np {one.p:.3f}"

@@ -1,0 +1,170 @@
+"""What a command line of eval.py asks to score."""
+
+import json
+import shutil
+from pathlib import PurePath
+
+import pytest
+import torch
+from helpers import ROOT
+from helpers.commands import TINY
+from helpers.configs import composed
+
+from autocaption import build
+from autocaption.cli import explain
+from autocaption.evaluation.rows import planned, rows_of, short_names
+from autocaption.exits import one_line_errors
+
+CHECKPOINT = "checkpoints/best.ckpt"
+A, B = f"m/0/{CHECKPOINT}", f"m/1/{CHECKPOINT}"
+ONE, BOTH = f"checkpoint={A}", f"checkpoint=[{A},{B}]"
+
+
+@pytest.fixture(name="home", scope="module")
+def runs(tmp_path_factory):
+    """A folder with two finished runs in m/, 0 and 1, of seeds 4 and 5; their models are untrained."""
+    home = tmp_path_factory.mktemp("rows")
+    _, captioner = build.from_config(composed(*TINY, "search=greedy"))
+    for job, seed in enumerate((4, 5)):
+        captioner.recipe["config"]["seed"] = seed
+        (home / f"m/{job}/checkpoints").mkdir(parents=True)
+        saved = {"recipe": captioner.recipe, "state_dict": captioner.state_dict(), "epoch": 0}
+        torch.save(saved, home / f"m/{job}" / CHECKPOINT)
+        record = {"layout": 1, "id": "x", "task": "train", "state": "finished", "attempts": [{"started": ""}]}
+        (home / f"m/{job}/run.json").write_text(json.dumps(record))
+    return home
+
+
+@pytest.fixture(name="asked")
+def ask(home, monkeypatch):
+    """Plans a command line, as a launched process does."""
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("sys.argv", [str(ROOT / "eval.py")])
+    return lambda *words: planned(composed(*words, "run_dir=e", name="eval").copy(), words)
+
+
+def names(config):
+    return [row.name for row in rows_of(config)]
+
+
+def refused(asked, *words):
+    with pytest.raises(SystemExit, match=r"^error: ") as ended:
+        one_line_errors(lambda: asked(*words), explain)
+    (line,) = str(ended.value).splitlines()
+    return line
+
+
+def test_a_model_is_that_of_its_checkpoint_but_for_what_the_command_line_changes(asked, home):
+    config = asked(ONE, "data.split=val")
+    (row,) = rows_of(config)
+    assert (row.checkpoints, row.folder, row.config) == ([f"{home}/{A}"], "", None)
+    assert (config.model.decoder.hidden_dim, config.data.split) == (16, "val")
+    assert "Greedy" in config.search._target_
+
+
+def test_rows_of_models_searches_and_captions_in_order(asked):
+    words = (BOTH, "compare=true", "ensemble=true", "searches=[greedy,beam]", "search.beam_size=7")
+    config = asked(*words, "captions=x/theirs.json", "human=true")
+    models = [f"{model}, {search}" for model in ("0", "1", "ensemble") for search in ("greedy", "beam")]
+    assert names(config) == [*models, "theirs", "human"]
+    rows = {row.name: row for row in rows_of(config)}
+    assert rows["1, beam"].config["search"]["beam_size"] == 7
+    assert "beam_size" not in rows["1, greedy"].config["search"]
+    assert len(rows["ensemble, beam"].checkpoints) == 2
+    assert rows["1, beam"].config["run_dir"] == "e/rows/1_beam"
+    assert len({row.folder for row in rows.values()}) == 8
+
+
+def test_every_row_has_the_split_and_the_metrics_of_the_first(asked):
+    first, second = (
+        row.config for row in rows_of(asked(BOTH, "compare=true", "data.split=val", "metrics=bleu"))
+    )
+    assert first["metrics"] == second["metrics"]
+    assert list(first["metrics"]["image_metrics"]) == ["bleu"]
+    assert (first["data"]["split"], second["data"]["split"]) == ("val", "val")
+
+
+@pytest.mark.parametrize("glob", ["m", "m/*", "[m/0,m/1]"])
+def test_seeds_are_the_runs_of_a_multirun_or_a_glob(asked, glob):
+    rows = rows_of(asked(f"seeds={glob}"))
+    assert [(row.name, row.group) for row in rows] == [("seed 4", "seeds"), ("seed 5", "seeds")]
+
+
+def test_experiments_with_several_seeds_have_names(asked):
+    config = asked("seeds={one: m, other: 'm/*'}", "ensemble=true", "searches=[greedy,beam]")
+    rows = [(row.name, row.group) for row in rows_of(config) if row.name.endswith("greedy")]
+    for name in ("one", "other"):
+        assert (f"{name}, seed 4, greedy", f"{name}, greedy") in rows
+        assert (f"{name}, ensemble, greedy", None) in rows
+    assert len(rows) == 6
+
+
+def test_rows_can_be_named(asked):
+    assert names(asked(f"checkpoint={{small: {A}, large: {B}}}", "compare=true")) == ["small", "large"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["/r/x/checkpoints/best.ckpt"], ["best"]),
+        (["/r/x/checkpoints/best.ckpt", "/r/y/checkpoints/best.ckpt"], ["x", "y"]),
+        (["/r/x/checkpoints/best.ckpt", "/r/x/checkpoints/last.ckpt"], ["best", "last"]),
+        (["/r/x/1/best.ckpt", "/r/y/2/best.ckpt"], ["x/1", "y/2"]),
+        (["/r/a.json", "/b.json"], ["r/a", "b"]),
+        (["/a/a.ckpt", "/a/a/a.ckpt"], ["a", "a/a"]),
+    ],
+)
+def test_names_are_what_tells_paths_apart(paths, expected):
+    assert short_names([PurePath(path) for path in paths]) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([BOTH], ("ensemble=true", "compare=true")),
+        ([ONE, "ensemble=true"], ("ensemble=true", "several")),
+        ([ONE, "compare=3"], ("compare=3", "true or false")),
+        ([f"checkpoint=[{A},{A}]", "compare=true"], ("twice",)),
+        ([f"checkpoint={{human: {A}}}", "human=true"], ("'human'",)),
+        ([ONE, "searches=[greedy,grredy]"], ("grredy",)),
+        ([ONE, "searches=[base]"], ("search=base",)),
+        ([ONE, "searches=[greedy,greedy]"], ("each once",)),
+        ([ONE, "searches=[]"], ("searches=[]",)),
+        ([ONE, "searches=[greedy]", "search=beam"], ("searches",)),
+        ([ONE, "searches=[greedy]", "search.beam_size=2"], ("search.beam_size=2",)),
+        (["seeds=m/0"], ("at least two",)),
+        (["seeds={a: nowhere*}"], ("seeds.a=", "nowhere*", "at least two")),
+        (["captions=[]"], ("captions=[]",)),
+        ([], ("nothing to score", "checkpoint=PATH")),
+        (["ensemble=true"], ("checkpoint=[A,B]",)),
+    ],
+)
+def test_a_mistake_is_one_line(asked, words, named):
+    line = refused(asked, *words)
+    assert all(word in line for word in named), line
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"state": "preempted"}, "is preempted"),
+        ({"task": "eval"}, "is an evaluation"),
+        ({"state": "running"}, "is interrupted"),  # it says so, and no process holds its lock
+    ],
+)
+def test_a_run_that_is_no_finished_training_is_named(asked, home, tmp_path, changes, named):
+    shutil.copytree(home / "m", tmp_path / "m")
+    record = json.loads((tmp_path / "m/1/run.json").read_text())
+    (tmp_path / "m/1/run.json").write_text(json.dumps(record | changes))
+    assert f"{tmp_path}/m/1 {named}" in refused(asked, f"seeds={tmp_path}/m/*")
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_said(asked, home, tmp_path, caplog):
+    asked("seeds=m")
+    assert caplog.text == ""
+    shutil.copytree(home / "m", tmp_path / "m")
+    saved = torch.load(tmp_path / "m/1" / CHECKPOINT, weights_only=True)
+    saved["recipe"]["config"]["optimizer"]["lr"] = 7
+    torch.save(saved, tmp_path / "m/1" / CHECKPOINT)
+    asked(f"seeds={tmp_path}/m")
+    assert "m/1 differ in more than their seed: optimizer.lr" in caplog.text
