@@ -74,6 +74,7 @@ def serve(
     number("--timeout", timeout, above=0)
     listening = _listening(host, port)  # before the model, which takes seconds
     try:
+        import python_multipart  # noqa: F401  (Starlette would miss it at the first upload only)
         import uvicorn
 
         from autocaption.serve.app import application
