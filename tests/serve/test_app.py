@@ -66,11 +66,9 @@ def test_attention_where_it_is_asked_for_and_the_model_attends():
 
 def test_settings_reach_the_search():
     model = FakeModel()
-    together(
-        service(model),
-        form(picture(), k=3, search="sample", temperature=0.7),
-        form(picture(), search="greedy"),
-    )
+    asked = service(model)
+    for request in (form(SMALL, k=3, search="sample", temperature=0.7), form(SMALL, search="greedy")):
+        together(asked, request)
     assert model.batches[1:] == [
         (1, {"k": 3, "search": "sample", "temperature": 0.7}),
         (1, {"k": 1, "search": "greedy"}),
