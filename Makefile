@@ -9,17 +9,31 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: train test test-browser test-slurm lint check bench bench-gpu clean
+.PHONY: train demo test test-browser test-slurm lint check bench bench-gpu bench-serve clean
 
 train: .venv/ready
 	$(BIN)/python train.py experiment=shapes
+
+# A web page with a model that is trained here first, in about five minutes; Ctrl-C ends it.
+demo: runs/demo/metrics.json
+	$(BIN)/python -m autocaption.serve --checkpoint runs/demo/checkpoints/best.ckpt
+
+runs/demo/metrics.json: | .venv/ready
+	$(BIN)/python train.py experiment=demo run_dir=runs/demo logger=csv \
+		$(if $(wildcard runs/demo/checkpoints/last.ckpt),resume=runs/demo)
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n 2
 
 # Needs a Chromium on the PATH, such as Debian's `chromium`; `make test` skips these tests without one.
-test-browser: .venv/ready
-	$(BIN)/python -m pytest -m browser tests/report
+# Screenshots are left in build/screenshots.
+test-browser: .venv/ready build/axe/package/axe.min.js
+	$(BIN)/python -m pytest -m browser tests/report tests/serve
+
+# What the tests ask for mistakes in accessibility; without npm they leave that out.
+build/axe/package/axe.min.js:
+	mkdir -p build/axe
+	-cd build/axe && npm pack --silent axe-core@4.14.1 && tar xzf axe-core-4.14.1.tgz
 
 # On a cluster of one node that the tests start; skipped without root and Debian's packages:
 # apt install --no-install-recommends slurmctld slurmd slurm-client munge
@@ -46,6 +60,10 @@ bench: .venv/ready
 # Needs a GPU with CUDA.
 bench-gpu: .venv/ready
 	$(BIN)/python -m benchmarks.gpu
+
+# The web service on loopback, with one client and many; about two minutes on two quiet cores.
+bench-serve: .venv/ready
+	$(BIN)/python -m benchmarks.serving
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,5 +1,6 @@
 """What people hand on: folders with a model, made from a checkpoint."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from autocaption import build
-from autocaption.data.transforms import CenterCrop
+from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 from autocaption.export import graphs
 from autocaption.export.card import write_card
@@ -67,8 +68,8 @@ def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
     if not isinstance(vocabulary, list):
         raise UserError("a model of subwords cannot be exported to ONNX yet; take --format safetensors")
     captioner, transform, _ = build.for_pictures(saved)
-    if not isinstance(transform, CenterCrop):
-        raise UserError(f"the runner crops pictures at their centre, and this model needs {transform}")
+    if not isinstance(transform, Square):
+        raise UserError(f"the runner makes pictures square, and this model needs {transform}")
     graphs.require_extra()
     write_card(saved, folder, ONNX_USAGE)
     graphs.write_graphs(captioner, folder)
@@ -76,8 +77,7 @@ def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
         graphs.quantize(folder)
     search: Any = OmegaConf.to_container(build.config_of(saved).search, resolve=True)
     settings = {
-        "image_size": transform.size,
-        "crop": transform.crop,
+        "pictures": dataclasses.asdict(transform),
         "vocabulary": vocabulary,
         "search": {key: search.get(key, value) for key, value in SEARCH.items()},
     }

@@ -72,10 +72,21 @@ class OnnxCaptioner:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         picture = picture.convert("RGB")
-        size, shorter = self.config["image_size"], round(self.config["image_size"] / self.config["crop"])
-        scale = [int(shorter * side / min(picture.size)) for side in picture.size]
-        picture = picture.resize((scale[0], scale[1]), Image.Resampling.BILINEAR)
-        left, top = (round((side - size) / 2) for side in picture.size)
+        settings = self.config["pictures"]
+        size, fit = settings["size"], settings["fit"]
+        side = round(size / settings["crop_share"])
+        scaled = (side, side)
+        if fit != "squash":
+            among = min if fit == "crop" else max  # the sides, the one that becomes `side`
+            whole = int if fit == "crop" else round
+            width, height = (max(1, whole(side * one / among(picture.size))) for one in picture.size)
+            scaled = (width, height)
+        picture = picture.resize(scaled, Image.Resampling[settings["interpolation"].upper()])
+        if fit == "pad":
+            square = Image.new("RGB", (side, side), tuple(settings["colour"]))
+            square.paste(picture, ((side - scaled[0]) // 2, (side - scaled[1]) // 2))
+            picture = square
+        left, top = (round((one - size) / 2) for one in picture.size)
         return np.asarray(picture.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 
     def caption_pixels(

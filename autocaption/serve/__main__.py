@@ -74,6 +74,7 @@ def serve(
     number("--timeout", timeout, above=0)
     listening = _listening(host, port)  # before the model, which takes seconds
     try:
+        import python_multipart  # noqa: F401  (Starlette would miss it at the first upload only)
         import uvicorn
 
         from autocaption.serve.app import application
@@ -83,12 +84,19 @@ def serve(
         from autocaption.serve.uploads import Limits
     except ModuleNotFoundError as error:
         raise UserError(f"serving needs {error.name}: pip install 'autocaption[serve]'") from None
+    import torch
+
     from autocaption.api import load
+    from autocaption.features.folding import folded
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     warnings.filterwarnings("ignore", module="PIL")  # of what is odd in strangers' pictures
-    drawn = samples()
-    captioning = Captioning(load(checkpoint, device, precision), drawn[0].content)
+    model, drawn = load(checkpoint, device, precision), samples()
+    captioner: Any = model.captioner
+    side = captioner.encoder.image_size
+    example_BCHW = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=model.device)
+    captioner.encoder = folded(captioner.encoder, example_BCHW)
+    captioning = Captioning(model, drawn[0].content)
     service = Service(
         captioning,
         Limits(round(max_megabytes * 1e6), round(max_megapixels * 1e6), timeout),

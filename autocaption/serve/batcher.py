@@ -89,11 +89,12 @@ class Batcher(Generic[Item, Result]):
         try:
             loop = asyncio.get_running_loop()
             results = await loop.run_in_executor(thread, self.work, items, batch[0].settings)
+            answered = list(zip(batch, results, strict=True))
         except Exception as error:
             for job in batch:
                 if not job.result.done():
                     job.result.set_exception(error)
         else:
-            for job, result in zip(batch, results, strict=True):
+            for job, result in answered:
                 if not job.result.done():  # who asked may have gone
                     job.result.set_result(result)

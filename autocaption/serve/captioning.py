@@ -93,5 +93,5 @@ class Captioning:
 
 def _attention(found: Any) -> AttentionOut:
     words, rows, columns = found.maps.shape
-    weights = found.maps.reshape(words, rows * columns).round(5).tolist()
+    weights = found.maps.astype(float).reshape(words, rows * columns).round(5).tolist()
     return AttentionOut(words=found.words, rows=rows, columns=columns, weights=weights, seen=found.seen)

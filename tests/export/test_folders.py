@@ -1,5 +1,6 @@
 """Exports: what they hold, and that they caption as the checkpoint does."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from helpers.scripts import run_here
 
 import autocaption
 from autocaption import build
+from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 
 DECODERS = sorted(file.stem for file in (CONF / "model/decoder").glob("*.yaml") if file.stem != "base")
@@ -163,16 +165,37 @@ def test_the_onnx_folder_needs_neither_torch_nor_us(tmp_path):
         assert same == len(expected) if name == "whole" else same >= len(expected) / 2
 
 
-def test_the_runner_sees_a_picture_as_training_does(lstm):
+@pytest.mark.parametrize(
+    "square",
+    [
+        Square(64),
+        Square(64, 0.8, "crop", "bicubic"),
+        Square(64, 0.9, "squash"),
+        Square(64, 0.9, "pad", "bicubic", (3, 4, 5)),
+    ],
+    ids=str,
+)
+def test_the_runner_sees_a_picture_as_training_does(lstm, square):
+    pytest.importorskip("onnxruntime")
+    from autocaption.export.onnx_caption import OnnxCaptioner
+
+    _, pictures, _ = lstm
+    alone = OnnxCaptioner.__new__(OnnxCaptioner)
+    alone.config = {"pictures": json.loads(json.dumps(dataclasses.asdict(square)))}
+    for picture in (pictures[1], pictures[2].resize((101, 150)), pictures[0].resize((150, 101))):
+        expected = square(picture, seed=0).numpy().astype(int)
+        assert abs(alone.pixels(picture) - expected).max() <= 2
+
+
+def test_the_runner_puts_transparent_pictures_on_white(lstm):
     pytest.importorskip("onnxruntime")
     from autocaption.export.onnx_caption import OnnxCaptioner
 
     path, pictures, _ = lstm
     model = autocaption.load(path, "cpu")
     alone = OnnxCaptioner.__new__(OnnxCaptioner)
-    alone.config = {"image_size": 64, "crop": composed(*TINY).data.crop}
+    alone.config = {"pictures": dataclasses.asdict(Square(model.captioner.encoder.image_size))}
     clear = pictures[0].resize((150, 101)).convert("RGBA")
     clear.putalpha(99)
-    for picture in (pictures[1], pictures[2].resize((101, 150)), clear):
-        expected = model.prepare(picture).pixels_CHW.numpy().astype(int)
-        assert abs(alone.pixels(picture) - expected).max() <= 1
+    expected = model.prepare(clear).pixels_CHW.numpy().astype(int)
+    assert abs(alone.pixels(clear) - expected).max() <= 1

@@ -64,17 +64,18 @@ def test_attention_where_it_is_asked_for_and_the_model_attends():
     assert body["attention"] is None
 
 
-def test_settings_reach_the_search():
+@pytest.mark.parametrize(("fields", "settings"), [
+    ({}, {"k": 5, "search": "beam"}),
+    ({"search": "greedy"}, {"k": 1, "search": "greedy"}),
+    (
+        {"k": 3, "search": "sample", "temperature": 0.7},
+        {"k": 3, "search": "sample", "temperature": 0.7},
+    ),
+])  # fmt: skip
+def test_settings_reach_the_search(fields, settings):
     model = FakeModel()
-    together(
-        service(model),
-        form(picture(), k=3, search="sample", temperature=0.7),
-        form(picture(), search="greedy"),
-    )
-    assert model.batches[1:] == [
-        (1, {"k": 3, "search": "sample", "temperature": 0.7}),
-        (1, {"k": 1, "search": "greedy"}),
-    ]
+    together(service(model), form(picture(), **fields))
+    assert model.batches[1:] == [(1, settings)]
 
 
 def test_what_the_search_refuses_is_told():

@@ -20,6 +20,8 @@ class Doubling:
         assert self.go.wait(20)
         if settings == "bad":
             raise ValueError("bad")
+        if settings == "short":
+            return []
         return [2 * item for item in items]
 
 
@@ -73,8 +75,9 @@ def test_who_went_away_is_not_worked_on():
 
 
 def test_an_error_reaches_its_batch_only():
-    results, _ = worked([(1, "bad"), (2, "a"), (3, "bad")])
-    assert [type(result) for result in results] == [int, ValueError, int, ValueError]
+    results, _ = worked([(1, "bad"), (2, "a"), (3, "bad"), (4, "short"), (5, "a")])
+    kinds = [int, ValueError, int, ValueError, ValueError, int]
+    assert [type(result) for result in results] == kinds
 
 
 @pytest.mark.parametrize(("window", "together"), [(30.0, [[1, 2]]), (0.0, [[1], [2]])])

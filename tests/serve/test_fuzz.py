@@ -113,7 +113,7 @@ def test_malformed_requests_are_refused_and_leave_no_trace(count):
 
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(tmp_path):
-    pytest.importorskip("schemathesis")
+    pytest.importorskip("schemathesis", reason="pip install schemathesis")
     with running(web(service(arrival=20.0))) as url:
         words = ("run", f"{url}/api/openapi.json", "--max-examples", "300", "--seed", "1")
         # A schema can't say what is a picture, so that what fits it may be refused.

@@ -1,6 +1,7 @@
 /* The page: a picture comes in, is sent, and its captions are shown; what went wrong is said. */
 
 import { offerCamera } from "./camera.js";
+import { watchInputs } from "./inputs.js";
 import { attend } from "./words.js";
 
 const by = (id) => document.getElementById(id);
@@ -44,7 +45,7 @@ function percent(probability) {
 
 /* A picture comes in. */
 
-async function take(file, name = file.name) {
+async function take(file, name) {
   sending?.abort();
   const mine = sending = new AbortController();
   const entry = { url: URL.createObjectURL(file), name, captions: null, attention: null };
@@ -209,43 +210,5 @@ function markCurrent() {
   }
 }
 
-/* The ways in: file, camera, sample, clipboard, drop. */
-
-by("choose").addEventListener("click", () => by("file").click());
-by("file").addEventListener("change", () => {
-  if (by("file").files.length) take(by("file").files[0]);
-  by("file").value = ""; /* so that the same file may be chosen again */
-});
 offerCamera(by("camera"), by("shot"), (file) => take(file, "from the camera"), fail);
-
-for (const sample of document.querySelectorAll("[data-sample]")) {
-  sample.addEventListener("click", async () => {
-    try {
-      const answer = await fetch(sample.dataset.sample);
-      await take(new File([await answer.blob()], `${sample.dataset.sample.split("/").pop()}`), "a drawn scene");
-    } catch {
-      fail("The server doesn't answer. Check that it is running, then try again.");
-    }
-    if (page.dataset.state !== "empty") by("results").scrollIntoView({ block: "nearest" });
-  });
-}
-
-function takeFirst(files, otherwise) {
-  if (!files.length) return fail(otherwise);
-  take(files[0], files[0].name || "from the clipboard");
-  if (files.length > 1) say(`One picture at a time: this is the first of ${files.length}.`);
-}
-addEventListener("paste", (event) => {
-  takeFirst(event.clipboardData.files, "There is no picture in the clipboard. Copy one, and paste again.");
-});
-
-let depth = 0; /* elements that a drag is over */
-addEventListener("dragenter", () => page.classList.toggle("dragging", (depth += 1) > 0));
-addEventListener("dragleave", () => page.classList.toggle("dragging", (depth -= 1) > 0));
-addEventListener("dragover", (event) => event.preventDefault());
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  depth = 0;
-  page.classList.remove("dragging");
-  takeFirst(event.dataTransfer.files, "That was no file. Save the picture, then drop its file here.");
-});
+watchInputs(take, fail, say);
