@@ -106,6 +106,7 @@ def test_a_comparison_has_one_report_and_says_by_what_rules_it_was_made(compared
     for key in ("command", "git", "packages", "data"):
         assert metrics[key] == start[key]
     assert set(metrics["data"]) == {"test"}
+    assert metrics["rows"]["1, beam"]["checkpoints"] == [f"multirun/1/{BEST}"]
     assert (metrics["split"], metrics["evaluation_tokenizer"]) == ("test", "words")
     page = (folder / "report.html").read_text()
     assert all(f">{name}</th>" in page for name in metrics["rows"])

@@ -11,7 +11,8 @@ from helpers.configs import composed
 
 from autocaption import build
 from autocaption.cli import explain
-from autocaption.evaluation.rows import planned, rows_of, short_names
+from autocaption.evaluation.names import short_names, slug
+from autocaption.evaluation.rows import planned, rows_of
 from autocaption.exits import one_line_errors
 
 CHECKPOINT = "checkpoints/best.ckpt"
@@ -83,6 +84,17 @@ def test_every_row_has_the_split_and_the_metrics_of_the_first(asked):
     assert (first["data"]["split"], second["data"]["split"]) == ("val", "val")
 
 
+def test_other_metrics_than_a_model_was_trained_with_are_said(asked, home, tmp_path, caplog):
+    saved = torch.load(home / B, weights_only=True)
+    saved["recipe"]["config"]["metrics"]["image_metrics"] = {}
+    torch.save(saved, tmp_path / "other.ckpt")
+    config = asked(f"checkpoint=[{A},{tmp_path}/other.ckpt]", "compare=true")
+    first, second = (row.config for row in rows_of(config))
+    assert first["metrics"] == second["metrics"]
+    assert "by the data and metrics of" in caplog.text
+    assert "metrics.image_metrics" in caplog.text
+
+
 @pytest.mark.parametrize("glob", ["m", "m/*", "[m/0,m/1]"])
 def test_seeds_are_the_runs_of_a_multirun_or_a_glob(asked, glob):
     rows = rows_of(asked(f"seeds={glob}"))
@@ -115,6 +127,11 @@ def test_rows_can_be_named(asked):
 )
 def test_names_are_what_tells_paths_apart(paths, expected):
     assert short_names([PurePath(path) for path in paths]) == expected
+
+
+def test_folders_of_rows_differ():
+    rows = ["a, greedy", "a/greedy", "Seed 1", "..", "\u72ac"]
+    assert [slug(i, rows) for i in range(5)] == ["a_greedy_1", "a_greedy_2", "seed_1", "4", "\u72ac"]
 
 
 @pytest.mark.parametrize(
