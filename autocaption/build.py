@@ -18,8 +18,9 @@ from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import WithoutBroken
 from autocaption.data.sources import Source
+from autocaption.data.stacked import Stacked
 from autocaption.data.tokenizer import Tokenizer
-from autocaption.data.transforms import Augmented, Square, View
+from autocaption.data.transforms import Augmented, Square, Transform, View
 from autocaption.errors import UserError
 from autocaption.features.cache import FeatureCache
 from autocaption.files import write_text
@@ -86,14 +87,23 @@ def model_of(
         UserError: the weights don't fit the configured model.
     """
     tokenizer = _part(config, "tokenizer", vocabulary=checkpoint[RECIPE]["vocabulary"])
-    # The checkpoint holds the encoder's weights, so pretrained ones are not needed.
-    unweighted = {"pretrained": False, "weights": None} if "pretrained" in config.model.encoder else {}
-    captioner = _captioner(config, _part(config, "model.encoder", **unweighted), tokenizer, source, **parts)
+    encoder = _part(_without_pretrained(config), "model.encoder")
+    captioner = _captioner(config, encoder, tokenizer, source, **parts)
     try:
         load_weights(captioner, checkpoint["state_dict"])
     except ValueError as error:
         raise UserError(f"the checkpoint's weights don't fit the configured model: {error}") from None
     return captioner
+
+
+def _without_pretrained(config: DictConfig) -> DictConfig:
+    """The configuration without weights from elsewhere, since a checkpoint holds those of the encoder."""
+    config = config.copy()
+    encoder = config.model.encoder
+    for one in [encoder, *(encoder.get("sources") or {}).values()]:
+        if "pretrained" in one:
+            one.pretrained, one.weights = False, None
+    return config
 
 
 def from_checkpoints(
@@ -118,7 +128,7 @@ def from_checkpoints(
                 f"{path} has another vocabulary ({len(other.tokenizer.vocabulary)} words) than {name} "
                 f"({len(first.tokenizer.vocabulary)}); an ensemble's members are trained on the same captions"
             )
-        if _square(its, other.encoder) != _square(configs[0], first.encoder):
+        if _view(its, other.encoder) != _view(configs[0], first.encoder):
             raise UserError(f"{path} takes pictures of another size or crop than {name}")
     encoder: Any = first.encoder
     if not all(_same_encoder(encoder, other.encoder) for other in members):
@@ -171,7 +181,7 @@ def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, View, int]:
     config = config_of(checkpoint)
     # Without metrics, which may want Java or files of the machine that trained it.
     captioner = model_of(config, checkpoint, metrics=MetricCollection([])).eval()
-    return captioner, _square(config, captioner.encoder), config.data.max_pixels
+    return captioner, _view(config, captioner.encoder), config.data.max_pixels
 
 
 def config_of(checkpoint: dict[str, Any]) -> DictConfig:
@@ -289,7 +299,7 @@ def _manifest(config: DictConfig) -> Manifest:
 def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
     data = config.data
     manifest = _manifest(config)
-    evaluation, augmented = _square(config, encoder), _augmented(config, encoder)
+    evaluation, augmented = _view(config, encoder), _augmented(config, encoder)
     features = None
     if data.features == "cache":
         if augmented and not data.feature_views and is_first_rank():
@@ -325,17 +335,29 @@ def _datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: 
     )
 
 
+def _view(config: DictConfig, encoder: Any) -> View:
+    """How pictures become what an encoder takes; one below the other for an encoder of several sources."""
+    sources = getattr(encoder, "sources", None)
+    if sources is None:
+        return _square(config, encoder)
+    return Stacked(tuple(_square(config, one) for one in sources.values()))
+
+
 def _square(config: DictConfig, encoder: Any) -> Square:
-    """How pictures become what an encoder takes: as its weights want them, but for what `data` says."""
+    """How pictures become a square: as an encoder's weights want it, but for what `data` says."""
     keys = ("crop_share", "fit", "interpolation")
     chosen = {key: getattr(encoder, key) if config.data[key] is None else config.data[key] for key in keys}
     colour = tuple(round(255 * mean) for mean in encoder.mean) if chosen["fit"] == "pad" else None
     return Square(encoder.image_size, **chosen, colour=colour)
 
 
-def _augmented(config: DictConfig, encoder: Any) -> Augmented | None:
+def _augmented(config: DictConfig, encoder: Any) -> Transform | None:
     """The transform of `data.augment`; None where it is empty."""
     data = config.data
+    if (sources := getattr(encoder, "sources", None)) is not None:
+        every = [_augmented(config, one) for one in sources.values()]
+        found = tuple(one for one in every if one is not None)
+        return Stacked(found) if found else None
     if not OmegaConf.is_list(data.augment):
         raise UserError(f"data.augment={data.augment}: give a list of transforms, or data/augment=none")
     if data.image_size is not None:
@@ -398,6 +420,7 @@ def _captioner(
         "tokenizer": tokenizer,
         "optimizer": _part(config, "optimizer"),
         "learning_rates": dict(config.get("learning_rates") or {}),
+        "layer_decay": config.layer_decay,
         "schedule": _part(config, "schedule"),
         "scheduled_sampling": config.get("scheduled_sampling") or 0.0,
         "recipe": recipe,

@@ -1,6 +1,7 @@
 """A composed configuration: what it must hold, and how a checkpoint's is changed by a command line."""
 
 import copy
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ from autocaption.errors import UserError
 from autocaption.runs.provenance import HIDDEN, without_secrets
 
 _ABSENT = object()
+_RESOLVER = re.compile(r"\$\{[^{}]*:")  # ${now:...}: only this process has its resolver
 MISSING, _ENV = "???", "${oc.env:"  # data.root: ${oc.env:AUTOCAPTION_DATA,???}
 
 # What a resumed run cannot change, and what is no change of the run.
 FIXED_ON_RESUME = (
     *("model.", "tokenizer.", "data.source.", "data.crop_share", "data.fit", "data.interpolation"),
-    *("seed", "init_from", "learning_rates"),
+    *("seed", "init_from", "learning_rates", "layer_decay"),
 )
 NOT_CHANGED = ("run_dir", "resume", "runs", "where_present")
 # What a checkpoint decides about a model, unless the command line says otherwise.
@@ -183,3 +185,24 @@ def with_optional_values(config: DictConfig) -> DictConfig:
         if OmegaConf.select(config, key, default=_ABSENT) is not _ABSENT:
             OmegaConf.update(changed, key, value)
     return changed
+
+
+def without_resolvers(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values for another process.
+
+    Only ${resolver:...} is resolved; ${key} stays, so that changing the key later still has its effect.
+    """
+    return _resolve_resolvers(config, OmegaConf.to_container(config, resolve=False))
+
+
+def _resolve_resolvers(node: Any, plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return {key: _resolve_resolvers(_child(node, key, part), part) for key, part in plain.items()}
+    if isinstance(plain, list):
+        return [_resolve_resolvers(_child(node, i, part), part) for i, part in enumerate(plain)]
+    return node if isinstance(plain, str) and _RESOLVER.search(plain) else plain
+
+
+def _child(node: Any, key: Any, plain: Any) -> Any:
+    is_needed = isinstance(plain, dict | list) or (isinstance(plain, str) and _RESOLVER.search(plain))
+    return node[key] if is_needed else None

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from autocaption import build
 from autocaption.checks import as_path, whole
-from autocaption.config import require_secrets, require_values
+from autocaption.config import require_secrets, require_values, without_resolvers
 from autocaption.data.fingerprint import fingerprint
 from autocaption.data.sources import Source
 from autocaption.errors import UserError
@@ -115,8 +115,7 @@ def _ranks(config: DictConfig, run: Run) -> Iterator[None]:
     if wanted == (1, 1) and outside_rank() is None:
         yield
         return
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    shared = RankFolder.create(run.folder, plain)
+    shared = RankFolder.create(run.folder, without_resolvers(config))
     announce(str(shared.path.absolute()))
     with shared.supervised(lambda line: run.end(FAILED, 1, line)):
         yield

@@ -65,6 +65,8 @@ class Colours(nn.Module):
     """
 
     image_size, out_dim = 8, FEATURE_DIM
+    mean, std = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    fit, crop_share, interpolation = "crop", 1.0, "bicubic"
 
     def __init__(self, places: int = 1) -> None:
         super().__init__()

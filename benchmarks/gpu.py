@@ -45,6 +45,7 @@ CASES = {  # of training from stored features: overrides
     "transformer, bf16": ("model=transformer",),
     "transformer, bf16, compiled": ("model=transformer", "trainer.compile=true"),
     "transformer, bf16, batches of 256": ("model=transformer", "data.batch_size=256"),
+    "transformer, self-critical, bf16": ("model=transformer", "model/loss=self_critical"),
     "show_attend_tell, bf16": ("model=show_attend_tell",),
     "show_and_tell, bf16": ("model=show_and_tell",),
 }
@@ -90,7 +91,7 @@ def experiment(folder: str, accelerator: str, *changes: str) -> DictConfig:
                 *("data=flickr8k", f"data.root={folder}", f"data.features_folder={folder}/features"),
                 *("model/encoder=convnet", "data.features=cache", "trainer=gpu", "optimizer.lr=1e-3"),
                 *("callbacks=none", "logger=none", "trainer.limit_val_batches=0", "trainer.max_epochs=1000"),
-                *("+trainer.enable_progress_bar=false", "data.augment=false"),
+                *("+trainer.enable_progress_bar=false", "data/augment=none"),
                 *(
                     f"trainer.accelerator={accelerator}",
                     f"run_dir={folder}",

@@ -15,6 +15,7 @@ from benchmarks import (
     extraction,
     gpu,
     growth,
+    limits,
     scoring,
     search,
     startup,
@@ -27,6 +28,9 @@ TINY = ("data.source.train=6", "data.source.val=2", "data.source.test=2", "data.
 PARTS = {
     "training": lambda: training.measure(
         images=24, batch=4, dim=16, backbone="resnet18", pixels=32, rounds=1, steps=2
+    ),
+    "limits": lambda: limits.measure(
+        images=2, places=4, rounds=1, width=16, heads=2, embed_dim=16, hidden_dim=16, attention_dim=8
     ),
     "extraction": lambda: extraction.measure(
         pictures=4, picture_size=(40, 32), image_size=32, batch=2, rounds=1

@@ -25,6 +25,7 @@ CHOSEN = {  # a choice, and the part of the configuration that it brings
     "model=transformer": "model.decoder",
     "model/loss=self_critical": "model.loss",
     "model=show_attend_tell": "model.decoder",
+    "model=updown": "model.decoder",
     "search=diverse_beam": "search",
     "search=sample": "search",
     "search=greedy": "search",

@@ -213,6 +213,7 @@ def test_a_secret_is_asked_for_on_resume(trained, tmp_path):
 
 def test_ranks_train_one_configuration_and_validate_the_average_that_they_save(tmp_path):
     words = ("logger=csv", "trainer=ddp_sim", "trainer.precision=bf16-mixed", "callbacks=ema")
+    words += ("data/augment=crop_and_flip",)  # whose size is known only when the encoder is made
     done = run("train.py", *TINY, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = only_run(tmp_path)

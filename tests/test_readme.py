@@ -27,6 +27,15 @@ LINKED = [
     "experiments/README.md",
     *(f"experiments/{name}/README.md" for name in ("flickr8k", "flickr8k_sweep")),
 ]
+EVALUATION = (
+    "checkpoint",
+    "compare",
+    "ensemble",
+    "searches",
+    "seeds",
+    "captions",
+    "human",
+)  # keys of eval.py
 # `...` in a sweep's command stands for the words of the command above it.
 ELLIPSIS = ["experiment=show_and_tell", "data.root=DIR"]
 TINY = [
@@ -158,9 +167,10 @@ def test_override_composes(override):
     key, _, value = override.partition("=")
     if value:
         given = () if key == "experiment" else ("experiment=show_and_tell",)
-        assert composed_config(*given, "data.root=DIR", override)
+        name = "eval" if key in EVALUATION else "train"
+        assert composed_config(*given, "data.root=DIR", override, name=name)
     else:
-        assert (CONF / key).is_dir() or key in composed_config()
+        assert (CONF / key).is_dir() or key in composed_config(name="eval")
 
 
 def test_resume(workspace):
@@ -177,10 +187,19 @@ def test_eval(workspace, tmp_path):
 
 
 def test_ensemble(workspace, tmp_path):
-    command = of_kind("eval.py", "checkpoint=[")
+    command = of_kind("eval.py", "checkpoint=[", "ensemble=true")
     done = run_here(*command, f"runs={tmp_path}/runs", "data.num_workers=0", cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert "test/bleu4" in json.loads((only_run(tmp_path) / "metrics.json").read_text())
+
+
+def test_compare(workspace, tmp_path):
+    command = of_kind("eval.py", "checkpoint=[", "compare=true")
+    quick = ("data.num_workers=0", "report=null", "search.beam_size=2")
+    done = run_here(*command, *quick, f"runs={tmp_path}/runs", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((only_run(tmp_path) / "metrics.json").read_text())["rows"]
+    assert list(rows) == ["a, greedy", "a, beam", "b, greedy", "b, beam"]
 
 
 def test_caption(workspace):

@@ -9,6 +9,9 @@ import torch
 class LearningRate(pl.Callback):
     """Logs the rate of each step as `lr`, and that of a part with a rate of its own as `lr/encoder`.
 
+    Of a part whose layers have rates of their own (`layer_decay`), that is the last layer's: the others are
+    fixed shares of it.
+
     Lightning's LearningRateMonitor names a rate after the optimizer's class and parameter group, of which a
     part has two, for matrices and vectors.
     """
@@ -24,6 +27,6 @@ class LearningRate(pl.Callback):
 
 
 def lr_name(group: str) -> str:
-    """The name of a parameter group's rate (models/optim.py names the groups PART/KIND)."""
-    part = group.rpartition("/")[0]
+    """The name of a parameter group's rate (models/optim.py names the groups, the last layer's last)."""
+    part = group.partition("/")[0]
     return "lr" if part == "model" else f"lr/{part}"

@@ -1,9 +1,7 @@
 """The searches of a comparison, each composed as if the command line had chosen it."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
@@ -14,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from autocaption.config import require_values, with_optional_values
 from autocaption.errors import UserError
+from autocaption.files import conf_folder
 
 _ABSENT = object()
 
@@ -71,5 +70,5 @@ def _config_loader() -> Iterator[ConfigLoader]:
     if GlobalHydra.instance().is_initialized():
         yield GlobalHydra.instance().config_loader()
         return
-    with initialize_config_dir(str(Path(sys.argv[0]).resolve().parent / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()

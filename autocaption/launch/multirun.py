@@ -25,6 +25,7 @@ from autocaption.runs.provenance import command_line, hide_argument
 from autocaption.runs.run import FINISHED, RUNNING, PreemptedError, state_of
 
 TICK = 0.05  # seconds between two looks at the processes
+TESTED = ("cider", "bleu4")  # of a test, beside the optimized metric
 
 
 @dataclass
@@ -191,10 +192,14 @@ class _NoReports:
         return False
 
 
+_ESCAPED = re.compile(r"\\(.)")  # as Hydra writes an interpolation into a job's overrides
+
+
 def _job(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> Job:
     composed = context.config_loader.load_sweep_config(config, overrides)
     common = set(cast(Any, OmegaConf.to_container(config.hydra.overrides.task, resolve=False)))
-    own = [hide_argument(one) for one in filter_overrides(overrides) if one not in common]
+    words = (_ESCAPED.sub(r"\1", one) for one in filter_overrides(overrides))
+    own = [hide_argument(one) for one in words if one not in common]
     differs = " ".join(own) or f"job {number}"
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = number
@@ -212,11 +217,24 @@ def sanitised(name: str) -> str:
 
 
 def _table(jobs: Sequence[Job], metric: str) -> Table:
+    """The jobs with their overrides, the optimized metric, and the test's where there are any."""
     keys = list(dict.fromkeys(part.partition("=")[0] for job in jobs for part in job.differs.split()))
-    table = Table("job", *keys, metric, "folder")
+    tested = (f"{key.partition('/')[0]}/{name}" for job in jobs for key in _intervals(job) for name in TESTED)
+    shown = dict.fromkeys([metric, *(key for key in tested if any(key in job.metrics() for job in jobs))])
+    table = Table("job", *keys, *shown, "folder")
     for job in jobs:
         values = dict(part.partition("=")[::2] for part in job.differs.split())
-        found = job.metrics()
-        value = f"{found[metric]:.4f}" if metric in found else job.error and "failed"
-        table.add_row(str(job.number), *(values.get(key, "") for key in keys), value, str(job.folder))
+        cells = [_cell(job.metrics().get(key), _intervals(job).get(key)) for key in shown]
+        cells[0] = cells[0] or (job.error and "failed")
+        table.add_row(str(job.number), *(values.get(key, "") for key in keys), *cells, str(job.folder))
     return table
+
+
+def _intervals(job: Job) -> dict[str, Sequence[float]]:
+    return job.metrics().get("intervals") or {}
+
+
+def _cell(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" + (f"\n{interval[0]:.3f}\N{EN DASH}{interval[1]:.3f}" if interval else "")

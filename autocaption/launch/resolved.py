@@ -1,11 +1,13 @@
 """The resolved configuration of a launched process."""
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-_RESOLVER = re.compile(r"\$\{[^{}]*:")  # ${now:...}: only this process has its resolver
+from autocaption.config import without_resolvers
 
 
 def resolved(composed: DictConfig, **changes: Any) -> dict[str, Any]:
@@ -15,25 +17,28 @@ def resolved(composed: DictConfig, **changes: Any) -> dict[str, Any]:
         composed: what Hydra composed.
         changes: top-level keys to set, such as run_dir.
     """
-    config = composed.copy()
+    with _as_hydras(composed):
+        return _resolved(composed.copy(), changes)
+
+
+def _resolved(config: DictConfig, changes: dict[str, Any]) -> dict[str, Any]:
     with open_dict(config):
         config.pop("hydra", None)
         config.pop("sweep", None)
         for key, value in changes.items():
             config[key] = value
     OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # an error is raised here and now
-    return _resolve_resolvers(config, OmegaConf.to_container(config, resolve=False))
+    return without_resolvers(config)
 
 
-def _resolve_resolvers(node: Any, plain: Any) -> Any:
-    """Resolve ${resolver:...} only; ${key} stays, so that changing the key later still has its effect."""
-    if isinstance(plain, dict):
-        return {key: _resolve_resolvers(_child(node, key, part), part) for key, part in plain.items()}
-    if isinstance(plain, list):
-        return [_resolve_resolvers(_child(node, i, part), part) for i, part in enumerate(plain)]
-    return node if isinstance(plain, str) and _RESOLVER.search(plain) else plain
-
-
-def _child(node: Any, key: Any, plain: Any) -> Any:
-    is_needed = isinstance(plain, dict | list) or (isinstance(plain, str) and _RESOLVER.search(plain))
-    return node[key] if is_needed else None
+@contextmanager
+def _as_hydras(composed: DictConfig) -> Iterator[None]:
+    """Within it, ${hydra:...} means the node `hydra` of this configuration, if it has one."""
+    current = HydraConfig.instance()
+    previous = current.cfg
+    if "hydra" in composed:
+        current.set_config(composed)
+    try:
+        yield
+    finally:
+        current.cfg = previous

@@ -59,6 +59,7 @@ class Captioner(pl.LightningModule):
             and test.
         optimizer: parameter groups to optimizer.
         learning_rates: rates of parts of the model, as shares of the optimizer's (optim.py).
+        layer_decay: the rate of each layer of the encoder as a share of that of the next.
         schedule: (optimizer, total_steps) to a learning-rate schedule that is stepped every step.
         scheduled_sampling: the share of input tokens sampled from the model at the end of training; it
             rises linearly from 0.
@@ -76,6 +77,7 @@ class Captioner(pl.LightningModule):
         metrics: Metric,
         optimizer: Callable[..., torch.optim.Optimizer],
         learning_rates: Mapping[str, float],
+        layer_decay: float,
         schedule: Callable[..., Any],
         scheduled_sampling: float,
         recipe: dict[str, Any],
@@ -84,6 +86,7 @@ class Captioner(pl.LightningModule):
         self.encoder, self.decoder, self.loss = encoder, decoder, loss
         self.search, self.tokenizer, self.recipe = search, tokenizer, recipe
         self.optimizer, self.learning_rates, self.schedule = optimizer, learning_rates, schedule
+        self.layer_decay = layer_decay
         self.scheduled_sampling = number("scheduled_sampling", scheduled_sampling, 0, 1)
         self._configured: list[dict[str, Any]] = []  # of the optimizer's parameter groups
         stages = ("val", "test")
@@ -263,7 +266,8 @@ class Captioner(pl.LightningModule):
             UserError: one of them refuses its configuration.
         """
         try:
-            optimizer = optimizer_of(self, self.optimizer, self.learning_rates)
+            layers = {f"encoder.{name}": layer for name, layer in getattr(self.encoder, "layers", {}).items()}
+            optimizer = optimizer_of(self, self.optimizer, self.learning_rates, self.layer_decay, layers)
             return optimizer, self.schedule(optimizer, total_steps=total_steps)
         except (TypeError, ValueError) as error:
             raise UserError(f"optimizer or schedule refuses its configuration: {error}") from error

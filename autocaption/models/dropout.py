@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autocaption.checks import number
+from autocaption.data.tokenizer import UNK
 
 
 class Dropout(nn.Module):
@@ -35,4 +36,26 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         """The probability, for print(model)."""
+        return f"p={self.p}"
+
+
+class WordDropout(nn.Module):
+    """Replaces input words by <unk> in training (Bowman et al. 2016), so that they are relied on less.
+
+    Args:
+        p: the share of words replaced, from 0 to 1.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = number("model.decoder.word_dropout", p, at_least=0, at_most=1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Replace tokens; the shape stays."""
+        if not self.training or self.p == 0:
+            return tokens
+        return tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.p, UNK)
+
+    def extra_repr(self) -> str:
+        """The share, for print(model)."""
         return f"p={self.p}"

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.optim import Optimizer
@@ -18,7 +18,11 @@ ENDLESS_WARMUP = 500  # steps
 
 
 def optimizer_of(
-    module: nn.Module, make: Callable[[list[dict]], Optimizer], learning_rates: Mapping[str, float]
+    module: nn.Module,
+    make: Callable[[list[dict]], Optimizer],
+    learning_rates: Mapping[str, float],
+    layer_decay: float = 1.0,
+    layers: Mapping[str, int] | None = None,
 ) -> Optimizer:
     """An optimizer over the trainable parameters, in groups with their own learning rate and weight decay.
 
@@ -29,10 +33,13 @@ def optimizer_of(
         module: the module to train.
         make: parameter groups to optimizer.
         learning_rates: rates of parts of the module, by prefix of the parameters' names (`encoder`,
-            `encoder.stages.7`), as shares of the optimizer's rate; the longest prefix counts.
+            `encoder.net.layer4`), as shares of the optimizer's rate; the longest prefix counts.
+        layer_decay: the rate of a layer as a share of that of the next, whose last keeps its part's rate
+            (Howard & Ruder 2018, section 3.2).
+        layers: the layer of each trained parameter that has one, by name.
 
     Raises:
-        UserError: a prefix names no part of the module.
+        UserError: a prefix names no part of the module, or there are no layers to decay over.
     """
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     every = [name for name, _ in module.named_parameters()]
@@ -40,21 +47,51 @@ def optimizer_of(
         number(f"learning_rates.{part}", share, at_least=0)
         if not any(_within(name, part) for name in every):
             raise UserError(f"learning_rates.{part} names no part of the model; take encoder or decoder")
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    depths = _depths(layer_decay, layers or {})
+    groups: dict[_Group, list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         part = max((part for part in learning_rates if _within(name, part)), key=len, default="")
-        groups.setdefault((part, parameter.ndim >= 2), []).append(parameter)
-    optimizer = make(
-        [
-            {"params": parameters, "name": f"{part or 'model'}/{'matrices' if decays else 'vectors'}"}
-            for (part, decays), parameters in groups.items()
-        ]
-    )
-    for (part, decays), group in zip(groups, optimizer.param_groups, strict=True):
-        group["lr"] *= learning_rates.get(part, 1.0)
-        if not decays and "weight_decay" in group:
-            group["weight_decay"] = 0.0
+        group = _Group(part, depths.get(name, 0), name in depths, parameter.ndim >= 2)
+        groups.setdefault(group, []).append(parameter)
+    order = sorted(groups, key=lambda group: -group.depth)  # from the first layer; a stable sort
+    optimizer = make([{"params": groups[group], "name": group.name} for group in order])
+    for group, settings in zip(order, optimizer.param_groups, strict=True):
+        settings["lr"] *= learning_rates.get(group.part, 1.0) * layer_decay**group.depth
+        if not group.decays and "weight_decay" in settings:
+            settings["weight_decay"] = 0.0
     return optimizer
+
+
+class _Group(NamedTuple):
+    """What parameters of one rate and weight decay have in common."""
+
+    part: str  # of learning_rates
+    depth: int  # layers above it
+    layered: bool
+    decays: bool
+
+    @property
+    def name(self) -> str:
+        """PART/KIND, or PART/DEPTH/KIND within layers."""
+        part = self.part or ("encoder" if self.layered else "model")
+        return "/".join([part, *([str(self.depth)] if self.layered else []), self.kind])
+
+    @property
+    def kind(self) -> str:
+        return "matrices" if self.decays else "vectors"
+
+
+def _depths(layer_decay: float, layers: Mapping[str, int]) -> dict[str, int]:
+    """The layers above that of each parameter; empty where all have the same rate."""
+    if number("layer_decay", layer_decay, above=0, at_most=1) == 1:
+        return {}
+    if not layers:
+        raise UserError(
+            f"layer_decay={layer_decay}: no layers of the encoder are trained; take model/encoder=timm or "
+            "torchvision with model.encoder.trainable=all, or layer_decay=1"
+        )
+    last = max(layers.values())
+    return {name: last - layer for name, layer in layers.items()}
 
 
 def apply_configured(optimizer: Optimizer, schedule: Any, configured: list[dict[str, Any]]) -> None:

@@ -17,6 +17,7 @@ from autocaption.files import write_text
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = {
     "cider": "CIDEr-D",
+    "cider_train_df": "CIDEr-D, df of train",
     "meteor": "METEOR",
     "spice": "SPICE",
     "rouge": "ROUGE-L",

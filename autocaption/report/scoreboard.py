@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from autocaption.report.examples import FIRST, by_importance
 from autocaption.report.system import System
 
-LOWER_IS_BETTER = ("loss", "perplexity")
+LOWER_IS_BETTER = ("loss", "perplexity", "most_frequent")
+NEITHER = ("mean_length",)  # is better
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Cell:
     Attributes:
         value: the metric, None where it was not measured.
         interval: its 95 % interval, None where it has none.
-        best: whether it is the best of its row, or equals it.
+        best: whether it is the best of its row, or equals it; none is where more or less is neither.
         bar: where value and interval lie between the row's least and greatest, in percent.
     """
 
@@ -68,11 +69,11 @@ def _row(metric: str, columns: Sequence[tuple[System, str]], ranked: bool) -> li
     ends = [end for interval in intervals if interval for end in interval] + present
     low, high = min(ends, default=0.0), max(ends, default=0.0)
     compared = sum(interval is not None for interval in intervals) > 1 and high > low
-    cells = []
+    judged, cells = ranked and metric not in NEITHER, []
     for value, interval in zip(values, intervals, strict=True):
         bar = None
         if compared and interval and value is not None:
             at = [round(100 * (x - low) / (high - low), 1) for x in (interval[0], value, interval[1])]
             bar = at[0], at[1], at[2]
-        cells.append(Cell(value, interval, ranked and value is not None and value == best, bar))
+        cells.append(Cell(value, interval, judged and value is not None and value == best, bar))
     return cells

@@ -25,6 +25,7 @@ ADDED = {
     "data.manifest": None,
     "data.max_pixels": MAX_PIXELS,
     "data.on_broken": "stop",
+    "layer_decay": 1.0,
 }
 # Where what a configuration names has moved since 0.1.0.
 MOVED = {

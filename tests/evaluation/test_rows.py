@@ -6,7 +6,6 @@ from pathlib import PurePath
 
 import pytest
 import torch
-from helpers import ROOT
 from helpers.commands import TINY
 from helpers.configs import composed
 
@@ -39,7 +38,6 @@ def runs(tmp_path_factory):
 def ask(home, monkeypatch):
     """Plans a command line, as a launched process does."""
     monkeypatch.chdir(home)
-    monkeypatch.setattr("sys.argv", [str(ROOT / "eval.py")])
     return lambda *words: planned(composed(*words, "run_dir=e", name="eval").copy(), words)
 
 
@@ -73,6 +71,7 @@ def test_rows_of_models_searches_and_captions_in_order(asked):
     assert len(rows["ensemble, beam"].checkpoints) == 2
     assert rows["1, beam"].config["run_dir"] == "e/rows/1_beam"
     assert len({row.folder for row in rows.values()}) == 8
+    assert {row.config["trainer"]["precision"] for row in rows.values()} == {"32-true"}
 
 
 def test_every_row_has_the_split_and_the_metrics_of_the_first(asked):

@@ -24,8 +24,9 @@ def main(config):
     run = Run.start(folder, "train", "job")
     with run.recorded():
         with open(folder / "notes", "a") as file:
-            names = config.logger.wandb.name, config.logger.wandb.group
-            print(os.getpid(), config.seed, config.resume, *names, os.environ["OMP_NUM_THREADS"], file=file)
+            wandb, threads = config.logger.wandb, os.environ["OMP_NUM_THREADS"]
+            noted = config.seed, config.resume, wandb.name, wandb.group, threads, *config.tags
+            print(os.getpid(), *noted, file=file)
         print("job", config.seed, "trains")
         fault = os.environ.get("FAULT")
         if fault == f"fail {config.seed}":
@@ -36,7 +37,8 @@ def main(config):
                 signal.pause()
             except KeyboardInterrupt:
                 sys.exit(130)
-        (folder / "metrics.json").write_text(json.dumps({"val/bleu4": config.seed / 10}))
+        tested = {"test/cider": config.seed / 4, "intervals": {"test/cider": [0.125, 0.875]}}
+        (folder / "metrics.json").write_text(json.dumps({"val/bleu4": config.seed / 10, **tested}))
 
 command(main, "train")
 """
@@ -81,15 +83,18 @@ def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
     rows = [line.split() for line in out.splitlines() if "runs/multirun/m/" in line]
     assert [row[3] for row in rows[-3:]] == ["1", "2", "3"]
     assert [row[5] for row in rows[-3:]] == ["0.1000", "0.2000", "0.3000"]
+    assert [row[7] for row in rows[-3:]] == ["0.2500", "0.5000", "0.7500"]
+    assert out.count("0.125\N{EN DASH}0.875") == 3
     assert "job 2 trains" in out  # one at a time, so its output is shown
 
 
 def test_a_failing_job_does_not_end_the_others(start, tmp_path):
-    process = start("hydra.launcher.n_jobs=2", fault="fail 1")
+    process = start("hydra.launcher.n_jobs=2", "tags=[job-${hydra:job.num}]", fault="fail 1")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     (line,) = err.strip().splitlines()
     assert line.startswith("error: job 0 (seed=1): ValueError: told to fail")
+    assert [notes(tmp_path, number)[0][6:] for number in range(3)] == [["job-0"], ["job-1"], ["job-2"]]
     assert [len(notes(tmp_path, number)) for number in range(3)] == [1, 1, 1]
     assert "failed" in out
     # Again, it does only what is missing.

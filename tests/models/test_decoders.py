@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch.utils._pytree import tree_leaves
 
 from autocaption import build
-from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.data.tokenizer import BOS, EOS, PAD, UNK
 from autocaption.models.protocols import Attentive, State
 from autocaption.search.state import expand, narrow, reorder
 
@@ -158,6 +158,14 @@ def test_dropout_acts_in_training_only(make, memory_BPD, tokens_BNT):
     assert torch.equal(logits(), logits())
 
 
+def test_word_dropout_replaces_words_in_training_only(make, memory_BPD, tokens_BNT):
+    decoder = make(word_dropout=1.0).to(DOUBLE)
+    unknown_BNT = tokens_BNT.where(tokens_BNT == PAD, UNK)
+    assert torch.equal(hidden(decoder, memory_BPD, tokens_BNT), hidden(decoder, memory_BPD, unknown_BNT))
+    decoder.eval()
+    assert not torch.equal(hidden(decoder, memory_BPD, tokens_BNT), hidden(decoder, memory_BPD, unknown_BNT))
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_model_trains_saves_loads_and_captions_the_same(file, tmp_path):
     tiny = ("data.source.train=8", "data.source.val=4", "data.source.size=32", "data.batch_size=4")
@@ -211,7 +219,7 @@ def test_compiled_gives_the_same(make, memory_BPD, tokens_BNT):
     hidden(decoder, memory_BPD[:2], tokens_BNT[:2, :, :5])  # of another shape
 
 
-@pytest.mark.parametrize("name", ["lstm", "attention"])
+@pytest.mark.parametrize("name", ["lstm", "attention", "updown"])
 @torch.no_grad()
 def test_a_fresh_lstm_keeps_most_of_its_cell_state(name):
     # Jozefowicz et al. (2015): with a bias of 1, a fresh forget gate is about sigmoid(1) = 0.73 open.
@@ -222,7 +230,7 @@ def test_a_fresh_lstm_keeps_most_of_its_cell_state(name):
     state = decoder.init_state(torch.randn(50, P, D))
     kept = []
     for cell in (0.0, 1.0):
-        rows = (torch.zeros_like(state.rows[0]), torch.full_like(state.rows[1], cell))
+        rows = tuple(torch.full_like(part, cell * (i % 2)) for i, part in enumerate(state.rows))
         _, after = decoder.step(torch.full((50,), BOS), State(rows, state.images))
         kept.append(after.rows[1])
     assert (kept[1] - kept[0]).mean().item() == pytest.approx(0.73, abs=0.02)

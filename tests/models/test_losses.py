@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from autocaption.models.losses import cross_entropy
+from autocaption.data.batch import Batch
+from autocaption.data.packing import Layout
+from autocaption.models.losses import CrossEntropy, cross_entropy
+from autocaption.models.protocols import Decoded
 
 M, V = 7, 5
 
@@ -51,8 +54,43 @@ def test_gradient_is_that_of_the_objective_alone(logits_MV, targets_M, smoothing
     torch.testing.assert_close(grad_MV, (logits_MV.softmax(-1) - wanted_MV) / M)
 
 
+def test_a_second_backward_pass_is_refused_and_not_wrong(logits_MV, targets_M):
+    objective = cross_entropy(logits_MV, targets_M, 0.1).objective
+    objective.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        objective.backward()
+
+
 def test_half_precision_logits_are_summed_in_single(targets_M):
     logits_MV = torch.randn(M, V).bfloat16()
     loss = cross_entropy(logits_MV, targets_M, 0.1)
     assert loss.objective.dtype == loss.nll.dtype == torch.float32
     torch.testing.assert_close(loss, cross_entropy(logits_MV.float(), targets_M, 0.1))
+
+
+class Noisy:
+    """A decoder of one word, whose logits differ from pass to pass."""
+
+    def __init__(self, *passes):
+        self.passes = list(passes)
+
+    def __call__(self, memory_BPD, tokens_BNT, layout):
+        return Decoded(self.passes.pop(0).expand(*tokens_BNT.shape, -1), penalty=0.25)
+
+    def head(self, hidden):
+        return hidden
+
+
+def test_r_drop_is_half_of_the_paper_s_objective():
+    first_V, second_V = torch.randn(2, V, generator=torch.Generator().manual_seed(1)).double()
+    tokens_BNT = torch.tensor([[[1, 4, 2], [1, 2, 0]]])
+    batch = Batch(("a",), (), tokens_BNT, Layout.of(tokens_BNT[..., 1:]))
+    decoder = Noisy(first_V, second_V)
+    found = CrossEntropy(0.0, r_drop=3.0)(decoder, torch.zeros(1), batch)
+    p, q = (torch.distributions.Categorical(logits=logits_V) for logits_V in (first_V, second_V))
+    nll = [-(one.log_prob(torch.tensor(4)) + 2 * one.log_prob(torch.tensor(2))) / 3 for one in (p, q)]
+    kl = torch.distributions.kl_divergence
+    expected = (sum(nll) + 3.0 / 2 * (kl(p, q) + kl(q, p))) / 2 + 0.25
+    torch.testing.assert_close(found.total().double(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.logged["loss"].double(), nll[0], atol=1e-6, rtol=0)
+    assert not decoder.passes

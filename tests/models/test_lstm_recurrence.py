@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from autocaption.models.decoders.lstm_recurrence import cell, lstm
+from autocaption.models.decoders.lstm_recurrence import by_torch, cell, lstm
 
 E, D = 3, 4
 
@@ -41,6 +41,21 @@ def test_output_and_gradients_equal_torch(rows_T, layers, empty, seed):
     grads = torch.autograd.grad(hidden_MD, inputs, weights_MD)
     expected = torch.autograd.grad(packed.data, inputs, weights_MD)
     torch.testing.assert_close(grads, expected, atol=1e-12, rtol=1e-9)
+
+
+def test_torchs_kernels_take_the_parameters_of_the_moment():
+    rows_T = [3, 2, 2]
+    module, x_ME, h_LRD, c_LRD = make(2, 4, sum(rows_T))
+    for name, parameter in list(module.named_parameters()):  # as FSDP puts gathered weights into place
+        module._parameters[name] = nn.Parameter(torch.randn_like(parameter))
+    inputs = (x_ME, h_LRD, c_LRD, *module.parameters())
+    found_MD = by_torch(module, x_ME, rows_T, h_LRD, c_LRD)
+    expected_MD = lstm(module, x_ME, rows_T, h_LRD, c_LRD)
+    torch.testing.assert_close(found_MD, expected_MD, atol=1e-12, rtol=1e-10)
+    found, expected = (
+        torch.autograd.grad(hidden_MD.square().sum(), inputs) for hidden_MD in (found_MD, expected_MD)
+    )
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
 
 
 def test_bfloat16_products_are_near():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from autocaption.callbacks.learning_rate import lr_name
 from autocaption.errors import UserError
 from autocaption.models.optim import ENDLESS_WARMUP, optimizer_of, warmup_cosine
 from autocaption.report.tables import parameter_count
@@ -43,6 +44,39 @@ def test_each_parameter_gets_its_rate_and_decay(model):
     assert len(found) == len(expected)  # what is frozen is in no group
     for name, (rate, decay) in expected.items():
         assert found[names[name]] == (pytest.approx(rate), decay), name
+
+
+LAYERS = {"encoder.0.weight": 0, "encoder.0.bias": 0, "encoder.1.weight": 3, "encoder.1.bias": 3}
+
+
+def test_each_layer_has_a_share_of_the_next_one_s_rate(model):
+    optimizer = optimizer_of(model, adamw, {"encoder": 0.5}, 0.8, LAYERS)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert found == {
+        **{name: pytest.approx(0.1 * 0.5 * 0.8 ** (3 - layer)) for name, layer in LAYERS.items()},
+        **dict.fromkeys(("decoder.0.weight", "decoder.1.weight", "decoder.1.bias"), 0.1),
+    }
+    logged = {lr_name(group["name"]): group["lr"] for group in optimizer.param_groups}
+    assert logged == {"lr": 0.1, "lr/encoder": pytest.approx(0.05)}
+
+
+def test_layers_without_a_rate_of_their_own_are_logged_as_the_encoder_s(model):
+    optimizer = optimizer_of(model, adamw, {}, 0.8, LAYERS)
+    assert {lr_name(group["name"]) for group in optimizer.param_groups} == {"lr", "lr/encoder"}
+
+
+def test_without_decay_layers_are_no_groups(model):
+    plain, layered = (optimizer_of(model, adamw, {"encoder": 0.1}, 1.0, found) for found in ({}, LAYERS))
+    names = [[group["name"] for group in one.param_groups] for one in (plain, layered)]
+    assert names[0] == names[1]
+    assert len(names[0]) == 4
+
+
+@pytest.mark.parametrize(("decay", "layers"), [(0, LAYERS), (1.1, LAYERS), ("x", LAYERS), (0.9, {})])
+def test_a_decay_that_cannot_be_is_refused(model, decay, layers):
+    with pytest.raises(UserError, match=rf"layer_decay={decay}"):
+        optimizer_of(model, adamw, {}, decay, layers)
 
 
 def test_without_gradients_only_matrices_shrink(model):

@@ -232,7 +232,7 @@ def test_the_reward_rises(monkeypatch):
     small = ("model.decoder.width=32", "model.decoder.heads=2", "model.decoder.layers=1")
     config = composed(
         *("model=transformer", "model/loss=self_critical", "tokenizer.min_count=1", "data.num_workers=0"),
-        *(*SHAPES, *words, *small, "model.decoder.dropout=0", "data.augment=false", "data.batch_size=16"),
+        *(*SHAPES, *words, *small, "model.decoder.dropout=0", "data/augment=none", "data.batch_size=16"),
     )
     torch.manual_seed(0)
     data, captioner = build.from_config(config)

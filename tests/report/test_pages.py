@@ -132,13 +132,14 @@ def test_metrics_stand_with_their_intervals(tmp_path):
 
 
 def test_the_best_of_several_systems_is_marked_and_they_are_told_apart(tmp_path):
-    better = system(4, "beam", metrics={"test/cider": 2.0, "test/loss": 2.0})
-    worse = system(4, "greedy", metrics={"test/cider": 1.0, "test/loss": 3.0})
+    better = system(4, "beam", metrics={"test/cider": 2.0, "test/loss": 2.0, "test/mean_length": 9.0})
+    worse = system(4, "greedy", metrics={"test/cider": 1.0, "test/loss": 3.0, "test/mean_length": 8.0})
     text = page(tmp_path, [worse, better], 4)
     rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text)
-    assert [name for name, _ in rows] == ["CIDEr-D", "Loss"]
-    for _, cells in rows:
-        assert [bool(best) for best in re.findall(r'<td( class="best")?>', cells)] == [False, True]
+    assert [name for name, _ in rows] == ["CIDEr-D", "Loss", "mean length"]
+    for name, cells in rows:
+        best = [bool(found) for found in re.findall(r'<td( class="best")?>', cells)]
+        assert best == [False, name != "mean length"]
 
 
 def test_best_and_worst_follow_the_scores(tmp_path):
@@ -234,7 +235,7 @@ def test_what_a_reader_must_know_stands_with_the_metrics(tmp_path):
     many, read = images(1)
     arguments = (many, read, lambda width, height: (0, 0, 1, 1), None)
     write_report(tmp_path / "r.html", "RUN", [system(1)], *arguments, note="in a hurry & badly")
-    assert "split, in a hurry &amp; badly." in (tmp_path / "r.html").read_text()
+    assert "Captions of the whole split, in a hurry &amp; badly." in (tmp_path / "r.html").read_text()
 
 
 def test_a_command_stands_once_whatever_it_made(tmp_path):

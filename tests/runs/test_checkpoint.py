@@ -36,10 +36,10 @@ def test_keys_that_came_later_get_their_defaults(saved):
     added = {"captions_per_image": None, "features_dtype": "float16", "manifest": None}
     added |= {"max_pixels": 200_000_000, "on_broken": "stop"}
     added |= {"fit": "crop", "interpolation": "bilinear", "image_size": None}
-    assert config == {"data": {"crop_share": 1.0, **added}, "seed": 0}
-    given = {"data": {**added, "captions_per_image": 2, "on_broken": "skip"}}
+    assert config == {"data": {"crop_share": 1.0, **added}, "seed": 0, "layer_decay": 1.0}
+    given = {"data": {**added, "captions_per_image": 2, "on_broken": "skip"}, "layer_decay": 0.5}
     assert load(saved(content(config=given)))["recipe"]["config"] == given
-    assert load(saved(content(config={"seed": 1})))["recipe"]["config"] == {"seed": 1}  # no data to add it to
+    assert load(saved(content(config={"seed": 1})))["recipe"]["config"] == {"seed": 1, "layer_decay": 1.0}
 
 
 @pytest.mark.parametrize("augment", [True, False])

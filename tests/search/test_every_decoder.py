@@ -114,7 +114,7 @@ def test_ensemble_averages_probabilities():
     found = together.head(together(memory_BPD, tokens_BNT).hidden_BNTD).exp()
     torch.testing.assert_close(found, torch.stack(each).mean(0))
     # Also if each member has its own memory.
-    own = (memory_BPD, memory_BPD * 2, memory_BPD[:, :2])
+    own = tuple(memory_BPD[:, : 1 + i % 2] * i for i, _ in enumerate(members, 1))
     each = [d.head(d(m, tokens_BNT).hidden_BNTD).softmax(-1) for d, m in zip(members, own, strict=True)]
     found = together.head(together(own, tokens_BNT).hidden_BNTD).exp()
     torch.testing.assert_close(found, torch.stack(each).mean(0))

@@ -16,7 +16,8 @@ from autocaption.data.packing import Layout, TimeMajor
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders.attention_recurrence import Weights, attend
 from autocaption.models.decoders.lstm_cell import advance
-from autocaption.models.dropout import Dropout
+from autocaption.models.decoders.unrolled import additive_weights, unroll
+from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
 
 Pair = tuple[Tensor, Tensor]
@@ -40,6 +41,7 @@ class AttentionDecoder(nn.Module):
         dropout: applied to the memory, the embedded words, the LSTM's output, and before the vocabulary
             projection.
         doubly_stochastic: lambda of eq. 14, for a loss that is a sum over a caption's words.
+        word_dropout: the share of input words replaced by <unk> in training.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AttentionDecoder(nn.Module):
         attention_dim: int,
         dropout: float,
         doubly_stochastic: float,
+        word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         for name, size in (
@@ -73,12 +76,13 @@ class AttentionDecoder(nn.Module):
         nn.init.ones_(self.word_gates.bias[D : 2 * D])  # forget gates start open
         self.from_hidden, self.from_context = nn.Linear(D, embed_dim), nn.Linear(D, embed_dim)
         self.output = nn.Linear(embed_dim, vocab_size)
-        self.dropout, self.doubly_stochastic = Dropout(dropout), doubly_stochastic
+        self.dropout, self.word_dropout = Dropout(dropout), WordDropout(word_dropout)
+        self.doubly_stochastic = doubly_stochastic
 
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
         """The hidden state after each input token, zero at <pad>, and the penalty."""
         packing = (layout or Layout.of(tokens_BNT)).time_major
-        embedded_MD = self.dropout(self.embed(packing.pack(tokens_BNT)))
+        embedded_MD = self.dropout(self.embed(self.word_dropout(packing.pack(tokens_BNT))))
         hidden_MD, context_MC, alpha_MP = self._run(memory_BPD, embedded_MD, packing)
         hidden_BNTD = packing.unpack(self._deepen(embedded_MD, hidden_MD, context_MC))
         given_RP = alpha_MP.new_zeros(len(packing.order_R), alpha_MP.shape[1])
@@ -111,9 +115,7 @@ class AttentionDecoder(nn.Module):
             h_RD: the hidden state before the step, c_RD the cell state.
             keys_BPA: keys of the memory; values_BPC: its values.
         """
-        query_BK1A = self.query(h_RD).view(len(keys_BPA), -1, 1, keys_BPA.shape[2])
-        scores_BKP = self.score((keys_BPA.unsqueeze(1) + query_BK1A).tanh()).squeeze(3)
-        alpha_BKP = scores_BKP.softmax(2)
+        alpha_BKP = additive_weights(self.query(h_RD), keys_BPA, self.score)
         context_RC = self.gate(h_RD).sigmoid() * (alpha_BKP @ values_BPC).flatten(0, 1)
         gates_RG = gates_RG + self.recur(torch.cat([context_RC, h_RD], 1))
         return *advance(gates_RG, c_RD), context_RC, alpha_BKP.flatten(0, 1)
@@ -136,8 +138,13 @@ class AttentionDecoder(nn.Module):
         """hidden_MD, the gated context_MC and alpha_MP of every token."""
         states, memory = self._start(memory_BPD)
         if memory_BPD.device.type not in HAND_WRITTEN_ON:
-            step = _compiled_step() if memory_BPD.is_cuda else AttentionDecoder._advance
-            return self._run_by_autograd(self.word_gates(embedded_MD), memory, states, packing, step)
+            advance_all: Any = _compiled_step() if memory_BPD.is_cuda else AttentionDecoder._advance
+
+            def step(gates_RG: Tensor, *rows: Tensor) -> tuple[Pair, tuple[Tensor, ...]]:
+                h_RD, c_RD, context_RC, alpha_RP = advance_all(self, gates_RG, *rows, *memory)
+                return (h_RD, c_RD), (h_RD, context_RC, alpha_RP)
+
+            return unroll(step, self.word_gates(embedded_MD), states, packing)
         weights = Weights(
             query_AD=self.query.weight,
             score_A=self.score.weight.squeeze(0),
@@ -146,22 +153,6 @@ class AttentionDecoder(nn.Module):
             recur_GX=self.recur.weight,
         )
         return attend(self.word_gates(embedded_MD), memory, states, weights, packing)
-
-    def _run_by_autograd(
-        self, gates_MG: Tensor, memory: Pair, states: Pair, packing: TimeMajor, step: Callable[..., Any]
-    ) -> tuple[Tensor, ...]:
-        """Likewise, for devices on which many small operations cost more than some padding.
-
-        All rows take all time steps, so that the compiled step meets one shape a batch.
-        """
-        N = packing.shape[1]
-        gates_TRG = packing.unpack(gates_MG).flatten(0, 1).transpose(0, 1)
-        h_RD, c_RD = (state_BD.repeat_interleave(N, 0) for state_BD in states)
-        steps = []
-        for gates_RG in gates_TRG[: len(packing.rows_T)]:
-            h_RD, c_RD, context_RC, alpha_RP = step(self, gates_RG, h_RD, c_RD, *memory)
-            steps.append((h_RD, context_RC, alpha_RP))
-        return tuple(packing.pack_steps(torch.stack(parts)) for parts in zip(*steps, strict=True))
 
     def _deepen(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
         return embedded + self.from_hidden(self.dropout(hidden)) + self.from_context(context)

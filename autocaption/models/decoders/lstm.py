@@ -12,7 +12,7 @@ from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders import MOST_LAYERS
 from autocaption.models.decoders.lstm_recurrence import cell, lstm
-from autocaption.models.dropout import Dropout
+from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
 
 Rows = tuple[Tensor, Tensor]  # h_RLD, c_RLD
@@ -33,6 +33,7 @@ class LSTMDecoder(nn.Module):
         layers: L.
         dropout: applied before the LSTM, between its layers, and before the vocabulary projection.
         batch_norm_momentum: momentum of the running statistics of the projected image.
+        word_dropout: the share of input words replaced by <unk> in training.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LSTMDecoder(nn.Module):
         layers: int,
         dropout: float,
         batch_norm_momentum: float,
+        word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         for name, size in (("embed_dim", embed_dim), ("hidden_dim", hidden_dim)):
@@ -59,7 +61,7 @@ class LSTMDecoder(nn.Module):
         for name, bias in self.lstm.named_parameters():
             if name.startswith("bias_ih"):  # forget gates start open
                 nn.init.ones_(bias[hidden_dim : 2 * hidden_dim])
-        self.dropout = Dropout(dropout)
+        self.dropout, self.word_dropout = Dropout(dropout), WordDropout(word_dropout)
         self.output = nn.Linear(hidden_dim, vocab_size)
 
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
@@ -69,7 +71,7 @@ class LSTMDecoder(nn.Module):
             part_BLD.index_select(0, packing.image_R).transpose(0, 1).contiguous()
             for part_BLD in self._start(memory_BPD)
         )
-        embedded_MD = self.dropout(self.embed(packing.pack(tokens_BNT)))
+        embedded_MD = self.dropout(self.embed(self.word_dropout(packing.pack(tokens_BNT))))
         return Decoded(packing.unpack(lstm(self.lstm, embedded_MD, packing.rows_T, h_LRD, c_LRD)))
 
     def head(self, hidden: Tensor) -> Tensor:

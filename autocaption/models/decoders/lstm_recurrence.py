@@ -101,13 +101,7 @@ def lstm(module: torch.nn.LSTM, x_ME: Tensor, rows_T: Sequence[int], h_LRD: Tens
         h_LRD: hidden states of L layers before the first input; c_LRD: their cell states.
     """
     if x_ME.device.type != "cpu":
-        rows = rows_T[0]  # torch takes no states of rows without tokens
-        start = (h_LRD[:, :rows].contiguous(), c_LRD[:, :rows].contiguous())
-        # The parameters by name: the module's own list of them is stale where FSDP gathers and frees them.
-        weights = [getattr(module, name) for name in module._flat_weights_names]
-        batches, dropout, training = torch.tensor(rows_T), module.dropout, module.training
-        L = module.num_layers
-        return torch.lstm(x_ME, batches, start, weights, True, L, dropout, training, False)[0]
+        return by_torch(module, x_ME, rows_T, h_LRD, c_LRD)
     dropout = module.dropout if module.training else 0.0
     parameter_dtype: Any = module.weight_ih_l0.dtype
     x_ME, h_LRD, c_LRD = (part.to(parameter_dtype) for part in (x_ME, h_LRD, c_LRD))
@@ -119,6 +113,21 @@ def lstm(module: torch.nn.LSTM, x_ME: Tensor, rows_T: Sequence[int], h_LRD: Tens
             w_ih, w_hh, b_ih, b_hh = (getattr(module, f"{name}_l{layer}") for name in _WEIGHTS)
             x_ME = _Layer.apply(x_ME, h_LRD[layer], c_LRD[layer], w_ih, w_hh, b_ih + b_hh, rows_T, dtype)
     return x_ME
+
+
+def by_torch(
+    module: torch.nn.LSTM, x_ME: Tensor, rows_T: Sequence[int], h_LRD: Tensor, c_LRD: Tensor
+) -> Tensor:
+    """What `lstm` gives, by torch's kernels.
+
+    The weights are the module's parameters of this moment. Its own forward takes them from a list, whose
+    gradients are wrong on a GPU where FSDP gathers and frees them (torch 2.11).
+    """
+    rows = rows_T[0]  # torch takes no states of rows without tokens
+    start = h_LRD[:, :rows].contiguous(), c_LRD[:, :rows].contiguous()
+    weights = [getattr(module, f"{name}_l{layer}") for layer in range(module.num_layers) for name in _WEIGHTS]
+    options = True, module.num_layers, module.dropout, module.training, False  # biases, ..., one direction
+    return torch.lstm(x_ME, torch.tensor(rows_T), start, weights, *options)[0]
 
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

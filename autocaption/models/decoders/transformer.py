@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from autocaption.checks import number, whole
 from autocaption.data.packing import Layout
-from autocaption.data.tokenizer import UNK
 from autocaption.errors import UserError
 from autocaption.models.decoders import MOST_LAYERS
 from autocaption.models.decoders.transformer_layer import KeysValues, MemoryLayer, TransformerLayer
-from autocaption.models.dropout import Dropout
+from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
 
 
@@ -40,7 +39,7 @@ class TransformerDecoder(nn.Module):
         max_places: the largest P.
         dropout: applied to embedded words and to what each block adds (Vaswani et al. 2017, section 5.4).
         memory_dropout: applied to the memory before its projection.
-        word_dropout: the share of input words replaced by <unk> in training (Bowman et al. 2016).
+        word_dropout: the share of input words replaced by <unk> in training.
     """
 
     def __init__(
@@ -63,7 +62,6 @@ class TransformerDecoder(nn.Module):
         whole("model.decoder.memory_layers", memory_layers, 0, MOST_LAYERS)
         for name, share in (("dropout", dropout), ("memory_dropout", memory_dropout)):
             number(f"model.decoder.{name}", share, at_least=0, below=1)
-        number("model.decoder.word_dropout", word_dropout, at_least=0, at_most=1)
         if width % heads or width % 2:
             raise UserError(f"model.decoder.width={width} is not an even multiple of heads={heads}")
         self.project = nn.Linear(memory_dim, width)
@@ -75,7 +73,7 @@ class TransformerDecoder(nn.Module):
         self.layers: Any = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        self.dropout, self.word_dropout = Dropout(dropout), word_dropout
+        self.dropout, self.word_dropout = Dropout(dropout), WordDropout(word_dropout)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -86,7 +84,7 @@ class TransformerDecoder(nn.Module):
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:
         """The hidden state after each input token; zero at <pad>."""
         packing = (layout or Layout.of(tokens_BNT)).image_major
-        x_MD = self._embed(self._drop_words(packing.pack(tokens_BNT)), packing.time_M)
+        x_MD = self._embed(self.word_dropout(packing.pack(tokens_BNT)), packing.time_M)
         for layer, memory in zip(self.layers, self._memory(memory_BPD), strict=True):
             x_MD = layer(x_MD, packing, memory)
         return Decoded(packing.unpack(self.norm(x_MD)))
@@ -146,12 +144,6 @@ class TransformerDecoder(nn.Module):
     def _embed(self, tokens_M: Tensor, time_M: Tensor) -> Tensor:
         x_MD = self.embed(tokens_M) * math.sqrt(self.embed.embedding_dim)
         return self.dropout(x_MD + sinusoids(time_M, x_MD.shape[-1]).to(x_MD.dtype))
-
-    def _drop_words(self, tokens_M: Tensor) -> Tensor:
-        if not self.training or self.word_dropout == 0:
-            return tokens_M
-        dropped_M = torch.rand(tokens_M.shape, device=tokens_M.device) < self.word_dropout
-        return tokens_M.masked_fill(dropped_M, UNK)
 
 
 def sinusoids(time_M: Tensor, width: int) -> Tensor:

@@ -112,10 +112,8 @@ def timm_encoder(
         return timm.create_model(name, pretrained=download, num_classes=0, **options)
 
     net: Any = with_weights(make, functools.partial(_adapted, name), name, pretrained, weights)
-    if gradient_checkpointing:
-        _checkpoint(net, name)
     data = timm.data.resolve_model_data_config(net)
-    return BackboneEncoder(
+    encoder = BackboneEncoder(
         net,
         name,
         TimmMemory(pooling, _prefix_count(net, name, pooling, prefix_tokens)),
@@ -133,6 +131,9 @@ def timm_encoder(
         trainable,
         freeze_norm,
     )
+    if gradient_checkpointing:
+        _checkpoint(net, name)
+    return encoder
 
 
 def _published(name: str) -> Any:
