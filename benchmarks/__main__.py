@@ -46,7 +46,7 @@ AT_MOST = {
     "sweeping: seconds a trial beyond its own": 1.0,
     "growth: shapes of 1,000,000 captions: seconds to the first step": 30,
     "growth: shapes of 1,000,000 captions: peak MB": 3000,
-    "scale: seconds to load": 10,
+    "scale: CPU seconds to load": 10,
     "scale: MB to load": 1500,
     "scale: workers after an epoch over before": 1.25,
 }

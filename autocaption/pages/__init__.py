@@ -11,6 +11,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+FOLDER = Path(__file__).parent
+
 
 def environment(templates: Path) -> Environment:
     """An environment of the templates and scripts in a folder, and of those that all pages share.
@@ -18,7 +20,7 @@ def environment(templates: Path) -> Environment:
     Templates may call `script(name)` for a script as an element, and `script_hash(name)` for how a content
     security policy names it.
     """
-    folders = [templates, Path(__file__).parent]
+    folders = [templates, FOLDER]
     pages = Environment(
         loader=FileSystemLoader(folders),
         autoescape=True,
