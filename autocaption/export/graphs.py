@@ -9,8 +9,10 @@ Legend: B images, K beams, P places, D width, V vocabulary; C channels, H height
 """
 
 import contextlib
+import functools
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,17 +72,20 @@ def quantize(folder: Path) -> None:
 
     Convolutions stay, since ONNX Runtime's integer ones are slower on most CPUs.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     for name in GRAPHS:
-        file = folder / f"{name}.onnx"
-        with _quiet():
-            write_whole(
-                file,
-                lambda aside, file=file: quantize_dynamic(  # type: ignore[misc]
-                    file, aside, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8
-                ),
-            )
+        write_whole(file := folder / f"{name}.onnx", functools.partial(_quantized, file))
+
+
+def _quantized(file: Path, aside: Path) -> None:
+    import onnxruntime
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    onnxruntime.set_default_logger_severity(3)  # it warns of constants that it cannot fold
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        folded = Path(folder) / file.name  # only constants are quantised, not transposed ones
+        quant_pre_process(str(file), str(folded), skip_symbolic_shape=True)
+        quantize_dynamic(folded, aside, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
 
 
 def require_extra() -> None:

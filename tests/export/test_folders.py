@@ -9,34 +9,16 @@ import numpy as np
 import pytest
 import torch
 from helpers import CONF
+from helpers.checkpoints import pictures_of, save_tiny
 from helpers.commands import TINY
 from helpers.configs import composed
 from helpers.scripts import run_here
 
 import autocaption
-from autocaption import build
 from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 
 DECODERS = sorted(file.stem for file in (CONF / "model/decoder").glob("*.yaml") if file.stem != "base")
-NARROW = {"width": 16, "heads": 2, "layers": 1, "attention_dim": 8, "embed_dim": 16, "hidden_dim": 16}
-
-
-def saved(folder, decoder, *changes):
-    """A checkpoint of a tiny model whose weights are random, and pictures."""
-    torch.manual_seed(0)
-    known = composed(f"model/decoder={decoder}").model.decoder
-    sizes = [f"model.decoder.{key}={value}" for key, value in NARROW.items() if key in known]
-    common = [word for word in TINY if not word.startswith("model.decoder.")]
-    grid = () if decoder == "lstm" else ("model.encoder.pooling=grid",)
-    words = (*common, f"model/decoder={decoder}", *sizes, *grid, "data.source.size=48", "run_dir=/run")
-    data, captioner = build.from_config(composed(*words, *changes).copy())
-    for parameter in captioner.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
-    path = folder / "some.ckpt"
-    metrics = {"val/bleu4": 0.25, "val/cider": float("nan")}
-    torch.save({"recipe": captioner.recipe, "state_dict": captioner.state_dict(), "metrics": metrics}, path)
-    return path, [data.source.read(image) for image in data.source.split("test")]
 
 
 def texts(found):
@@ -48,7 +30,9 @@ def lstm(tmp_path_factory):
     pytest.importorskip("safetensors")
     folder = tmp_path_factory.mktemp("lstm")
     private = ("data.manifest=/home/somebody/manifest", "data.features_folder=/home/somebody/features")
-    path, pictures = saved(folder, "lstm", *private)
+    metrics = {"val/bleu4": 0.25, "val/cider": float("nan")}
+    path, _, data = save_tiny(folder, "lstm", *private, metrics=metrics)
+    pictures = pictures_of(data)
     done = run_here(
         *["-m", "autocaption", "export", "--format", "safetensors", "--output", "out", "--checkpoint"],
         path,
@@ -121,9 +105,11 @@ def runner(folder):
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_onnx_captions_as_torch_does(decoder, tmp_path):
     pytest.importorskip("onnxscript")
+    from autocaption.export import graphs
     from autocaption.export.folders import export_onnx
 
-    path, pictures = saved(tmp_path, decoder)
+    path, _, data = save_tiny(tmp_path, decoder)
+    pictures = pictures_of(data)
     export_onnx(path, tmp_path / "out")
     model, other = autocaption.load(path, "cpu"), runner(tmp_path / "out")
     pixels = [model.prepare(picture) for picture in pictures]
@@ -137,12 +123,17 @@ def test_onnx_captions_as_torch_does(decoder, tmp_path):
     greedy = model.caption(pixels, search="greedy", max_length=8)
     found = [other.caption_pixels(one.pixels_CHW.numpy(), 1, 0.0, 8)[0][0] for one in pixels]
     assert found == [one[0].text for one in greedy]
+    whole = (tmp_path / "out/step.onnx").stat().st_size
+    graphs.quantize(tmp_path / "out")
+    assert (tmp_path / "out/step.onnx").stat().st_size < whole
+    assert runner(tmp_path / "out").caption(pictures[0])
 
 
 @pytest.mark.slow
 def test_the_onnx_folder_needs_neither_torch_nor_us(tmp_path):
     pytest.importorskip("onnxscript")
-    path, pictures = saved(tmp_path, "lstm")
+    path, _, data = save_tiny(tmp_path)
+    pictures = pictures_of(data)
     model, words = autocaption.load(path, "cpu"), ("--format", "onnx", "--checkpoint", path)
     for name in (("whole",), ("int8", "--int8")):
         done = run_here("-m", "autocaption", "export", "--output", *name, *words, cwd=tmp_path)

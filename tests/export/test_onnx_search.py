@@ -57,7 +57,7 @@ def runner(decoder, memory_1PD, **search):
 
 
 @pytest.mark.parametrize("name", FILES)
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     seed=st.integers(0, 10**6),
     beams=st.integers(1, 5),
