@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.commands import TINY
 from helpers.configs import composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from autocaption import build
 from autocaption.cli import explain
@@ -17,6 +18,7 @@ from autocaption.exits import one_line_errors
 
 CHECKPOINT = "checkpoints/best.ckpt"
 A, B = f"m/0/{CHECKPOINT}", f"m/1/{CHECKPOINT}"
+KEYS = ("checkpoint", "compare", "ensemble", "searches", "seeds", "captions", "human")
 ONE, BOTH = f"checkpoint={A}", f"checkpoint=[{A},{B}]"
 
 
@@ -39,7 +41,17 @@ def runs(tmp_path_factory):
 def ask(home, monkeypatch):
     """Plans a command line, as a launched process does."""
     monkeypatch.chdir(home)
-    return lambda *words: planned(composed(*words, "run_dir=e", name="eval").copy(), words)
+
+    def planned_for(*words):
+        parsed = OverridesParser.create().parse_overrides(list(words))
+        own = [one for one in parsed if one.key_or_group in KEYS]  # set here, since Hydra takes its time
+        others = [one.input_line for one in parsed if one not in own]
+        config = composed(*others, "run_dir=e", name="eval").copy()
+        for one in own:
+            config[one.key_or_group] = one.value()
+        return planned(config, words)
+
+    return planned_for
 
 
 def names(config):
@@ -102,12 +114,16 @@ def test_seeds_are_the_runs_of_a_multirun_or_a_glob(asked, glob):
 
 
 def test_experiments_with_several_seeds_have_names(asked):
-    config = asked("seeds={one: m, other: 'm/*'}", "ensemble=true", "searches=[greedy,beam]")
-    rows = [(row.name, row.group) for row in rows_of(config) if row.name.endswith("greedy")]
-    for name in ("one", "other"):
-        assert (f"{name}, seed 4, greedy", f"{name}, greedy") in rows
-        assert (f"{name}, ensemble, greedy", None) in rows
-    assert len(rows) == 6
+    rows = [(row.name, row.group) for row in rows_of(asked("seeds={one: m, other: 'm/*'}", "ensemble=true"))]
+    assert rows == [
+        (f"{name}, {what}", None if what == "ensemble" else name)
+        for name in ("one", "other")
+        for what in ("seed 4", "seed 5", "ensemble")
+    ]
+    several = rows_of(asked("seeds={one: m}", "searches=[greedy,sample]"))
+    assert [(row.name, row.group) for row in several[:2]] == [
+        (f"one, seed 4, {search}", f"one, {search}") for search in ("greedy", "sample")
+    ]
 
 
 def test_rows_can_be_named(asked):
