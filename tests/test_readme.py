@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from autocaption.launch.resolved import resolved
+from autocaption.serve.__main__ import parser as serve_parser
 
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
 LINKED = [
@@ -136,7 +137,7 @@ def composed(monkeypatch):
 
 def test_the_pages_have_commands_of_every_kind():
     starts = {tuple(one[: 2 if one[0] == "-m" else 1]) for one in COMMANDS}
-    modules = {("-m", f"autocaption{name}") for name in ("", ".data", ".sweep", ".loggers.sync")}
+    modules = {("-m", f"autocaption{name}") for name in ("", ".data", ".sweep", ".serve", ".loggers.sync")}
     assert starts == {("train.py",), ("eval.py",), *modules}
     assert len(COMMANDS) > 20
 
@@ -206,6 +207,11 @@ def test_caption(workspace):
     done = run_here(*of_kind("-m", "autocaption", "runs/RUN"), cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["picture.jpg", "another.png"]
+
+
+def test_serve():
+    arguments = serve_parser().parse_args(of_kind("-m", "autocaption.serve")[2:])
+    assert (str(arguments.checkpoint), arguments.port) == ("runs/RUN/checkpoints/best.ckpt", 8000)
 
 
 def test_multirun(workspace, tmp_path):

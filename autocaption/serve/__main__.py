@@ -22,17 +22,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: the command's words; None for those of the process.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     one_line_errors(lambda: serve(**vars(arguments)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    made = argparse.ArgumentParser(
         prog="autocaption serve",
         description="Serve a checkpoint: a page, an HTTP API, and metrics for Prometheus.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add: Any = parser.add_argument
+    add: Any = made.add_argument
     add("--checkpoint", type=Path, required=True, help="a file of a run's checkpoints/")
     add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     add("--port", type=int, default=8000, help="0 for any that is free")
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=16, help="pictures captioned together; 1 for no batches")
     add("--batch-window", type=float, default=4, help="milliseconds that a picture waits for others")
     add("--timeout", type=float, default=30, help="seconds for an upload, and for its captions")
-    return parser
+    return made
 
 
 def serve(

@@ -10,7 +10,7 @@ from helpers import ROOT
 from helpers.serving import page
 from PIL import Image
 
-from autocaption.serve.__main__ import _parser
+from autocaption.serve.__main__ import parser
 from autocaption.serve.uploads import FORMATS, READABLE, Limits
 
 FILES = page(Limits(10_000_000, 50_000_000, 30.0), True)
@@ -73,7 +73,7 @@ def test_the_container_starts_the_service_as_nobody_special():
     words = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
     entry = json.loads(words["ENTRYPOINT"])
     assert entry[:3] == ["python", "-m", "autocaption.serve"]
-    arguments = _parser().parse_args([*entry[3:], *json.loads(words["CMD"])])
+    arguments = parser().parse_args([*entry[3:], *json.loads(words["CMD"])])
     assert (arguments.host, str(arguments.checkpoint)) == ("0.0.0.0", "/model/best.ckpt")
     assert words["USER"] == "autocaption"
     assert f":{arguments.port}/api/health" in words["HEALTHCHECK"]

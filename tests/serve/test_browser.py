@@ -236,6 +236,7 @@ def test_a_model_that_does_not_attend_shows_plain_words(chromium):
         assert chromium.run("document.querySelectorAll('.word').length") == 0
 
 
+@pytest.mark.slow  # make test-browser runs it
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("mobile", [False, True])
 def test_looks(page, address, tmp_path, mobile, dark):
