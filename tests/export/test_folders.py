@@ -10,8 +10,6 @@ import pytest
 import torch
 from helpers import CONF
 from helpers.checkpoints import pictures_of, save_tiny
-from helpers.commands import TINY
-from helpers.configs import composed
 from helpers.scripts import run_here
 
 import autocaption
