@@ -17,7 +17,7 @@ from autocaption.report.thumbnails import GALLERY, LARGE, Shrink, Thumbnail, thu
 
 PICKED, DIFFERING = 8, 8  # images of each kind of example, and of those that systems differ on
 TILES = 6  # metrics in large type
-FULL = 3  # systems with which the gallery holds as many images as asked for; with more, it holds fewer
+FULL = 2  # systems with which the gallery holds as many images as asked for; with more, it holds fewer
 
 
 @dataclass(frozen=True)
