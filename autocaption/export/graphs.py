@@ -59,7 +59,7 @@ def write_graphs(captioner: Captioner, folder: Path) -> None:
             for one, other in zip(leaves, others, strict=True)
         )
         tokens_K = _words(3)
-        _, *after = Step(decoder, spec, range(len(leaves)))(tokens_K, tuple(leaves))
+        after, _ = tree_flatten(tuple(decoder.step(tokens_K, state)[1]))
         changed = [i for i, (old, new) in enumerate(zip(leaves, after, strict=True)) if new is not old]
         step = Step(decoder, spec, changed)
         outputs = ["logits", *(f"{names[i]}_after" for i in changed)]
@@ -111,7 +111,7 @@ class Start(nn.Module):
 
     def forward(self, memory_1PD: Tensor) -> tuple[Tensor, ...]:
         """One list of them, as `state_names` names them."""
-        return tuple(tree_flatten(tuple(self.decoder.init_state(memory_1PD)))[0])
+        return _apart(tree_flatten(tuple(self.decoder.init_state(memory_1PD)))[0])
 
 
 class Step(nn.Module):
@@ -131,7 +131,12 @@ class Step(nn.Module):
         """logits_KV, then the state's kept tensors."""
         logits_KV, after = self.decoder.step(tokens_K, State(*tree_unflatten(list(leaves), self.spec)))
         changed = tree_flatten(tuple(after))[0]
-        return (logits_KV, *(changed[i] for i in self.kept))
+        return (logits_KV, *_apart([changed[i] for i in self.kept]))
+
+
+def _apart(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Copies: a graph has one name only for a tensor that is several of its outputs."""
+    return tuple(tensor.clone() for tensor in tensors)
 
 
 def _state(decoder: Decoder, memory_1PD: Tensor, beams: int, words: int) -> State:
