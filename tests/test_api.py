@@ -13,12 +13,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import pictures_of, save_tiny
-from helpers.commands import TINY
-from helpers.configs import composed
 from PIL import Image
 
 import autocaption
-from autocaption import build
 from autocaption.data.tokenizer import BOS, EOS
 from autocaption.errors import UserError
 from autocaption.word_maps import word_maps
@@ -60,11 +57,10 @@ def test_the_public_names():
 
 
 def test_captions_are_those_of_the_trained_model(checkpoint, model, pictures):
-    _, trained, _ = checkpoint
-    size = trained.encoder.image_size
-    transform = build.CenterCrop(size, composed(*TINY).data.crop)
+    _, trained, data = checkpoint
+    images = [data.evaluation_transform(one, 0) for one in pictures]
     with torch.inference_mode():
-        memory_BPD = trained.encoder(torch.stack([transform(one, 0) for one in pictures]))
+        memory_BPD = trained.encoder(torch.stack(images))
         found = trained.search(trained.decoder, memory_BPD)
     captions = model.caption(pictures, k=3)
     assert [[one.text for one in three] for three in captions] == trained.captions(memory_BPD)
