@@ -60,13 +60,14 @@ PUBLISHED = [
 
 
 def commands():
-    """Every `python ...` command: of indented blocks, of inline code, and of `--help`."""
+    """Every `python ...` and `autocaption ...` command: of blocks, of inline code, and of `--help`."""
     found = []
     for page in PAGES:
         text = (ROOT / page).read_text()
         found += indented(text) + re.findall(r"`(python [^`]+)`", text)
     help_text = (CONF / "hydra/autocaption.yaml").read_text()
     found += [re.split(r"\s{2,}", line)[0] for line in re.findall(r"python (?:train|eval)\.py .*", help_text)]
+    found = [re.sub("^autocaption ", "python -m autocaption ", line) for line in found]
     words = [shlex.split(line, comments=True) for line in found if line.startswith("python ")]
     expanded = [[new for old in one for new in (ELLIPSIS if old == "..." else [old])] for one in words]
     return [one[1:] for one in {" ".join(one): one for one in expanded}.values()]
@@ -137,7 +138,7 @@ def composed(monkeypatch):
 
 def test_the_pages_have_commands_of_every_kind():
     starts = {tuple(one[: 2 if one[0] == "-m" else 1]) for one in COMMANDS}
-    modules = {("-m", f"autocaption{name}") for name in ("", ".data", ".sweep", ".serve", ".loggers.sync")}
+    modules = {("-m", f"autocaption{name}") for name in ("", ".data", ".sweep", ".loggers.sync")}
     assert starts == {("train.py",), ("eval.py",), *modules}
     assert len(COMMANDS) > 20
 
@@ -204,9 +205,19 @@ def test_compare(workspace, tmp_path):
 
 
 def test_caption(workspace):
-    done = run_here(*of_kind("-m", "autocaption", "runs/RUN"), cwd=workspace)
+    done = run_here(*of_kind("-m", "caption", "picture.jpg"), cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["picture.jpg", "another.png"]
+    done = run_here(*of_kind("-m", "caption", "DIR", "--json"), cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    assert all(json.loads(line)["captions"] for line in done.stdout.splitlines())
+
+
+def test_export(workspace):
+    pytest.importorskip("safetensors")
+    done = run_here(*of_kind("-m", "export", "safetensors"), cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "MODEL/model.safetensors").is_file()
 
 
 def test_serve():
