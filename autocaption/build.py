@@ -48,6 +48,10 @@ MOST_TOKENS = 256  # more take longer, and are as fast
 
 def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
     """Data and a new model, with pretrained encoder weights if the configuration asks for them."""
+    if "reward" in config.model.loss and is_first_rank():
+        log.warning(
+            "A new model samples no captions worth a reward; start from a trained one with init_from=PATH"
+        )
     source = source_of(config)
     tokenizer = _part(config, "tokenizer").fit(
         caption for image in source.split("train") for caption in image.captions

@@ -101,7 +101,7 @@ class Sampler:
         cumulative_RV = share_RV.cumsum(-1)
         index_R1 = torch.searchsorted(cumulative_RV, draws_R1 * cumulative_RV[:, -1:], right=True)
         index_R1 = index_R1.clamp_max(share_RV.shape[1] - 1)
-        likeliest = (draws_R1 < 0) | (share_RV.gather(1, index_R1) == 0)  # 0 by rounding
+        likeliest = share_RV.gather(1, index_R1) == 0  # <pad>, below all draws, or by rounding
         index_R1 = logits_RV.argmax(-1, keepdim=True).where(likeliest, index_R1)
         return (index_R1 if ranked_RV is None else ranked_RV.gather(1, index_R1)).squeeze(1)
 

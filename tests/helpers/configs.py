@@ -16,7 +16,7 @@ CHOICES = sorted(
     and file.parent.parent.name != "sweep"  # they exist beside a sweep only; tests/sweep has them
 )
 
-GIVEN = ("data.root=/data", "run_dir=/run", "init_from=/it.ckpt")  # what has no value before a run
+GIVEN = ("data.root=/data", "run_dir=/run")  # what has no value before a run
 
 
 @functools.cache  # Hydra takes a tenth of a second

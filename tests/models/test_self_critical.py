@@ -227,7 +227,7 @@ def test_sharded_weights_are_refused(monkeypatch, given):
 SHAPES = ("data.source.train=48", "data.source.val=2", "data.source.test=2", "data.source.size=32")
 
 
-def test_the_reward_rises(monkeypatch):
+def test_the_reward_rises(caplog):
     words = ("model.encoder.image_size=32", "model.encoder.width=4", "model.encoder.out_dim=16")
     small = ("model.decoder.width=32", "model.decoder.heads=2", "model.decoder.layers=1")
     config = composed(
@@ -246,5 +246,6 @@ def test_the_reward_rises(monkeypatch):
             optimizer.step()
             if "reward" in objective.logged:
                 rewards.append(objective.logged["reward"].item())
+    assert "init_from=PATH" in caplog.text
     first, last = np.mean(rewards[:6]), np.mean(rewards[-6:])
     assert last > 1.1 * first > 0
