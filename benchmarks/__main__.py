@@ -22,7 +22,7 @@ from autocaption.runs.source_code import git_state
 
 PARTS = (
     *("training", "limits", "extraction", "search", "bleu", "scoring", "startup", "growth", "sweeping"),
-    "transformer_beam",
+    *("transformer_beam", "scale"),
 )
 # Bars: a metric must be at least this, or at most this where it is a cost.
 AT_LEAST = {
@@ -46,6 +46,9 @@ AT_MOST = {
     "sweeping: seconds a trial beyond its own": 1.0,
     "growth: shapes of 1,000,000 captions: seconds to the first step": 30,
     "growth: shapes of 1,000,000 captions: peak MB": 3000,
+    "scale: CPU seconds to load": 10,
+    "scale: MB to load": 1500,
+    "scale: workers after an epoch over before": 1.25,
 }
 FILE = Path(__file__).with_name("latest.json")
 

@@ -16,6 +16,7 @@ from benchmarks import (
     gpu,
     growth,
     limits,
+    scale,
     scoring,
     search,
     startup,
@@ -46,6 +47,7 @@ PARTS = {
     "transformer_beam": lambda: transformer_beam.measure(
         images=2, beam=2, length=6, places=4, rounds=1, width=16, heads=2, layers=1
     ),
+    "scale": lambda: scale.measure(images=60, captions=300, workers=2, batch=4),
 }
 LATEST = json.loads(bench.FILE.read_text())
 
@@ -64,7 +66,8 @@ def in_process(monkeypatch):
         return time.perf_counter() - clock, done.stderr, start
 
     monkeypatch.setattr(startup, "python", python)
-    monkeypatch.setattr(growth, "alone", lambda function, *arguments: function(*arguments))
+    for part in (growth, scale):
+        monkeypatch.setattr(part, "alone", lambda function, *arguments: function(*arguments))
 
 
 @pytest.mark.parametrize("part", bench.PARTS)

@@ -106,6 +106,7 @@ def test_the_learning_rate_finder_s_suggestion_is_what_trains(file, tmp_path):
     assert {group["initial_lr"] for group in fit.optimizers[0].param_groups} == {rate}
 
 
+@pytest.mark.slow
 def test_the_finder_as_a_callback_changes_the_schedule_that_runs(file, tmp_path):
     data, _ = build.from_config(config_of("data.source.train=256"))
     again = Captioner.load_from_checkpoint(file)

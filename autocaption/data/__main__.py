@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hydra.utils import instantiate
@@ -34,6 +33,7 @@ from autocaption.data.sources import SPLITS, CaptionedImage, Source
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
 from autocaption.files import conf_folder, write_text
+from autocaption.pages import environment
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -129,14 +129,15 @@ def _inspect(config: DictConfig, page: Path) -> None:
     console = Console()
     for table in _tables(facts):
         console.print(table)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PACKAGE / "data"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    content = environment.get_template("inspection.html").render(
-        title=f"Data: {config.data.get('root') or 'shapes'}",
-        shown=SHOWN,
-        thumbnail=lambda image: _thumbnail(source, image),
-        **facts,
+    content = (
+        environment(PACKAGE / "data")
+        .get_template("inspection.html")
+        .render(
+            title=str(config.data.get("root") or "shapes"),
+            shown=SHOWN,
+            thumbnail=lambda image: _thumbnail(source, image),
+            **facts,
+        )
     )
     write_text(page, content)
     console.print(f"page: {page}", soft_wrap=True, highlight=False)

@@ -1,5 +1,6 @@
 """The LightningDataModule."""
 
+import gc
 import logging
 import signal
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from autocaption.checks import whole
 from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs, collate
+from autocaption.data.image_table import IdTable
 from autocaption.data.manifest import Manifest
 from autocaption.data.pictures import check_pictures
 from autocaption.data.samplers import InOrder, TrainingSampler, Weights
@@ -197,12 +199,12 @@ class CaptionDataModule(pl.LightningDataModule):
         if key not in self._datasets:
             images: Sequence[CaptionedImage] = self.source.split(split)
             kept = self.captions_per_image if training else None
-            captions = [image.captions[:kept] for image in images]
+            ids, captions = zip(*((image.id, image.captions[:kept]) for image in images), strict=True)
             self._datasets[key] = CaptionDataset(
-                images=images,
+                ids=IdTable(ids),
                 inputs=self._inputs(images, training),
                 tokens=TokenTable(captions, self.tokenizer),
-                references=None if training else captions,
+                referred=None if training else images,
             )
         return self._datasets[key]
 
@@ -223,7 +225,7 @@ class CaptionDataModule(pl.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            worker_init_fn=_outlive_signals,
+            worker_init_fn=_start_worker,
         )
         self._loaders.append(loader)
         return loader
@@ -238,12 +240,14 @@ class CaptionDataModule(pl.LightningDataModule):
             CombinedLoader(loader).reset()
 
 
-def _outlive_signals(worker: int) -> None:
-    """Let a worker go on after a signal to the whole run, as Slurm and Ctrl-C send it.
+def _start_worker(worker: int) -> None:
+    """Let a worker share its parent's memory, and go on after a signal to the whole run.
 
-    The training finishes its step and then ends the workers itself; one that died before would fail it. A
-    worker that is told to terminate still does so, in the end.
+    Looking for garbage writes to every object, and so would copy all that the parent has made. Slurm and
+    Ctrl-C signal all processes, but the training finishes its step and then ends the workers itself; one that
+    died before would fail it. A worker that is told to terminate still does so, in the end.
     """
+    gc.freeze()
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from autocaption.data.batch import Batch
 from autocaption.data.packing import Layout
 from autocaption.data.samplers import Key
-from autocaption.data.sources import CaptionedImage, Source
+from autocaption.data.sources import CaptionedImage, ImageId, Source
 from autocaption.data.token_table import TokenTable
 from autocaption.data.transforms import Transform
 from autocaption.files import release_pages
@@ -86,23 +86,23 @@ class CaptionDataset(Dataset):
     """One split, a batch at a time.
 
     Args:
-        images: the images of the split.
-        inputs: pictures or stored features.
-        tokens: the encoded captions of the split.
-        references: the captions of each image, as written, for the metrics; None in training.
+        ids: of the images.
+        inputs: their pictures or stored features.
+        tokens: their encoded captions.
+        referred: the images, whose captions metrics need as they are written; None in training.
     """
 
     def __init__(
         self,
-        images: Sequence[CaptionedImage],
+        ids: Sequence[ImageId],
         inputs: Inputs,
         tokens: TokenTable,
-        references: Sequence[tuple[str, ...]] | None,
+        referred: Sequence[CaptionedImage] | None,
     ) -> None:
-        self.images, self.inputs, self.tokens, self.references = images, inputs, tokens, references
+        self.ids, self.inputs, self.tokens, self.referred = ids, inputs, tokens, referred
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.ids)
 
     def __getitem__(self, key: Key) -> Batch:
         """A batch of one image; a DataLoader asks for whole ones."""
@@ -115,8 +115,8 @@ class CaptionDataset(Dataset):
         tokens_BNT, lengths_BN = self.tokens.gather(indices)
         steps = max(tokens_BNT.shape[2] - 1, 0)
         return Batch(
-            ids=tuple(self.images[i].id for i in indices),
-            references=tuple(self.references[i] for i in indices) if self.references else (),
+            ids=tuple(self.ids[i] for i in indices),
+            references=tuple(self.referred[i].captions for i in indices) if self.referred else (),
             tokens_BNT=tokens_BNT,
             layout=Layout.of_lengths(np.maximum(lengths_BN - 1, 0), steps),  # <eos> is no input
             **inputs,

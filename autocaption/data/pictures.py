@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
+from autocaption.data.image_table import ImageTable
 from autocaption.data.manifest import Manifest
 from autocaption.data.sources import CaptionedImage, PictureFile, Source
 from autocaption.errors import UserError
@@ -257,7 +258,7 @@ class WithoutBroken:
 
     def __init__(self, source: Source, manifest: Manifest) -> None:
         self.source, self.manifest = source, manifest
-        self._splits: dict[str, list[CaptionedImage]] = {}
+        self._splits: dict[str, ImageTable] = {}
 
     def split(self, name: str) -> Sequence[CaptionedImage]:
         """The images of a split that can be decoded; decodes all of them at the first call."""
@@ -270,7 +271,7 @@ class WithoutBroken:
                 raise UserError(f"no picture of split '{name}' can be decoded; check data.root")
             if broken:
                 log.warning("Data: skipped %d of %d images of split '%s'", len(broken), len(images), name)
-            self._splits[name] = [image for image in images if image.id not in broken]
+            self._splits[name] = ImageTable(name, (image for image in images if image.id not in broken))
         return self._splits[name]
 
     def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:

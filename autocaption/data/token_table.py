@@ -3,8 +3,8 @@
 Legend: B images, N captions an image, T time.
 """
 
+from array import array
 from collections.abc import Iterable, Sequence
-from itertools import chain
 
 import numpy as np
 import torch
@@ -22,15 +22,16 @@ class TokenTable:
 
     def __init__(self, captions: Iterable[Sequence[str]], tokenizer: Tokenizer) -> None:
         """Encode the captions of each image, in order."""
-        flat: list[np.ndarray] = []
+        flat = array("i")
         lengths: list[int] = []  # of each caption
         counts: list[int] = []  # captions of each image
         for texts in captions:
-            encoded = [tokenizer.encode(text) for text in texts]
-            lengths.extend(map(len, encoded))
-            counts.append(len(encoded))
-            flat.append(np.fromiter(chain.from_iterable(encoded), np.int32))
-        self._flat = np.concatenate(flat) if flat else np.zeros(0, np.int32)
+            counts.append(len(texts))
+            for text in texts:
+                encoded = tokenizer.encode(text)
+                lengths.append(len(encoded))
+                flat.extend(encoded)
+        self._flat = np.array(flat, np.int32)
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])  # of each caption
         self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])  # caption of each image
 

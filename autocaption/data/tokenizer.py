@@ -5,6 +5,7 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 from autocaption.checks import whole
@@ -35,6 +36,9 @@ class _Deleted(dict[int, int | None]):
 
 
 _DELETED = _Deleted()
+# The same for ASCII, as bytes, which is four times as fast.
+_LOWER = bytes(range(256)).lower()
+_DELETED_BYTES = bytes(code for code in range(128) if _DELETED[code] is None)
 
 
 def words(caption: str) -> list[str]:
@@ -43,11 +47,11 @@ def words(caption: str) -> list[str]:
     The rule behind the tokens of Karpathy & Fei-Fei (2015), which most published results use. Words are in
     Unicode's composed form (NFC), so that an accent counts the same however it was typed.
     """
-    if not caption.isascii():
-        caption = unicodedata.normalize("NFC", caption)
-        # Again, since a deleted character may have stood between a letter and its accent.
-        return unicodedata.normalize("NFC", caption.lower().translate(_DELETED)).split()
-    return caption.lower().translate(_DELETED).split()
+    if caption.isascii():
+        return caption.encode().translate(_LOWER, _DELETED_BYTES).decode().split()
+    caption = unicodedata.normalize("NFC", caption)
+    # Again, since a deleted character may have stood between a letter and its accent.
+    return unicodedata.normalize("NFC", caption.lower().translate(_DELETED)).split()
 
 
 def original(caption: str) -> list[str]:
@@ -95,6 +99,13 @@ def encoded(ids: list[int], max_length: int) -> list[int]:
     return [BOS, *ids, EOS] if len(ids) <= max_length else [BOS, *ids[:max_length]]
 
 
+class _Ids(dict[str, int]):
+    """Ids of words; UNK for all others."""
+
+    def __missing__(self, word: str) -> int:
+        return UNK
+
+
 class WordTokenizer:
     """A token for each word that the training captions use often enough.
 
@@ -120,7 +131,7 @@ class WordTokenizer:
         self.rule, self.min_count = rule, whole("tokenizer.min_count", min_count, 0)
         self.max_length = whole("tokenizer.max_length", max_length, 1)
         self.vocabulary: list[str] = list(vocabulary or SPECIAL)
-        self._ids = {word: i for i, word in enumerate(self.vocabulary)}
+        self._ids = _Ids((word, i) for i, word in enumerate(self.vocabulary))
 
     def fit(self, captions: Iterable[str]) -> "WordTokenizer":
         """A tokenizer with the vocabulary of these captions.
@@ -128,9 +139,7 @@ class WordTokenizer:
         Raises:
             UserError: no word occurs `min_count` times.
         """
-        counts: Counter[str] = Counter()
-        for caption in captions:
-            counts.update(self.rule(caption))
+        counts = Counter(chain.from_iterable(map(self.rule, captions)))
         kept = sorted((-count, word) for word, count in counts.items() if count >= self.min_count)
         if not kept:
             raise UserError(
@@ -155,8 +164,7 @@ class WordTokenizer:
 
     def encode(self, caption: str) -> list[int]:
         """<bos>, the ids of the words, <eos>; a longer caption is cut, and its cut is no <eos> to learn."""
-        ids = [self._ids.get(word, UNK) for word in self.rule(caption)]
-        return encoded(ids, self.max_length)
+        return encoded(list(map(self._ids.__getitem__, self.rule(caption))), self.max_length)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The words before the first <eos>, without <pad> and <bos>."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -81,8 +82,8 @@ class Comparisons:
             "rows": {
                 one.row.name: {
                     "folder": one.row.folder,
-                    "checkpoints": list(one.row.checkpoints),
-                    "captions": one.row.captions,
+                    "checkpoints": [_from_here(path) for path in one.row.checkpoints],
+                    "captions": one.row.captions and _from_here(one.row.captions),
                     **one.written,
                 }
                 for one in self.results
@@ -142,7 +143,8 @@ class Comparisons:
         first = self.results[0].row.name
         against = {other: found for (row, other), found in self.differences.items() if row == first}
         if against:
-            table = _table(f"less {first}", shown, "paired bootstrap: difference, 95 % interval, p of none")
+            caption = f"less {first}, by a paired bootstrap: 95 % interval, p of no difference"
+            table = _table("difference", shown, caption)
             for other, found in against.items():
                 differences = [_difference_cell(found[name]) if name in found else "" for name in shown]
                 table.add_row(other, *differences)
@@ -152,6 +154,12 @@ class Comparisons:
     def _columns(self, most: int) -> list[str]:
         names = dict.fromkeys(name for one in self.results for name in one.metrics(self.split))
         return [name for name in by_importance(list(names)) if name in FIRST][:most]
+
+
+def _from_here(path: str) -> str:
+    """A path as a command line would name it, where the file lies below the folder of this one."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _ids(result: Result) -> Sequence[Any]:

@@ -98,9 +98,7 @@ class _Evaluation:
         trainer = build.trainer(config)
         data.preload(data.split_of("test"))
         trainer.test(build.compiled(config, captioner), data, verbose=False)
-        if not self.loggers:
-            self.seen = data.evaluation_transform.seen
-        self.loggers = trainer.loggers
+        self.seen, self.loggers = data.evaluation_transform.seen, trainer.loggers
         metrics = {
             "split": self.split,
             "epochs": saved["epoch"] + 1,
@@ -124,9 +122,8 @@ class _Evaluation:
             [image.captions for image in images],
             [image.id for image in images],
         )
-        scorer.scored = scorer.score(
-            scorer.images()
-        )  # not `compute`, for which other ranks would have to wait
+        # Not by `compute`, for which the other ranks would have to come.
+        scorer.scored = scorer.score(scorer.images())
         write_json(
             folder / results.CAPTIONS,
             [{"image_id": image.id, "caption": captions[image.id]} for image in images],

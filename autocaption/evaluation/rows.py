@@ -2,10 +2,9 @@
 
 import functools
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +21,7 @@ from autocaption.config import (
     with_overrides,
 )
 from autocaption.errors import UserError
+from autocaption.evaluation.names import joined, short_names, slug
 from autocaption.evaluation.searches import with_searches
 from autocaption.evaluation.seeds import best_checkpoints
 from autocaption.runs import checkpoint
@@ -75,6 +75,9 @@ def planned(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: nothing is asked for, it is ambiguous, or a checkpoint cannot be read.
     """
+    for key in ("compare", "ensemble", "human"):
+        if not isinstance(config[key], bool):
+            raise UserError(f"{key}={config[key]}: take true or false")
     config_at = functools.cache(lambda path: build.config_of(checkpoint.load(path)))
     models = [*_checkpoints(config), *_seeds(config, config_at)]
     for path in dict.fromkeys(path for model in models for path in model.checkpoints):
@@ -86,9 +89,9 @@ def planned(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             merged = with_overrides(config_at(model.checkpoints[0]), composed, changes, MODEL_KEYS)
             merged = with_optional_values(merged)
             row = Row(
-                name=_joined(model.name, search, len(models) > 1, len(searches) > 1),
+                name=joined(model.name, search, len(models) > 1, len(searches) > 1),
                 checkpoints=[str(path) for path in model.checkpoints],
-                group=model.group and _joined(model.group, search, True, len(searches) > 1),
+                group=model.group and joined(model.group, search, True, len(searches) > 1),
             )
             found.append((row, merged))
     base = found[0][1] if found else config
@@ -121,8 +124,14 @@ def _with_rows(base: DictConfig, found: Sequence[tuple[Row, DictConfig]]) -> Dic
     for number, (row, own) in enumerate(found, 1):
         entry = {key: value for key, value in asdict(row).items() if key != "name"}
         if len(found) > 1:
-            entry["folder"] = f"{FOLDER}/{_slug(row.name, number, names)}"
+            entry["folder"] = f"{FOLDER}/{slug(number - 1, names)}"
             entry["config"] = _own_config(config, own, entry["folder"])
+            others = [key for key in differences(base, own) if key.startswith(("data.source.", "metrics."))]
+            if others:
+                log.warning(
+                    "%s is scored by the data and metrics of %s, not by those that it was trained with (%s)",
+                    *(row.name, names[0], ", ".join(others)),
+                )
         rows[row.name] = entry
     with open_dict(config):
         config.rows = rows
@@ -148,9 +157,6 @@ def _own_config(config: DictConfig, own: DictConfig, folder: str) -> Mapping[str
 
 def _checkpoints(config: DictConfig) -> Iterator[_Model]:
     given = config.checkpoint
-    for key in ("compare", "ensemble", "human"):
-        if not isinstance(config[key], bool):
-            raise UserError(f"{key}={config[key]}: take true or false")
     if given is None:
         if config.ensemble and config.seeds is None:
             raise UserError("ensemble=true needs its members: checkpoint=[A,B], or seeds=GLOB")
@@ -205,28 +211,3 @@ def _named_paths(key: str, given: Any) -> dict[str, Path]:
     if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise UserError(f"{key} names {twice} twice")
     return dict(zip(short_names(paths), paths, strict=True))
-
-
-def short_names(paths: Sequence[PurePath]) -> list[str]:
-    """For each of several paths what tells it from the others; for a single one its file's name."""
-    parts = [[*path.parts[:-1], path.stem] for path in paths]
-    parts = [[one for one in names if one != "checkpoints"] for names in parts]
-    while min(map(len, parts)) > 1 and len({names[0] for names in parts}) == 1:
-        parts = [names[1:] for names in parts]
-    while min(map(len, parts)) > 1 and len({names[-1] for names in parts}) == 1:
-        parts = [names[:-1] for names in parts]
-    return ["/".join(names) for names in parts]
-
-
-def _joined(model: str, search: str, several_models: bool, several_searches: bool) -> str:
-    """What tells a row from the others: its model, its search, or both."""
-    if several_models and several_searches:
-        return f"{model}, {search}"
-    return search if several_searches else model
-
-
-def _slug(name: str, number: int, names: Sequence[str]) -> str:
-    """A folder's name for a row; it has the row's number where it is no other one's alone."""
-    slugs = [re.sub(r"[^\w=+-]+", "_", one).strip("_").lower()[:80] for one in names]
-    own = slugs[number - 1]
-    return own if own and slugs.count(own) == 1 else f"{own}_{number}".strip("_")

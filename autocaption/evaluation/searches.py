@@ -44,15 +44,13 @@ def with_searches(
     with _config_loader() as loader:
         for name in names:
             given = [*others, f"search={name}"]
-            search = loader.load_configuration("eval", given, RunMode.RUN).search
-            own = [
-                line
-                for line, one in values.items()
-                if one.is_add() or _has(search, one.key_or_group.removeprefix("search."))
-            ]
+            chosen = loader.load_configuration("eval", given, RunMode.RUN)
+            own = [line for line, one in values.items() if one.is_add() or _has(chosen, one.key_or_group)]
             used.update(own)
             composed = config.copy()
-            composed.search = loader.load_configuration("eval", [*given, *own], RunMode.RUN).search
+            if own:
+                chosen = loader.load_configuration("eval", [*given, *own], RunMode.RUN)
+            composed.search = chosen.search
             require_values(composed)
             found[name] = (with_optional_values(composed), [*given, *own])
     if unused := next((line for line in values if line not in used), None):
@@ -60,8 +58,8 @@ def with_searches(
     return found
 
 
-def _has(search: DictConfig, key: str) -> bool:
-    return OmegaConf.select(search, key, default=_ABSENT) is not _ABSENT
+def _has(config: DictConfig, key: str) -> bool:
+    return OmegaConf.select(config, key, default=_ABSENT) is not _ABSENT
 
 
 @contextmanager

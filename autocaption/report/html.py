@@ -1,18 +1,10 @@
-"""Pages from the templates beside this module: one file each, which opens anywhere.
+"""Pages of metrics, from the templates beside this module."""
 
-Everything that a template inserts is escaped. A page holds its styles, scripts and pictures, and its content
-security policy forbids all others.
-"""
-
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from autocaption.files import write_text
+from autocaption.pages import environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = {
@@ -49,27 +41,5 @@ def title(metric: str) -> str:
     return NAMES.get(metric, metric.replace("_", " "))
 
 
-def script(name: str) -> Markup:
-    """A script of the templates' folder as an element."""
-    return Markup(f"<script>{_read(name)}</script>")
-
-
-def script_hash(name: str) -> str:
-    """How a content security policy names that script."""
-    digest = hashlib.sha256(_read(name).encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _read(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
-
-
-_ENVIRONMENT = Environment(
-    loader=FileSystemLoader(TEMPLATES),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_ENVIRONMENT = environment(TEMPLATES)
 _ENVIRONMENT.filters.update(number=number, score=score, title=title)
-_ENVIRONMENT.globals.update(script=script, script_hash=script_hash)

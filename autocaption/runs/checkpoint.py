@@ -9,6 +9,7 @@ from autocaption.data.pictures import MAX_PIXELS
 from autocaption.errors import UserError
 from autocaption.models.captioner import METRICS, RECIPE
 from autocaption.models.weights import unwrapped
+from autocaption.runs import exported
 from autocaption.runs.earlier_encoders import rename_encoder
 
 # The layout of a recipe and of the keys beside it, which every checkpoint but those of layout 1 names. Raise
@@ -42,24 +43,13 @@ MOVED = {
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of autocaption: plain values and tensors only, on the CPU.
+    """Read a checkpoint of autocaption, or an export of one: plain values and tensors only, on the CPU.
 
     Raises:
         UserError: the file is missing, damaged, of a later version, or not one of ours.
     """
     path = Path(path).expanduser()
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; name a checkpoint, such as best.ckpt in a run's checkpoints/")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"checkpoint not found: {path}; runs keep theirs in RUN/checkpoints/") from None
-    except PermissionError as error:
-        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
-    except Exception:  # torch's reader fails in a dozen ways on a file that is none of its own
-        raise UserError(
-            f"cannot read the checkpoint {path}; it is damaged, or not a torch file of plain values"
-        ) from None
+    checkpoint = exported.read(path) if exported.is_export(path) else _read(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(RECIPE), dict):
         raise UserError(
             f"not a checkpoint of autocaption: {path}; name a file from the checkpoints/ of one of its runs"
@@ -77,6 +67,23 @@ def load(path: str | Path) -> dict[str, Any]:
         if not isinstance(holder.get(name), kind):
             raise UserError(f"the checkpoint {path} lacks its {name}; take another one of its run")
     return _upgraded(checkpoint)
+
+
+def _read(path: Path) -> Any:
+    if path.is_dir():
+        raise UserError(
+            f"{path} is a folder; name a checkpoint, such as best.ckpt in a run's checkpoints/, or an export"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"checkpoint not found: {path}; runs keep theirs in RUN/checkpoints/") from None
+    except PermissionError as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    except Exception:  # torch's reader fails in a dozen ways on a file that is none of its own
+        raise UserError(
+            f"cannot read the checkpoint {path}; it is damaged, or not a torch file of plain values"
+        ) from None
 
 
 def _upgraded(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from autocaption import pages
 from autocaption.data.sources.shapes import Shapes
-from autocaption.report.html import TEMPLATES
 
 STATIC = Path(__file__).parent / "static"
-SHARED = ("look.css", "theme.js")  # of the report's templates
+SHARED = ("look.css", "theme.js")  # of all pages
 SCENES = (25, 18, 49, 10, 56, 14, 67, 39)  # of the test split: many colours, kinds and places
 SIDE = 384  # larger than models see them, for sharp screens
 KINDS = {
@@ -64,15 +62,9 @@ def assets(drawn: list[Sample], **page: Any) -> dict[str, Asset]:
         drawn: pictures to try.
         page: values of the page's template.
     """
-    environment = Environment(
-        loader=FileSystemLoader([STATIC, TEMPLATES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment(STATIC)
     texts = {file.name: file.read_text(encoding="utf-8") for file in STATIC.iterdir()}
-    texts |= {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in SHARED}
+    texts |= {name: (pages.FOLDER / name).read_text(encoding="utf-8") for name in SHARED}
     for template in ("index.html", "look.css"):
         texts[template] = environment.get_template(template).render(samples=drawn, **page)
     files = {name: Asset.named(name, text.encode()) for name, text in texts.items()}

@@ -341,19 +341,37 @@ def test_what_tables_say_wrongly(columns, more, said, tmp_path):
         huggingface(str(tmp_path / "data"), columns=columns).split("train")
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"splits": 3}'])
-@pytest.mark.parametrize("file", ["dataset_dict.json", "train/state.json", "train/dataset_info.json"])
-def test_a_folder_that_is_none_of_save_to_disk_is_one_line(file, damage, tmp_path):
+def test_malformed_descriptions_of_tables_give_all_records_or_one_clear_error(tmp_path):
     write_tables(tmp_path / "data")
-    (tmp_path / "data" / file).write_bytes(damage)
-    try:
-        found = everything(huggingface(str(tmp_path / "data")))
-    except UserError as error:
-        message = str(error)
-        assert len(message.splitlines()) == 1, message
-        assert message.startswith(f"cannot load the data set {tmp_path}")
-    else:
-        assert len(found) == 7
+    names = ("dataset_dict.json", "train/state.json", "train/dataset_info.json")
+    whole = {name: (tmp_path / "data" / name).read_bytes() for name in names}
+
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.data())
+    def check(data):
+        for name, content in whole.items():
+            (tmp_path / "data" / name).write_bytes(content)
+        name = data.draw(st.sampled_from(names))
+        damaged, places = bytearray(whole[name]), st.integers(0, len(whole[name]) - 1)
+        kind = data.draw(st.sampled_from(["flip", "cut", "replace"]))
+        if kind == "flip":
+            damaged[data.draw(places)] = data.draw(st.integers(0, 255))
+        elif kind == "cut":
+            del damaged[data.draw(places) :]
+        else:
+            damaged = data.draw(st.sampled_from([b"{}", b"[]", b"3", b'{"splits": ["mine"]}']))
+        (tmp_path / "data" / name).write_bytes(damaged)
+        try:
+            found = everything(huggingface(str(tmp_path / "data")))
+        except UserError as error:
+            message = str(error)
+            assert len(message.splitlines()) == 1, message
+            return
+        assert sorted(number for number, _ in found) == sorted(
+            [*(f"train_{i}" for i in range(5)), "test_0", "validation_0"]
+        )
+
+    check()
 
 
 def test_without_its_package_the_extra_is_named(tmp_path, monkeypatch):

@@ -3,13 +3,19 @@
 Legend: B images, N captions an image, T time; C channels, H height, W width.
 """
 
+import gc
+import types
+
 import pytest
 import torch
 from helpers.augmentation import crop_and_flip
 from PIL import Image
 
 from autocaption.data.datamodule import CaptionDataModule
+from autocaption.data.manifest import Manifest
+from autocaption.data.pictures import WithoutBroken
 from autocaption.data.sources.flickr8k import flickr8k as source_of
+from autocaption.data.sources.own_pictures import folder
 from autocaption.data.sources.shapes import Shapes
 from autocaption.data.tokenizer import WordTokenizer, words
 from autocaption.data.transforms import Square
@@ -154,3 +160,37 @@ def test_a_batch_moves_whole(device):
     moved = batch.to(device)
     assert {moved.tokens_BNT.device.type, moved.images_BCHW.device.type} == {device}
     assert (moved.ids, moved.references, moved.features_BPD) == (batch.ids, batch.references, None)
+
+
+def objects_below(root):
+    """How many Python objects hang on one, code left out."""
+    code = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+    seen, left = set(), [root]
+    while left:
+        one = left.pop()
+        if id(one) not in seen and not isinstance(one, code):
+            seen.add(id(one))
+            left += gc.get_referents(one)
+    return len(seen)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("on_broken", ["stop", "skip"])
+def test_workers_share_arrays_instead_of_objects_for_each_image(split, on_broken, tmp_path):
+    counts = []
+    for images in (6, 60):
+        root = tmp_path / f"{images}"
+        root.mkdir()
+        rows = [(f"{i}.png", f"A dog, {i}", ("train", "val")[i % 2]) for i in range(images)]
+        rows += [("x.png", "A cat", "test")]
+        for name, *_ in rows:
+            Image.new("RGB", (8, 8)).save(root / name)
+        text = "".join(f'{name},"{text}",{part}\n' for name, text, part in rows)
+        (root / "captions.csv").write_text(f"image,caption,split\n{text}")
+        source = folder(str(root))
+        data = datamodule(WithoutBroken(source, Manifest(None)) if on_broken == "skip" else source)
+        data.train_dataloader()
+        dataset = (data.train_dataloader() if split == "train" else data.val_dataloader()).dataset
+        assert len(dataset) == images // 2
+        counts.append(objects_below((dataset.ids, dataset.tokens, dataset.referred, dataset.inputs.images)))
+    assert counts[0] == counts[1]

@@ -92,7 +92,8 @@ def test_inspect_writes_tables_and_a_page(root, capsys, monkeypatch):
     assert "&lt;b&gt;שלום" in text  # escaped
     assert "<b>" not in text
     assert len(re.findall("<img", text)) > 10
-    assert "http" not in text  # self-contained
+    assert "://" not in text  # self-contained
+    assert "default-src 'none'" in text  # the frame of the report
 
 
 def test_check_lists_what_is_broken_and_exits_with_1(root, capsys):

@@ -106,6 +106,7 @@ def test_a_comparison_has_one_report_and_says_by_what_rules_it_was_made(compared
     for key in ("command", "git", "packages", "data"):
         assert metrics[key] == start[key]
     assert set(metrics["data"]) == {"test"}
+    assert metrics["rows"]["1, beam"]["checkpoints"] == [f"multirun/1/{BEST}"]
     assert (metrics["split"], metrics["evaluation_tokenizer"]) == ("test", "words")
     page = (folder / "report.html").read_text()
     assert all(f">{name}</th>" in page for name in metrics["rows"])
@@ -151,8 +152,8 @@ def test_all_rows_beside_the_human_one_are_scored_without_its_captions(home, tmp
 
 
 def test_seeds_have_a_mean_and_a_spread(home, tmp_path):
-    folder, metrics, output = evaluated(home, tmp_path, "seeds={tiny: multirun}", "ensemble=true")
-    assert list(metrics["rows"]) == ["tiny, seed 1", "tiny, seed 2", "tiny, ensemble"]
+    folder, metrics, output = evaluated(home, tmp_path, "seeds={tiny: multirun}")
+    assert list(metrics["rows"]) == ["tiny, seed 1", "tiny, seed 2"]
     values = [metrics["rows"][f"tiny, seed {seed}"]["test/cider"] for seed in (1, 2)]
     assert values[0] == read(home / "multirun/0/metrics.json")["test/cider"]
     found = metrics["seeds"]["tiny"]

@@ -8,14 +8,17 @@ import pytest
 import torch
 from helpers.commands import TINY
 from helpers.configs import composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from autocaption import build
 from autocaption.cli import explain
-from autocaption.evaluation.rows import planned, rows_of, short_names
+from autocaption.evaluation.names import short_names, slug
+from autocaption.evaluation.rows import planned, rows_of
 from autocaption.exits import one_line_errors
 
 CHECKPOINT = "checkpoints/best.ckpt"
 A, B = f"m/0/{CHECKPOINT}", f"m/1/{CHECKPOINT}"
+KEYS = ("checkpoint", "compare", "ensemble", "searches", "seeds", "captions", "human")
 ONE, BOTH = f"checkpoint={A}", f"checkpoint=[{A},{B}]"
 
 
@@ -38,7 +41,17 @@ def runs(tmp_path_factory):
 def ask(home, monkeypatch):
     """Plans a command line, as a launched process does."""
     monkeypatch.chdir(home)
-    return lambda *words: planned(composed(*words, "run_dir=e", name="eval").copy(), words)
+
+    def planned_for(*words):
+        parsed = OverridesParser.create().parse_overrides(list(words))
+        own = [one for one in parsed if one.key_or_group in KEYS]  # set here, since Hydra takes its time
+        others = [one.input_line for one in parsed if one not in own]
+        config = composed(*others, "run_dir=e", name="eval").copy()
+        for one in own:
+            config[one.key_or_group] = one.value()
+        return planned(config, words)
+
+    return planned_for
 
 
 def names(config):
@@ -83,6 +96,17 @@ def test_every_row_has_the_split_and_the_metrics_of_the_first(asked):
     assert (first["data"]["split"], second["data"]["split"]) == ("val", "val")
 
 
+def test_other_metrics_than_a_model_was_trained_with_are_said(asked, home, tmp_path, caplog):
+    saved = torch.load(home / B, weights_only=True)
+    saved["recipe"]["config"]["metrics"]["image_metrics"] = {}
+    torch.save(saved, tmp_path / "other.ckpt")
+    config = asked(f"checkpoint=[{A},{tmp_path}/other.ckpt]", "compare=true")
+    first, second = (row.config for row in rows_of(config))
+    assert first["metrics"] == second["metrics"]
+    assert "by the data and metrics of" in caplog.text
+    assert "metrics.image_metrics" in caplog.text
+
+
 @pytest.mark.parametrize("glob", ["m", "m/*", "[m/0,m/1]"])
 def test_seeds_are_the_runs_of_a_multirun_or_a_glob(asked, glob):
     rows = rows_of(asked(f"seeds={glob}"))
@@ -90,12 +114,16 @@ def test_seeds_are_the_runs_of_a_multirun_or_a_glob(asked, glob):
 
 
 def test_experiments_with_several_seeds_have_names(asked):
-    config = asked("seeds={one: m, other: 'm/*'}", "ensemble=true", "searches=[greedy,beam]")
-    rows = [(row.name, row.group) for row in rows_of(config) if row.name.endswith("greedy")]
-    for name in ("one", "other"):
-        assert (f"{name}, seed 4, greedy", f"{name}, greedy") in rows
-        assert (f"{name}, ensemble, greedy", None) in rows
-    assert len(rows) == 6
+    rows = [(row.name, row.group) for row in rows_of(asked("seeds={one: m, other: 'm/*'}", "ensemble=true"))]
+    assert rows == [
+        (f"{name}, {what}", None if what == "ensemble" else name)
+        for name in ("one", "other")
+        for what in ("seed 4", "seed 5", "ensemble")
+    ]
+    several = rows_of(asked("seeds={one: m}", "searches=[greedy,sample]"))
+    assert [(row.name, row.group) for row in several[:2]] == [
+        (f"one, seed 4, {search}", f"one, {search}") for search in ("greedy", "sample")
+    ]
 
 
 def test_rows_can_be_named(asked):
@@ -115,6 +143,11 @@ def test_rows_can_be_named(asked):
 )
 def test_names_are_what_tells_paths_apart(paths, expected):
     assert short_names([PurePath(path) for path in paths]) == expected
+
+
+def test_folders_of_rows_differ():
+    rows = ["a, greedy", "a/greedy", "Seed 1", "..", "\u72ac"]
+    assert [slug(i, rows) for i in range(5)] == ["a_greedy_1", "a_greedy_2", "seed_1", "4", "\u72ac"]
 
 
 @pytest.mark.parametrize(

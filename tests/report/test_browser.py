@@ -4,6 +4,7 @@ import pytest
 from helpers.browser import CHROMIUM, browser
 from PIL import Image
 
+from autocaption.data.__main__ import main
 from autocaption.data.sources import CaptionedImage
 from autocaption.report.heat_maps import HeatMaps
 from autocaption.report.html import write_page
@@ -152,4 +153,15 @@ def test_a_sweep_s_page_has_no_errors(chromium, tmp_path):
     chromium.click("#theme")
     assert chromium.run("document.documentElement.dataset.theme") == "light"
     chromium.run("localStorage.clear()")
+    assert chromium.errors == []
+
+
+def test_the_page_of_a_data_set_obeys_its_policy(chromium, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["inspect", *(f"data.source.{split}=3" for split in ("train", "val", "test"))])
+    chromium.errors.clear()
+    chromium.open(tmp_path / "data.html")
+    chromium.run("document.getElementById('theme').click()")
+    assert chromium.run("document.documentElement.dataset.theme") in ("dark", "light")
+    assert chromium.run("document.querySelectorAll('img').length") > 6
     assert chromium.errors == []

@@ -1,12 +1,14 @@
 """A data set whose images a listing names, whatever the listing was read from."""
 
+import gc
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
+from autocaption.data.image_table import ImageTable
 from autocaption.data.pictures import MAX_PIXELS, read_image
 from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.data.sources.listing import Listing
@@ -38,8 +40,8 @@ class ListedSource:
     ) -> None:
         self.name, self.root, self.layout, self.max_pixels = name, root, layout, max_pixels
         self._read_listing, self._present = listing, present
-        self._listing: Listing | None = None
-        self._splits: dict[str, list[CaptionedImage]] = {}
+        self._listed: dict[str, list[CaptionedImage]] | None = None
+        self._splits: dict[str, ImageTable] = {}
 
     def split(self, name: str) -> Sequence[CaptionedImage]:
         """The images of a split, in the order of the data set's files.
@@ -50,10 +52,15 @@ class ListedSource:
         if name not in SPLITS:
             raise UserError(f"no split '{name}' in {self.name}; take one of: {', '.join(SPLITS)}")
         if name not in self._splits:
-            images = [image for image in self._listed().images if image.split == name]
-            if not images:
-                raise UserError(f"split '{name}' of {self.name} in {self.root} has no image")
-            self._splits[name] = self._present(name, images) if self._present else images
+            with _without_collection():
+                if self._listed is None:
+                    self._listed = self._by_split()
+                images = self._listed[name]
+                if not images:
+                    raise UserError(f"split '{name}' of {self.name} in {self.root} has no image")
+                present = self._present(name, images) if self._present else images
+                self._splits[name] = ImageTable(name, present)
+                del self._listed[name]
         return self._splits[name]
 
     def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:
@@ -61,15 +68,29 @@ class ListedSource:
         assert image.path is not None
         return read_image(image.path, least, self.max_pixels)
 
-    def _listed(self) -> Listing:
-        if self._listing is None:
-            listing = self._listing = self._read_listing()
-            counts = Counter(image.split for image in listing.images)
-            said = ", ".join(f"{split} {counts[split]:,}" for split in SPLITS)
-            notes = [f"skipped {count:,} {what}" for what, count in listing.skipped.items() if count]
-            notes += [f"{count:,} {what}" for what, count in listing.odd.items() if count]
-            log.info(
-                "Data: %s, %s; splits: %s; images: %s",
-                *(self.name, self.layout, listing.splits, "; ".join([said, *notes])),
-            )
-        return self._listing
+    def _by_split(self) -> dict[str, list[CaptionedImage]]:
+        """The listing's images, before it is known which files are there."""
+        listing = self._read_listing()
+        images: dict[str, list[CaptionedImage]] = {split: [] for split in SPLITS}
+        for image in listing.images:
+            images[image.split].append(image)
+        said = ", ".join(f"{split} {len(some):,}" for split, some in images.items())
+        notes = [f"skipped {count:,} {what}" for what, count in listing.skipped.items() if count]
+        notes += [f"{count:,} {what}" for what, count in listing.odd.items() if count]
+        log.info(
+            "Data: %s, %s; splits: %s; images: %s",
+            *(self.name, self.layout, listing.splits, "; ".join([said, *notes])),
+        )
+        return images
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Let no garbage be looked for while millions of objects are made that are none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

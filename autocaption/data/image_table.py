@@ -1,0 +1,118 @@
+"""The images of a split in flat arrays.
+
+A worker that is forked shares the memory of its parent until one of them writes to it, and counting the
+references to a Python object is a write. So a split of a hundred thousand images as objects would be copied
+to each worker, page by page, over the first epoch; arrays and long byte strings stay shared.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, islice, pairwise
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from autocaption.data.sources import CaptionedImage, ImageId, PictureFile
+
+_SURROGATES = "surrogatepass"  # file names may hold bytes, and JSON escapes, that are no characters
+
+
+class TextTable(Sequence[str]):
+    """Texts as one byte string with offsets."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        encoded = [text.encode("utf-8", _SURROGATES) for text in texts]
+        self._bytes = b"".join(encoded)
+        self._starts = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        starts, whole = self._starts.tolist(), self._bytes
+        for start, end in pairwise(starts):
+            yield whole[start:end].decode("utf-8", _SURROGATES)
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[str]: ...
+    def __getitem__(self, i: int | slice) -> str | Sequence[str]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        if not 0 <= i < len(self):
+            raise IndexError(f"text {i} of {len(self)}")
+        start, end = self._starts[i], self._starts[i + 1]
+        return self._bytes[start:end].decode("utf-8", _SURROGATES)
+
+
+class IdTable(Sequence[ImageId]):
+    """Ids as integers, or else as texts; a mixture stays a list."""
+
+    def __init__(self, ids: Sequence[ImageId]) -> None:
+        self._ids: Sequence[ImageId] = ids
+        self._numbers: np.ndarray | None = None
+        if ids and all(isinstance(id, int) and -(2**63) <= id < 2**63 for id in ids):
+            self._ids, self._numbers = (), np.array(ids, np.int64)
+        elif all(isinstance(id, str) for id in ids):
+            self._ids = TextTable(map(str, ids))
+
+    def __len__(self) -> int:
+        return len(self._ids) if self._numbers is None else len(self._numbers)
+
+    def __iter__(self) -> Iterator[ImageId]:
+        return iter(self._ids if self._numbers is None else self._numbers.tolist())
+
+    @overload
+    def __getitem__(self, i: int) -> ImageId: ...
+    @overload
+    def __getitem__(self, i: slice) -> "IdTable": ...
+    def __getitem__(self, i: int | slice) -> "ImageId | IdTable":
+        if isinstance(i, slice):
+            return IdTable([self[k] for k in range(*i.indices(len(self)))])
+        return self._ids[i] if self._numbers is None else int(self._numbers[i])
+
+
+class ImageTable(Sequence[CaptionedImage]):
+    """The images of a split, each made when it is asked for.
+
+    Args:
+        split: of all of them.
+        images: the images, in order. What holds their pictures is kept as text where it is a Path.
+    """
+
+    def __init__(self, split: str, images: Iterable[CaptionedImage]) -> None:
+        rows = list(images)
+        self._split, self._ids = split, IdTable([image.id for image in rows])
+        self._paths: TextTable | None = None
+        self._parts: list[PictureFile | None] = []
+        if all(isinstance(image.path, Path) for image in rows):
+            self._paths = TextTable(str(image.path) for image in rows)
+        else:
+            self._parts = [image.path for image in rows]
+        self._captions = TextTable(chain.from_iterable(image.captions for image in rows))
+        counts = (len(image.captions) for image in rows)
+        self._first = np.fromiter(accumulate(counts, initial=0), np.int64, len(rows) + 1)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[CaptionedImage]:
+        paths = self._parts if self._paths is None else map(Path, self._paths)
+        captions, counts = iter(self._captions), np.diff(self._first).tolist()
+        for id, path, count in zip(self._ids, paths, counts, strict=True):
+            yield CaptionedImage(id, path, self._split, tuple(islice(captions, count)))
+
+    @overload
+    def __getitem__(self, i: int) -> CaptionedImage: ...
+    @overload
+    def __getitem__(self, i: slice) -> "ImageTable": ...
+    def __getitem__(self, i: int | slice) -> "CaptionedImage | ImageTable":
+        if isinstance(i, slice):
+            return ImageTable(self._split, (self[k] for k in range(*i.indices(len(self)))))
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"image {i} of {len(self)}")
+        i %= len(self)
+        path = self._parts[i] if self._paths is None else Path(self._paths[i])
+        captions = tuple(self._captions[int(self._first[i]) : int(self._first[i + 1])])
+        return CaptionedImage(self._ids[i], path, self._split, captions)

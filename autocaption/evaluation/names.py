@@ -1,0 +1,30 @@
+"""Names of rows, and of their folders."""
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+
+
+def short_names(paths: Sequence[PurePath]) -> list[str]:
+    """For each of several paths what tells it from the others; for a single one its file's name."""
+    parts = [[*path.parts[:-1], path.stem] for path in paths]
+    parts = [[one for one in names if one != "checkpoints"] for names in parts]
+    while min(map(len, parts)) > 1 and len({names[0] for names in parts}) == 1:
+        parts = [names[1:] for names in parts]
+    while min(map(len, parts)) > 1 and len({names[-1] for names in parts}) == 1:
+        parts = [names[:-1] for names in parts]
+    return ["/".join(names) for names in parts]
+
+
+def joined(model: str, search: str, several_models: bool, several_searches: bool) -> str:
+    """What tells a row from the others: its model, its search, or both."""
+    if several_models and several_searches:
+        return f"{model}, {search}"
+    return search if several_searches else model
+
+
+def slug(place: int, names: Sequence[str]) -> str:
+    """The name of a row's folder; it has the row's number where the row's name is not enough."""
+    slugs = [re.sub(r"[^\w=+-]+", "_", one).strip("_").lower()[:80] for one in names]
+    own = slugs[place]
+    return own if own and slugs.count(own) == 1 else f"{own}_{place + 1}".strip("_")

@@ -1,0 +1,85 @@
+"""What people hand on: folders with a model, made from a checkpoint."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from autocaption import build
+from autocaption.data.transforms import Square
+from autocaption.errors import UserError
+from autocaption.export import graphs
+from autocaption.export.card import write_card
+from autocaption.files import write_json
+from autocaption.models.captioner import RECIPE
+from autocaption.runs import checkpoint as checkpoints
+from autocaption.runs import exported
+
+SAFETENSORS_USAGE = """    import autocaption
+
+    model = autocaption.load("FOLDER")  # this one
+    print(model.caption("picture.jpg")[0].text)
+"""
+ONNX_USAGE = """    pip install numpy pillow onnxruntime
+    python caption.py picture.jpg
+"""
+RUNNER = "caption.py"
+# Of a search in the runner, with what they are where the checkpoint's search has no such key.
+SEARCH = {
+    "beam_size": 1,
+    "length_penalty": 0.0,
+    "max_length": 20,
+    "allow_unk": False,
+    "min_length": 0,
+    "no_repeat_ngram": 0,
+}
+
+
+def export_safetensors(checkpoint: Path, folder: Path) -> None:
+    """Write model.safetensors, config.json and a model card; `autocaption.load(folder)` reads them.
+
+    Args:
+        checkpoint: a file of a run's checkpoints/.
+        folder: where to.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or the folder not written to.
+    """
+    saved = checkpoints.load(checkpoint)
+    write_card(saved, folder, SAFETENSORS_USAGE)
+    exported.write(saved, folder)
+
+
+def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
+    """Write ONNX graphs, config.json, a model card, and a runner that needs neither torch nor autocaption.
+
+    Args:
+        checkpoint: a file of a run's checkpoints/.
+        folder: where to.
+        int8: whether the weights of matrix products become 8-bit integers.
+
+    Raises:
+        UserError: the checkpoint cannot be read or has subwords, or its model has no counterpart in ONNX.
+    """
+    saved = checkpoints.load(checkpoint)
+    vocabulary = saved[RECIPE]["vocabulary"]
+    if not isinstance(vocabulary, list):
+        raise UserError("a model of subwords cannot be exported to ONNX yet; take --format safetensors")
+    captioner, transform, _ = build.for_pictures(saved)
+    if not isinstance(transform, Square):
+        raise UserError(f"the runner makes pictures square, and this model needs {transform}")
+    graphs.require_extra()
+    write_card(saved, folder, ONNX_USAGE)
+    graphs.write_graphs(captioner, folder)
+    if int8:
+        graphs.quantize(folder)
+    search: Any = OmegaConf.to_container(build.config_of(saved).search, resolve=True)
+    settings = {
+        "pictures": dataclasses.asdict(transform),
+        "vocabulary": vocabulary,
+        "search": {key: search.get(key, value) for key, value in SEARCH.items()},
+    }
+    write_json(folder / exported.CONFIG, settings)
+    shutil.copyfile(Path(__file__).with_name("onnx_caption.py"), folder / RUNNER)

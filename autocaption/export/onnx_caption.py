@@ -1,0 +1,193 @@
+"""Caption pictures with ONNX Runtime: python caption.py picture.jpg [--beam-size 3]
+
+Needs numpy, pillow, onnxruntime, and the files beside it: encoder.onnx, start.onnx, step.onnx, config.json.
+
+    from caption import OnnxCaptioner
+
+    captioner = OnnxCaptioner("folder")
+    for text, score in captioner.caption("picture.jpg", beam_size=5):
+        print(score, text)
+
+Colour profiles are not looked at; everything else about a picture is as in training.
+
+Legend: K beams, T words, V vocabulary, H height, W width.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+PAD, BOS, EOS, UNK = range(4)
+
+
+class OnnxCaptioner:
+    """A captioner whose encoder and decoder are ONNX graphs.
+
+    Args:
+        folder: holds the graphs and config.json.
+        threads: of ONNX Runtime; 0 for one a core.
+    """
+
+    def __init__(self, folder: str | Path, threads: int = 0) -> None:
+        folder = Path(folder)
+        self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self.encoder, self.start, self.step = (
+            onnxruntime.InferenceSession(folder / f"{name}.onnx", options, ["CPUExecutionProvider"])
+            for name in ("encoder", "start", "step")
+        )
+
+    def caption(
+        self,
+        picture: str | Path | Image.Image,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+    ) -> list[tuple[str, float]]:
+        """Captions and scores of a picture, best first, by beam search.
+
+        Args:
+            picture: a file, or a picture of Pillow.
+            beam_size: also the number of captions; 1 is greedy search. None for that of training, as below.
+            length_penalty: 0 to rank by the sum of log-probabilities, 1 by their mean.
+            max_length: most words.
+        """
+        return self.caption_pixels(self.pixels(picture), beam_size, length_penalty, max_length)
+
+    def pixels(self, picture: str | Path | Image.Image) -> np.ndarray:
+        """What the encoder takes: the centre of a picture, uint8 (3, H, W)."""
+        if not isinstance(picture, Image.Image):
+            with Image.open(picture) as image:
+                return self.pixels(image)
+        picture = ImageOps.exif_transpose(picture)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        picture = picture.convert("RGB")
+        settings = self.config["pictures"]
+        size, fit = settings["size"], settings["fit"]
+        side = round(size / settings["crop_share"])
+        scaled = (side, side)
+        if fit != "squash":
+            among = min if fit == "crop" else max  # the sides, the one that becomes `side`
+            whole = int if fit == "crop" else round
+            width, height = (max(1, whole(side * one / among(picture.size))) for one in picture.size)
+            scaled = (width, height)
+        picture = picture.resize(scaled, Image.Resampling[settings["interpolation"].upper()])
+        if fit == "pad":
+            square = Image.new("RGB", (side, side), tuple(settings["colour"]))
+            square.paste(picture, ((side - scaled[0]) // 2, (side - scaled[1]) // 2))
+            picture = square
+        left, top = (round((one - size) / 2) for one in picture.size)
+        return np.asarray(picture.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+    def caption_pixels(
+        self,
+        pixels_CHW: np.ndarray,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        max_length: int | None = None,
+    ) -> list[tuple[str, float]]:
+        """`caption` of what `pixels` gives."""
+        search = self.config["search"]
+        K = beam_size or search["beam_size"]
+        penalty = search["length_penalty"] if length_penalty is None else length_penalty
+        T = max_length or search["max_length"]
+        (memory,) = self.encoder.run(None, {"images": pixels_CHW[None]})
+        found = self.beams(memory, K, penalty, T)
+        words = self.config["vocabulary"]
+        return [(" ".join(words[i] for i in tokens if i > EOS), score) for score, tokens in found]
+
+    def beams(self, memory: np.ndarray, K: int, penalty: float, T: int) -> list[tuple[float, list[int]]]:
+        """(score, tokens) of the K best captions, best first."""
+        state = dict(zip(self._names(self.start), self.start.run(None, {"memory": memory}), strict=True))
+        logits_KV, state = self._step(np.array([BOS]), state)
+        logits_KV = logits_KV.repeat(K, 0)
+        state = self._reordered(state, np.zeros(K, np.int64))
+        live: list[list[int]] = [[] for _ in range(K)]
+        scores_K = np.full(K, -np.inf, np.float32)
+        scores_K[0] = 0  # all beams are equal before the first word
+        pool: list[tuple[float, list[int]]] = []
+        for time in range(T):
+            logp_KV = self._allowed(log_softmax(logits_KV), live)
+            V = logp_KV.shape[1]
+            total = (scores_K[:, None] + logp_KV).ravel()
+            best = np.argsort(-total, kind="stable")[: 2 * K]
+            ended = best % V == EOS
+            # One that ends counts only among the best K, which makes a beam of one greedy search.
+            for index in best[:K][ended[:K]]:
+                pool.append((float(total[index]) / (time + 1) ** penalty, [*live[index // V], EOS]))
+            kept = best[~ended][:K]
+            scores_K, live = total[kept], [[*live[index // V], int(index % V)] for index in kept]
+            pool = _best(pool, K)
+            worst = pool[-1][0] if len(pool) == K else -math.inf
+            favourable = max((time + 2) ** penalty, T**penalty)
+            if time == T - 1 or not scores_K.max(initial=-np.inf) / favourable > worst:
+                break
+            state = self._reordered(state, kept // V)
+            logits_KV, state = self._step(kept % V, state)
+        if time == T - 1:
+            pool = _best(
+                pool + [(float(s) / T**penalty, one) for s, one in zip(scores_K, live, strict=True)], K
+            )
+        return pool
+
+    def _allowed(self, logp_KV: np.ndarray, live: list[list[int]]) -> np.ndarray:
+        """Log-probabilities, -inf where the search of training forbids a word."""
+        search = self.config["search"]
+        logp_KV[:, [PAD, BOS] if search["allow_unk"] else [PAD, BOS, UNK]] = -np.inf
+        n = search["no_repeat_ngram"]
+        for logp_V, tokens in zip(logp_KV, live, strict=True):
+            if len(tokens) < search["min_length"]:
+                logp_V[EOS] = -np.inf
+            if n and len(tokens) >= n:
+                start = tokens[len(tokens) - n + 1 :]
+                said = (tokens[i : i + n] for i in range(len(tokens) - n + 1))
+                logp_V[[ngram[-1] for ngram in said if ngram[:-1] == start]] = -np.inf
+        return logp_KV
+
+    def _step(self, tokens_K: np.ndarray, state: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
+        logits_KV, *changed = self.step.run(None, {"tokens": tokens_K.astype(np.int64), **state})
+        names = [name.removesuffix("_after") for name in self._names(self.step)[1:]]
+        return logits_KV, {**state, **dict(zip(names, changed, strict=True))}
+
+    def _reordered(self, state: dict[str, np.ndarray], rows_K: np.ndarray) -> dict[str, np.ndarray]:
+        """The state with its beams reordered; what all beams share stays as it is."""
+        return {name: part[rows_K] if name.startswith("row") else part for name, part in state.items()}
+
+    @staticmethod
+    def _names(session: onnxruntime.InferenceSession) -> list[str]:
+        return [output.name for output in session.get_outputs()]
+
+
+def log_softmax(logits_KV: np.ndarray) -> np.ndarray:
+    """The logarithm of the softmax."""
+    shifted_KV = logits_KV - logits_KV.max(1, keepdims=True)
+    return shifted_KV - np.log(np.exp(shifted_KV).sum(1, keepdims=True))
+
+
+def _best(pool: list[tuple[float, list[int]]], k: int) -> list[tuple[float, list[int]]]:
+    return sorted((one for one in pool if one[0] > -math.inf), key=lambda one: -one[0])[:k]
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Caption pictures with ONNX Runtime.")
+    parser.add_argument("pictures", nargs="+")
+    parser.add_argument("--beam-size", type=int)
+    arguments = parser.parse_args()
+    captioner = OnnxCaptioner(Path(__file__).parent)
+    for picture in arguments.pictures:
+        print(picture, captioner.caption(picture, arguments.beam_size)[0][0], sep="\t", flush=True)
+
+
+if __name__ == "__main__":
+    main()

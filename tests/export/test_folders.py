@@ -1,0 +1,190 @@
+"""Exports: what they hold, and that they caption as the checkpoint does."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import CONF
+from helpers.checkpoints import pictures_of, save_tiny
+from helpers.scripts import run_here
+
+import autocaption
+from autocaption.data.transforms import Square
+from autocaption.errors import UserError
+
+DECODERS = sorted(file.stem for file in (CONF / "model/decoder").glob("*.yaml") if file.stem != "base")
+
+
+def texts(found):
+    return [[caption.text for caption in captions] for captions in found]
+
+
+@pytest.fixture(scope="module")
+def lstm(tmp_path_factory):
+    pytest.importorskip("safetensors")
+    folder = tmp_path_factory.mktemp("lstm")
+    private = ("data.manifest=/home/somebody/manifest", "data.features_folder=/home/somebody/features")
+    metrics = {"val/bleu4": 0.25, "val/cider": float("nan")}
+    path, _, data = save_tiny(folder, "lstm", *private, metrics=metrics)
+    pictures = pictures_of(data)
+    done = run_here(
+        *["-m", "autocaption", "export", "--format", "safetensors", "--output", "out", "--checkpoint"],
+        path,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return path, pictures, folder / "out"
+
+
+def test_safetensors_are_loaded_as_a_checkpoint_is(lstm):
+    path, pictures, out = lstm
+    expected = autocaption.load(path, "cpu").caption(pictures, k=3)
+    assert autocaption.load(out, "cpu").caption(pictures, k=3) == expected
+    assert autocaption.load(str(out), "cpu").captioner.recipe["vocabulary"]
+    assert autocaption.Captioner.load_from_checkpoint(out).state_dict().keys()
+
+
+def test_the_folder_has_a_card_and_nothing_of_this_machine(lstm):
+    path, _, out = lstm
+    assert {file.name for file in out.iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: autocaption\npipeline_tag: image-to-text\n")
+    assert "| decoder | `LSTMDecoder` |" in card
+    assert "| `val/bleu4` | 0.2500 |" in card
+    text = (out / "config.json").read_text()
+    assert "somebody" not in text
+    assert 'features_folder": null' in text
+    assert json.loads(text, parse_constant=pytest.fail)["metrics"] == {"val/bleu4": 0.25}  # NaN is no JSON
+    assert json.loads(text)["recipe"]["vocabulary"] == torch.load(path)["recipe"]["vocabulary"]
+
+
+def test_a_damaged_export_is_one_line(lstm, tmp_path):
+    *_, out = lstm
+    for name in ("model.safetensors", "config.json"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in out.iterdir():
+            content = file.read_bytes()
+            (folder / file.name).write_bytes(content[: len(content) // 2] if file.name == name else content)
+        with pytest.raises(UserError, match="damaged"):
+            autocaption.load(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="not a checkpoint of autocaption"):
+        autocaption.load(folder)
+
+
+def test_a_readme_that_somebody_wrote_stays(lstm, tmp_path):
+    (tmp_path / "README.md").write_text("# Mine\n")
+    words = ("--format", "safetensors", "--output", tmp_path, "--checkpoint", lstm[0])
+    done = run_here("-m", "autocaption", "export", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "README.md is not ours" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_int8_is_of_onnx(lstm, tmp_path):
+    words = ("--int8", "--format", "safetensors", "--output", tmp_path / "out", "--checkpoint", lstm[0])
+    done = run_here("-m", "autocaption", "export", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--int8 is for --format onnx" in done.stderr
+
+
+def runner(folder):
+    from autocaption.export.onnx_caption import OnnxCaptioner
+
+    return OnnxCaptioner(folder, threads=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_onnx_captions_as_torch_does(decoder, tmp_path):
+    pytest.importorskip("onnxscript")
+    from autocaption.export import graphs
+    from autocaption.export.folders import export_onnx
+
+    path, _, data = save_tiny(tmp_path, decoder)
+    pictures = pictures_of(data)
+    export_onnx(path, tmp_path / "out")
+    model, other = autocaption.load(path, "cpu"), runner(tmp_path / "out")
+    pixels = [model.prepare(picture) for picture in pictures]
+    for beams, penalty in ((1, 0.0), (3, 0.0), (5, 0.8)):
+        settings = {"search": "beam", "beam_size": beams, "length_penalty": penalty, "max_length": 8}
+        expected = model.caption(pixels, k=beams, **settings)
+        found = [other.caption_pixels(one.pixels_CHW.numpy(), beams, penalty, 8) for one in pixels]
+        assert [[text for text, _ in captions] for captions in found] == texts(expected)
+        scores = [[caption.score for caption in captions] for captions in expected]
+        np.testing.assert_allclose([[s for _, s in captions] for captions in found], scores, rtol=1e-3)
+    greedy = model.caption(pixels, search="greedy", max_length=8)
+    found = [other.caption_pixels(one.pixels_CHW.numpy(), 1, 0.0, 8)[0][0] for one in pixels]
+    assert found == [one[0].text for one in greedy]
+    whole = (tmp_path / "out/step.onnx").stat().st_size
+    graphs.quantize(tmp_path / "out")
+    assert (tmp_path / "out/step.onnx").stat().st_size < whole
+    assert runner(tmp_path / "out").caption(pictures[0])
+
+
+@pytest.mark.slow
+def test_the_onnx_folder_needs_neither_torch_nor_us(tmp_path):
+    pytest.importorskip("onnxscript")
+    path, _, data = save_tiny(tmp_path)
+    pictures = pictures_of(data)
+    model, words = autocaption.load(path, "cpu"), ("--format", "onnx", "--checkpoint", path)
+    for name in (("whole",), ("int8", "--int8")):
+        done = run_here("-m", "autocaption", "export", "--output", *name, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    size = {name: (tmp_path / name / "step.onnx").stat().st_size for name in ("whole", "int8")}
+    assert size["int8"] < size["whole"]
+    for i, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{i}.png")
+    code = (
+        "import runpy, sys; sys.modules.update(torch=None, autocaption=None, pytorch_lightning=None); "
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    files = [f"{i}.png" for i in range(len(pictures))]
+    expected = [f"{name}\t{one[0].text}" for name, one in zip(files, model.caption(pictures), strict=True)]
+    for name in size:
+        command = [sys.executable, "-c", code, f"{name}/caption.py", *files]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        same = sum(a == b for a, b in zip(done.stdout.splitlines(), expected, strict=True))
+        assert same == len(expected) if name == "whole" else same >= len(expected) / 2
+
+
+@pytest.mark.parametrize(
+    "square",
+    [
+        Square(64),
+        Square(64, 0.8, "crop", "bicubic"),
+        Square(64, 0.9, "squash"),
+        Square(64, 0.9, "pad", "bicubic", (3, 4, 5)),
+    ],
+    ids=str,
+)
+def test_the_runner_sees_a_picture_as_training_does(lstm, square):
+    pytest.importorskip("onnxruntime")
+    from autocaption.export.onnx_caption import OnnxCaptioner
+
+    _, pictures, _ = lstm
+    alone = OnnxCaptioner.__new__(OnnxCaptioner)
+    alone.config = {"pictures": json.loads(json.dumps(dataclasses.asdict(square)))}
+    for picture in (pictures[1], pictures[2].resize((101, 150)), pictures[0].resize((150, 101))):
+        expected = square(picture, seed=0).numpy().astype(int)
+        assert abs(alone.pixels(picture) - expected).max() <= 2
+
+
+def test_the_runner_puts_transparent_pictures_on_white(lstm):
+    pytest.importorskip("onnxruntime")
+    from autocaption.export.onnx_caption import OnnxCaptioner
+
+    path, pictures, _ = lstm
+    model = autocaption.load(path, "cpu")
+    alone = OnnxCaptioner.__new__(OnnxCaptioner)
+    alone.config = {"pictures": dataclasses.asdict(Square(model.captioner.encoder.image_size))}
+    clear = pictures[0].resize((150, 101)).convert("RGBA")
+    clear.putalpha(99)
+    expected = model.prepare(clear).pixels_CHW.numpy().astype(int)
+    assert abs(alone.pixels(clear) - expected).max() <= 1

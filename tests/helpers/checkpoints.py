@@ -1,0 +1,36 @@
+"""Checkpoints of tiny models that say something, without training."""
+
+import torch
+
+from autocaption import build
+from helpers.commands import TINY
+from helpers.configs import composed
+
+NARROW = {"width": 16, "heads": 2, "layers": 1, "attention_dim": 8, "embed_dim": 16, "hidden_dim": 16}
+
+
+def save_tiny(folder, decoder="lstm", *changes, **extra):
+    """(the checkpoint's path, the model, its data); the weights are random, and a decoder that attends can.
+
+    Args:
+        folder: where to.
+        decoder: a file of conf/model/decoder.
+        changes: overrides.
+        extra: entries of the checkpoint.
+    """
+    torch.manual_seed(0)
+    known = composed(f"model/decoder={decoder}").model.decoder
+    sizes = [f"model.decoder.{key}={value}" for key, value in NARROW.items() if key in known]
+    common = [word for word in TINY if not word.startswith("model.decoder.")]
+    grid = () if decoder == "lstm" else ("model.encoder.pooling=grid",)
+    words = (*common, f"model/decoder={decoder}", *sizes, *grid, "logger=none", "run_dir=/run", *changes)
+    data, captioner = build.from_config(composed(*words).copy())
+    for parameter in captioner.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    path = folder / "some.ckpt"
+    torch.save({"recipe": captioner.recipe, "state_dict": captioner.state_dict(), **extra}, path)
+    return path, captioner.eval(), data
+
+
+def pictures_of(data, split="test"):
+    return [data.source.read(image) for image in data.source.split(split)]

@@ -1,0 +1,48 @@
+"""The examples under docs/ run as they stand there."""
+
+import contextlib
+import json
+import runpy
+import sys
+from types import SimpleNamespace
+
+import pytest
+from helpers import ROOT
+from helpers.checkpoints import pictures_of, save_tiny
+from helpers.scripts import run_here
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What the examples name: best.ckpt, of a model that attends, and pictures."""
+    folder = tmp_path_factory.mktemp("examples")
+    path, _, data = save_tiny(folder, "attention")
+    path.rename(folder / "best.ckpt")
+    for name, picture in zip(("picture.jpg", "another.png"), pictures_of(data), strict=False):
+        picture.resize((90, 60)).save(folder / name)
+    return folder
+
+
+def test_the_script_captions_and_draws(folder):
+    done = run_here("docs/caption_pictures.py", "best.ckpt", "picture.jpg", "another.png", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "picture.jpg"
+    assert lines[4] == "another.png"
+    assert all("%" in line for line in [*lines[1:4], *lines[5:8]])
+    drawn = len(list(folder.glob("word_*.png")))
+    assert drawn >= 1
+    assert lines[-1].startswith(f"{drawn} pictures")
+
+
+def test_the_notebook_runs_from_top_to_bottom(folder, monkeypatch, capsys):
+    notebook = json.loads((ROOT / "docs/caption_pictures.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    shown = []
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=shown.append))
+    (folder / "cells.py").write_text("\n".join("".join(cell["source"]) for cell in cells))
+    with contextlib.chdir(folder):
+        found = runpy.run_path("cells.py")
+    assert [image.size for image in shown] == [(160, 160)] * len(found["seen"].words)
+    assert "%" in capsys.readouterr().out
