@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from autocaption.launch.resolved import resolved
-from autocaption.serve.__main__ import parser as serve_parser
+from autocaption.serve.arguments import parser as serve_parser
 
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
 LINKED = [

@@ -10,7 +10,7 @@ from helpers import ROOT
 from helpers.serving import page
 from PIL import Image
 
-from autocaption.serve.__main__ import parser
+from autocaption.serve.arguments import parser
 from autocaption.serve.uploads import FORMATS, READABLE, Limits
 
 FILES = page(Limits(10_000_000, 50_000_000, 30.0), True)
