@@ -69,7 +69,7 @@ def recorded_run(
             build.save_config(config, folder / "config.yaml")
             if (images := OmegaConf.select(config, "report.images")) is not None:
                 whole("report.images", images, 1)
-            code = keep_code(Path(build.__file__).parents[1], folder)
+            code = keep_code(Path(__file__).parents[1], folder)
             record_start(folder / PROVENANCE, git=code)
             if resumed is not None:
                 file, step = Path(config.resume).name, resumed["global_step"]

@@ -7,6 +7,7 @@ from helpers.configs import composed
 from omegaconf import OmegaConf
 
 from autocaption import build, config, experiment, precision
+from autocaption.build.trainer_parts import VOCABULARY
 from autocaption.precision import autocast_type, fastest_precision, seconds
 from autocaption.ranks import RANKS
 from autocaption.runs import checkpoint
@@ -76,7 +77,7 @@ def test_the_products_are_those_of_the_decoder(times):
         composed("model=transformer", "trainer=cpu", "trainer.precision=auto", "data.batch_size=4")
     )
     shapes = times["shapes"][0]
-    assert {(220, 320, 1280), (220, 1280, 320), (220, 320, build.VOCABULARY)} <= shapes
+    assert {(220, 320, 1280), (220, 1280, 320), (220, 320, VOCABULARY)} <= shapes
 
 
 def test_ranks_get_what_the_first_one_chose(times, tmp_path, monkeypatch):

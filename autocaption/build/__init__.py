@@ -1,0 +1,32 @@
+"""Configuration to objects. Beside the commands, the only place that sees a DictConfig."""
+
+from autocaption.build.data_parts import source_of
+from autocaption.build.model_parts import (
+    captioner_of,
+    config_of,
+    for_pictures,
+    from_checkpoint,
+    from_checkpoints,
+    from_config,
+    metrics,
+    model_of,
+)
+from autocaption.build.parts import save_config
+from autocaption.build.trainer_parts import compiled, fastest, precision, trainer
+
+__all__ = [
+    "captioner_of",
+    "compiled",
+    "config_of",
+    "fastest",
+    "for_pictures",
+    "from_checkpoint",
+    "from_checkpoints",
+    "from_config",
+    "metrics",
+    "model_of",
+    "precision",
+    "save_config",
+    "source_of",
+    "trainer",
+]

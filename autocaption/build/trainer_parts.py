@@ -1,0 +1,90 @@
+"""The Trainer of a configuration, and the precision in which it multiplies."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+
+from autocaption.build.parts import part, parts, plain
+from autocaption.checks import whole
+from autocaption.models.captioner import Captioner
+from autocaption.precision import Shape, fastest_precision, set_matmul_precision
+from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
+from autocaption.slurm import cluster_environment
+from autocaption.trainer_settings import require_settings
+
+# Of usual data and encoders, for the sizes of a step's products.
+VOCABULARY, MEMORY_DIM, TOKENS = 3000, 1280, 55  # tokens of an image's five captions
+MOST_TOKENS = 256  # more take longer, and are as fast
+
+
+def trainer(config: DictConfig) -> pl.Trainer:
+    """The Trainer with the configured loggers and callbacks.
+
+    Raises:
+        UserError: a setting is out of range, or a checkpoint would lie outside of `checkpoints/`.
+    """
+    settings: Any = OmegaConf.to_container(config.trainer, resolve=True)
+    settings.pop("compile", None)
+    settings.setdefault("_target_", "pytorch_lightning.Trainer")
+    require_settings(settings)
+    if (matmul := settings.pop("float32_matmul_precision", None)) is not None:
+        set_matmul_precision(matmul)
+    settings["precision"] = precision(config)
+    loggers = parts(config.get("logger"))
+    for logger in loggers:
+        logger.log_hyperparams(plain(config))
+    callbacks = parts(config.get("callbacks"))
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            keep_within(callback, Path(config.run_dir) / "checkpoints")
+        if isinstance(callback, EarlyStopping):  # which compares it after the first validation
+            whole("callbacks.early_stopping.patience", callback.patience, 0)
+    if not loggers:  # it refuses to run without one
+        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
+    return instantiate(
+        settings,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[SafeCheckpointIO(), *cluster_environment(settings["devices"], settings["num_nodes"])],
+        enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
+        default_root_dir=config.run_dir,
+        _convert_="all",
+    )
+
+
+def precision(config: DictConfig) -> str:
+    """`trainer.precision`; for `auto`, the faster one at the products of the decoder's weights.
+
+    Training and evaluation write the answer into their configuration (experiment.py), and so into
+    checkpoints, from which it is kept.
+    """
+    if config.trainer.precision != "auto":
+        return config.trainer.precision
+    return fastest(config, config.trainer.accelerator)
+
+
+def fastest(config: DictConfig, accelerator: str) -> str:
+    """The precision in which the configured decoder's products are fastest on an accelerator."""
+    return fastest_precision(accelerator, _products(config))
+
+
+def _products(config: DictConfig) -> frozenset[Shape]:
+    """A batch's tokens times each of the decoder's weights, before vocabulary and encoder are known."""
+    with torch.device("meta"):  # sizes alone
+        decoder = part(config, "model.decoder", vocab_size=VOCABULARY, memory_dim=MEMORY_DIM)
+    rows = min(config.data.batch_size * TOKENS, MOST_TOKENS)
+    weights = (weight.shape for weight in decoder.parameters() if weight.dim() == 2)
+    return frozenset((rows, k, n) for n, k in weights)
+
+
+def compiled(config: DictConfig, captioner: Captioner) -> Captioner:
+    """The model, compiled if `trainer.compile` says so."""
+    if config.trainer.get("compile"):
+        captioner.encoder.compile()  # type: ignore[attr-defined]
+        captioner.decoder.compile(dynamic=True)  # type: ignore[attr-defined]  # lengths vary
+    return captioner
