@@ -11,6 +11,7 @@ from helpers.commands import TINY, only_run, read, run
 from omegaconf import OmegaConf
 from PIL import Image
 
+from autocaption.evaluation.evaluate import MADE_BY
 from autocaption.loggers.wandb_log import read_log
 
 
@@ -145,6 +146,9 @@ def test_two_devices_score_as_one(trained, tmp_path):
     (one, said_by_one), (two, said_by_two) = results
     assert said_by_one == said_by_two
     assert len(said_by_two) == 7
+    assert one["command"] != two["command"]
+    assert {name: one.pop(name) for name in MADE_BY[1:]} == {name: two.pop(name) for name in MADE_BY[1:]}
+    del one["command"], two["command"]
     losses = {"val/loss", "val/perplexity"}  # sums of floats
     assert {name: one[name] for name in losses} == pytest.approx({name: two[name] for name in losses})
     assert {name: one[name] for name in one if name not in losses} == {

@@ -26,6 +26,8 @@ from autocaption.report.system import System, read_system
 from autocaption.runs import checkpoint
 from autocaption.runs.provenance import FILE as PROVENANCE
 
+MADE_BY = "command", "git", "packages", "data"  # of provenance.json, also in metrics.json
+
 log = logging.getLogger(__name__)
 
 
@@ -140,6 +142,7 @@ class _Evaluation:
         if len(found) == 1:
             (one,) = found
             best = one.row.checkpoints[0] if len(one.row.checkpoints) == 1 else ""
+            write_json(self.folder / results.METRICS, {**one.written, **self._made_by()})
             self._report(lambda: [self._system(one.row, self.folder.name)])
             results.show(one.written, self.folder, best)
         else:
@@ -160,12 +163,16 @@ class _Evaluation:
 
     def _rules(self, found: Sequence[Result]) -> dict[str, Any]:
         """By what rules, on what and by what all rows were scored."""
-        start = json.loads((self.folder / PROVENANCE).read_text(encoding="utf-8"))[-1]
         return {
             "evaluation_tokenizer": found[0].written["evaluation_tokenizer"],
             "references": NOTE if self.config.human else "all captions of each image",
-            **{key: start.get(key) for key in ("command", "git", "packages", "data")},
+            **self._made_by(),
         }
+
+    def _made_by(self) -> dict[str, Any]:
+        """Command, commit, versions and the data's digest."""
+        start = json.loads((self.folder / PROVENANCE).read_text(encoding="utf-8"))[-1]
+        return {key: start.get(key) for key in MADE_BY}
 
     def _system(self, row: Row, name: str) -> System:
         training = Path(row.checkpoints[0]).parents[1] if len(row.checkpoints) == 1 else None

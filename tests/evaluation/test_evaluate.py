@@ -10,6 +10,7 @@ from helpers.configs import composed
 from helpers.scripts import run_here
 
 from autocaption import build
+from autocaption.evaluation.evaluate import MADE_BY
 from autocaption.metrics.bootstrap import compare, intervals
 from autocaption.metrics.corpus import Generated
 
@@ -74,8 +75,13 @@ def test_a_row_is_the_evaluation_alone(home, compared, tmp_path, row, words):
     folder, metrics, _ = compared
     alone, own, _ = evaluated(home, tmp_path, *words, "report=null")
     found = metrics["rows"][row]
+    assert {key: own.pop(key) for key in MADE_BY if key != "command"} == {
+        key: metrics[key] for key in MADE_BY if key != "command"
+    }
+    assert "eval.py" in own.pop("command")
+    assert read(folder / found["folder"] / "metrics.json") == own
     assert {key: found[key] for key in own} == own
-    for name in ("metrics.json", "captions.json", "per_image.csv", "samples.png"):
+    for name in ("captions.json", "per_image.csv", "samples.png"):
         assert (folder / found["folder"] / name).read_bytes() == (alone / name).read_bytes(), name
 
 
