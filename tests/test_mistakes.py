@@ -181,7 +181,8 @@ def test_an_unforeseen_error_before_the_run_starts_is_kept_too(tmp_path, monkeyp
     monkeypatch.setattr("autocaption.runs.checkpoint.load", crash)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     evaluation = run_here("eval.py", "checkpoint=a.ckpt", cwd=tmp_path)
-    captioning = run_here("-m", "autocaption", "a.ckpt", "a.jpg", cwd=tmp_path)
+    (tmp_path / "a.jpg").touch()
+    captioning = run_here("-m", "autocaption", "caption", "a.jpg", "--checkpoint", "a.ckpt", cwd=tmp_path)
     (aside,) = tmp_path.glob("autocaption_*")
     for done, file in ((evaluation, only_run(tmp_path) / "traceback.txt"), (captioning, aside)):
         assert done.returncode == 1

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -36,7 +37,7 @@ def _as_hydras(composed: DictConfig) -> Iterator[None]:
     """Within it, ${hydra:...} means the node `hydra` of this configuration, if it has one."""
     current = HydraConfig.instance()
     previous = current.cfg
-    if "hydra" in composed:
+    if OmegaConf.get_type(composed, "hydra") is HydraConf:
         current.set_config(composed)
     try:
         yield
