@@ -45,9 +45,9 @@ def test_two_devices_and_accumulation_train_what_one_device_trains(tmp_path):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("mistake", "rank 1: a mistake"),
+        pytest.param("mistake", "rank 1: a mistake", marks=pytest.mark.slow),
         ("bug", "rank 1: RuntimeError: a bug; the traceback is in"),
-        ("kill", "rank 1 was killed by SIGKILL"),
+        pytest.param("kill", "rank 1 was killed by SIGKILL", marks=pytest.mark.slow),
     ],
 )
 def test_a_failure_of_one_rank_ends_all_with_its_message(tmp_path, how, said):
@@ -91,6 +91,7 @@ def test_features_scheduled_sampling_and_early_stopping_on_two_devices(tmp_path)
     assert pictures <= first["seen"] + second["seen"] < 2 * pictures  # one rank encoded them for both
 
 
+@pytest.mark.slow
 def test_sharded_weights_train_what_one_device_trains(tmp_path):
     sharded = ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true")
     one, _ = trained(tmp_path / "one", "trainer=cpu", "data.batch_size=16")

@@ -126,7 +126,11 @@ def test_killed_again_and_again(tmp_path, words):
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "state"), [(signal.SIGTERM, 143, "preempted"), (signal.SIGINT, 130, "interrupted")]
+    ("number", "code", "state"),
+    [
+        (signal.SIGTERM, 143, "preempted"),
+        pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_stops_a_run_that_resumes_as_if_nothing_had_happened(whole, tmp_path, number, code, state):
     process = start(tmp_path, *WORDS, "logger=default")

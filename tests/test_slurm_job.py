@@ -117,6 +117,7 @@ def start(folder, *words):
     )
 
 
+@pytest.mark.slow  # as is the same on a real cluster (-m slurm)
 def test_a_requeued_job_resumes_its_run_and_a_finished_one_is_left_alone(tmp_path):
     process = start(tmp_path, HALT, "data.num_workers=2")
     wait_for(lambda: list(tmp_path.glob("runs/*/halted")))

@@ -12,6 +12,7 @@ def read(file):
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_all_ranks_of_a_pruned_trial_train_the_same_and_stop_together(sweeps):
     done = sweeps.run(
         *(*SPACE, *TINY, "model.decoder.hidden_dim=choice(8,12)", "trainer=ddp_sim", SPY),
