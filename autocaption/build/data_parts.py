@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from autocaption.build.parts import part
 from autocaption.build.trainer_parts import precision
 from autocaption.checks import as_path, choice, number, whole
+from autocaption.data.broken_pictures import WithoutBroken
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
-from autocaption.data.pictures import WithoutBroken
 from autocaption.data.sources import Source
 from autocaption.data.stacked import Stacked
 from autocaption.data.tokenizer import Tokenizer

@@ -26,9 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from autocaption.data import downloads
+from autocaption.data.broken_pictures import broken_pictures
 from autocaption.data.inspection import SHOWN, inspected
 from autocaption.data.manifest import Manifest
-from autocaption.data.pictures import broken_pictures
 from autocaption.data.sources import SPLITS, CaptionedImage, Source
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors

@@ -13,10 +13,10 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from autocaption.checks import whole
+from autocaption.data.broken_pictures import check_pictures
 from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs, collate
 from autocaption.data.image_table import IdTable
 from autocaption.data.manifest import Manifest
-from autocaption.data.pictures import check_pictures
 from autocaption.data.samplers import InOrder, TrainingSampler, Weights
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable

@@ -6,17 +6,17 @@ Whatever the file holds, the result is what a viewer shows, in RGB: upright, in 
 import functools
 import io
 import logging
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
-from autocaption.data.image_table import ImageTable
-from autocaption.data.manifest import Manifest
-from autocaption.data.sources import CaptionedImage, PictureFile, Source
+from autocaption.data.sources import PictureFile
 from autocaption.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -105,9 +105,9 @@ def as_shown(
     """
     if isinstance(picture, Image.Image):
         return _shown(picture, None, max_pixels)
-    Image.MAX_IMAGE_PIXELS = max_pixels  # for pictures within pictures; the same in all threads
     try:
-        with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+        file = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+        with _pillows_limit(max_pixels), Image.open(file) as image:
             return _shown(image, least, max_pixels)
     except Image.DecompressionBombError:  # Pillow's own, at twice the limit
         raise TooLargeError(f"over {2 * max_pixels} pixels", max_pixels) from None
@@ -117,6 +117,30 @@ def as_shown(
         raise
     except Exception as error:  # a malformed file can make Pillow raise nearly anything
         raise DecodeError(_reason(error)) from None
+
+
+@contextmanager
+def _pillows_limit(max_pixels: int) -> Iterator[None]:
+    """Let Pillow refuse larger pictures, also within pictures, for as long as any thread is in here.
+
+    Its limit holds for the whole process, whose other pictures are none of our business.
+    """
+    global _before
+    with _lock:
+        if not _limits:
+            _before = Image.MAX_IMAGE_PIXELS
+        _limits.append(max_pixels)
+        Image.MAX_IMAGE_PIXELS = max(_limits)
+    try:
+        yield
+    finally:
+        with _lock:
+            _limits.remove(max_pixels)
+            Image.MAX_IMAGE_PIXELS = max(_limits, default=_before)
+
+
+_lock, _limits = threading.Lock(), list[int]()  # of the threads that decode at this moment
+_before: int | None = None  # the process's own limit
 
 
 def _shown(image: Image.Image, least: int | None, max_pixels: int) -> Image.Image:
@@ -220,60 +244,3 @@ def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
         return picture
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return picture if turn is None else picture.transpose(turn)
-
-
-class Broken(NamedTuple):
-    """A picture that cannot be decoded, and why."""
-
-    image: CaptionedImage
-    error: str
-
-
-def broken_pictures(source: Source, images: Sequence[CaptionedImage], manifest: Manifest) -> list[Broken]:
-    """Decode every picture that is a file and isn't known to decode; those that cannot be."""
-    by_path = {image.path: image for image in images if image.path is not None}
-    errors = manifest.check(list(by_path), lambda path: source.read(by_path[path]))
-    return [Broken(by_path[path], error) for path, error in errors.items()]
-
-
-def check_pictures(source: Source, images: Sequence[CaptionedImage], manifest: Manifest) -> None:
-    """Decode every picture, so that a broken one is found before the first step.
-
-    Raises:
-        UserError: names the first broken picture, and says how many there are.
-    """
-    broken = broken_pictures(source, images, manifest)
-    if broken:
-        more = f" ({len(broken) - 1:,} more are broken)" if len(broken) > 1 else ""
-        raise UserError(broken[0].error + more)
-
-
-class WithoutBroken:
-    """A source without the pictures that cannot be decoded, which are counted and named.
-
-    Args:
-        source: the source.
-        manifest: remembers which pictures decode.
-    """
-
-    def __init__(self, source: Source, manifest: Manifest) -> None:
-        self.source, self.manifest = source, manifest
-        self._splits: dict[str, ImageTable] = {}
-
-    def split(self, name: str) -> Sequence[CaptionedImage]:
-        """The images of a split that can be decoded; decodes all of them at the first call."""
-        if name not in self._splits:
-            images = self.source.split(name)
-            broken = {one.image.id: one.error for one in broken_pictures(self.source, images, self.manifest)}
-            for error in broken.values():
-                log.warning("Data: skipped: %s", error)
-            if len(broken) == len(images):
-                raise UserError(f"no picture of split '{name}' can be decoded; check data.root")
-            if broken:
-                log.warning("Data: skipped %d of %d images of split '%s'", len(broken), len(images), name)
-            self._splits[name] = ImageTable(name, (image for image in images if image.id not in broken))
-        return self._splits[name]
-
-    def read(self, image: CaptionedImage, least: int | None = None) -> Image.Image:
-        """The picture, in RGB."""
-        return self.source.read(image, least)

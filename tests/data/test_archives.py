@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from autocaption import experiment
+from autocaption.data.broken_pictures import broken_pictures
 from autocaption.data.manifest import Manifest
-from autocaption.data.pictures import broken_pictures
 from autocaption.data.sources import SPLITS
 from autocaption.data.sources.huggingface import huggingface
 from autocaption.data.sources.webdataset import webdataset

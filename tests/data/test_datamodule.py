@@ -11,9 +11,9 @@ import torch
 from helpers.augmentation import crop_and_flip
 from PIL import Image
 
+from autocaption.data.broken_pictures import WithoutBroken
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
-from autocaption.data.pictures import WithoutBroken
 from autocaption.data.sources.flickr8k import flickr8k as source_of
 from autocaption.data.sources.own_pictures import folder
 from autocaption.data.sources.shapes import Shapes

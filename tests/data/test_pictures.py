@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from autocaption.data.broken_pictures import WithoutBroken, broken_pictures, check_pictures
 from autocaption.data.manifest import Manifest
-from autocaption.data.pictures import WithoutBroken, broken_pictures, check_pictures, decode, read_image
+from autocaption.data.pictures import decode, read_image
 from autocaption.data.sources.own_pictures import folder
 from autocaption.errors import UserError
 
@@ -207,6 +208,14 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_but_not_below_what_is_needed(monk
     assert decode(large, "x", least=5000).size == (1600, 1200)
     small, whole = decode(large, "x", least=300), decode(large, "x").resize((400, 300), Image.Resampling.BOX)
     assert np.abs(np.asarray(small, int) - np.asarray(whole, int)).mean() < 2
+
+
+def test_the_process_keeps_its_own_limit_of_pillow(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 123)
+    decode(content(Image.new("L", (3, 3)), "PNG"), "small.png", max_pixels=200)
+    with pytest.raises(UserError):
+        decode(content(Image.new("L", (30, 30)), "PNG"), "large.png", max_pixels=200)
+    assert Image.MAX_IMAGE_PIXELS == 123
 
 
 def test_a_bomb_is_refused_by_a_limit():
