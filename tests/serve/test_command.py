@@ -20,6 +20,8 @@ from helpers.serving import FakeModel, form, picture, running, service, web
 
 import autocaption
 from autocaption import build
+from autocaption.serve.__main__ import serve
+from autocaption.serve.arguments import parser
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,27 @@ def test_it_serves_a_checkpoint_until_it_is_told_to_stop(checkpoint):
         [one.probability for one in expected], rel=1e-4
     )
     assert [one["words"] for one in found["attention"]] == [one.words for one in expected]
+
+
+def test_a_model_of_several_encoders_is_served(tmp_path, monkeypatch):
+    import uvicorn
+
+    served = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: served.extend(sockets))
+    sources = [f"model.encoder.sources.{name}" for name in ("first", "second")]
+    words = (
+        *("model=transformer", "model/encoder=concat", "model.decoder.width=16", "model.decoder.heads=2"),
+        *("model.decoder.layers=1", f"{sources[0]}.name=test_vit", f"{sources[1]}.name=mobilenet_v3_small"),
+        *(f"{one}.pretrained=false" for one in sources),
+        *(f"{one}.image_size={size}" for one, size in zip(sources, (64, 96), strict=True)),
+    )
+    plain = [word for word in TINY if not word.startswith("model.")]
+    _, captioner = build.from_config(composed(*plain, *words, "logger=none", f"run_dir={tmp_path}").copy())
+    torch.save({"recipe": captioner.recipe, "state_dict": captioner.state_dict()}, tmp_path / "best.ckpt")
+    arguments = parser().parse_args(["--checkpoint", str(tmp_path / "best.ckpt"), "--port", "0"])
+    serve(**{**vars(arguments), "device": "cpu"})
+    (listening,) = served
+    listening.close()
 
 
 def test_a_request_in_work_is_answered_before_the_end():
