@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from autocaption.checks import whole
 from autocaption.errors import UserError
 from autocaption.files import conf_folder
 
@@ -40,7 +41,7 @@ def named_search(config: DictConfig, name: str | None, k: int, settings: Mapping
     search: Any = DictConfig(values, key="search", parent=config)
     width = next((key for key in WIDTHS if key in search), None)
     if width is not None and width not in settings and search[width] < k:
-        groups = search.get("groups", 1)
+        groups = whole("search.groups", search.get("groups", 1), 1)
         search[width] = -(-k // groups) * groups
     given = search[width] if width is not None else 1
     if isinstance(given, int) and given < k:

@@ -179,6 +179,8 @@ def test_k_widens_a_search_that_can_give_several(model, pictures):
         ({"search": "sample", "temperature": "hot"}, r"search\.temperature=hot"),
         ({"beam_size": None}, r"search\.beam_size=null"),
         ({"_target_": "os.system"}, "has no setting _target_"),
+        ({"k": 8, "search": "diverse_beam", "groups": 0}, r"search\.groups=0"),
+        ({"k": 8, "search": "diverse_beam", "groups": "two"}, r"search\.groups=two"),
         ({"batch_size": 0}, "batch_size=0"),
     ],
 )
