@@ -221,7 +221,7 @@ def test_export(workspace):
 
 
 def test_serve():
-    arguments = serve_parser().parse_args(of_kind("-m", "autocaption.serve")[2:])
+    arguments = serve_parser().parse_args(of_kind("-m", "autocaption", "serve")[3:])
     assert (str(arguments.checkpoint), arguments.port) == ("runs/RUN/checkpoints/best.ckpt", 8000)
 
 
