@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-from autocaption.caption_model import CaptionModel, Prepared
-from autocaption.captions import Caption
+from autocaption.inference.caption_model import CaptionModel, Prepared
+from autocaption.inference.captions import Caption
+from autocaption.inference.word_maps import WordMaps
 from autocaption.models.captioner import Captioner
 from autocaption.precision import device_of
 from autocaption.runs import checkpoint
-from autocaption.word_maps import WordMaps
 
 __all__ = ["Caption", "CaptionModel", "Captioner", "Prepared", "WordMaps", "load"]
 

@@ -18,7 +18,7 @@ from PIL import Image
 import autocaption
 from autocaption.data.tokenizer import BOS, EOS
 from autocaption.errors import UserError
-from autocaption.word_maps import word_maps
+from autocaption.inference.word_maps import word_maps
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Configuration to objects. Beside the commands, the only place that sees a DictConfig."""
+"""Configuration to objects."""
 
 from autocaption.build.data_parts import source_of
 from autocaption.build.model_parts import (

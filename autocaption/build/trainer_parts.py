@@ -60,8 +60,7 @@ def trainer(config: DictConfig) -> pl.Trainer:
 def precision(config: DictConfig) -> str:
     """`trainer.precision`; for `auto`, the faster one at the products of the decoder's weights.
 
-    Training and evaluation write the answer into their configuration (experiment.py), and so into
-    checkpoints, from which it is kept.
+    A run's configuration (recording.py) and its checkpoints keep the answer.
     """
     if config.trainer.precision != "auto":
         return config.trainer.precision

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
-from autocaption.picture_files import picture_files
+from autocaption.inference.picture_files import picture_files
 from autocaption.progress import track
 
 if TYPE_CHECKING:

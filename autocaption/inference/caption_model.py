@@ -18,16 +18,16 @@ from PIL import Image
 from torch import Tensor
 
 from autocaption import build
-from autocaption.captions import Caption, captions_of, until_end
 from autocaption.checks import whole
 from autocaption.data.given_pictures import GivenPicture, opened
 from autocaption.data.transforms import Box
+from autocaption.inference.captions import Caption, captions_of, until_end
+from autocaption.inference.named_search import named_search
+from autocaption.inference.word_maps import WordMaps, word_maps
 from autocaption.machine import cores
 from autocaption.models.captioner import Captioner
 from autocaption.models.protocols import Captions
-from autocaption.named_search import named_search
 from autocaption.precision import autocast_of
-from autocaption.word_maps import WordMaps, word_maps
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A trained model that captions pictures, and what it is made of; autocaption/api.py gives it to people."""
