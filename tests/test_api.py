@@ -275,12 +275,12 @@ class Looks(torch.nn.Linear):
 
 def test_a_word_of_several_tokens_has_their_mean_map():
     whole = (0.0, 0.0, 1.0, 1.0)
-    (found,) = word_maps(Looks(1, 1), torch.zeros(1, 4, 2), [[4, 5, 8, 9]], Syllables(), whole)
+    (found,) = word_maps(None, Looks(1, 1), torch.zeros(1, 4, 2), [[4, 5, 8, 9]], Syllables(), whole)
     assert found.words == ["45", "89"]
     np.testing.assert_allclose(found.maps.reshape(2, 4), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
     for places in (1, 3):
         with pytest.raises(UserError, match=rf"gives {places} place.*pooling=grid"):
-            word_maps(Looks(1, 1), torch.zeros(1, places, 2), [[4]], Syllables(), whole)
+            word_maps(None, Looks(1, 1), torch.zeros(1, places, 2), [[4]], Syllables(), whole)
 
 
 def test_the_command_line_is_imported_without_torch():

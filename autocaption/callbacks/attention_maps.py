@@ -13,7 +13,7 @@ from torch import Tensor
 from autocaption.callbacks.predictions import from_all_ranks
 from autocaption.data.tokenizer import BOS, EOS, PAD
 from autocaption.models.protocols import Attentive
-from autocaption.report.heat_maps import HeatMaps, heat_maps, write_heat_maps
+from autocaption.report.heat_maps import HeatMaps, by_word, grid_side, heat_maps, write_heat_maps
 
 
 class AttentionMaps(pl.Callback):
@@ -36,12 +36,14 @@ class AttentionMaps(pl.Callback):
         decoder = pl_module.decoder
         if not isinstance(decoder, Attentive) or not outputs.ids or outputs.tokens_BT.shape[1] == 0:
             return  # a rank without images has an empty batch
+        if grid_side(pl_module.encoder, outputs.memory.shape[1]) is None:
+            return
         memory_BPD = outputs.memory.to(next(decoder.parameters()).dtype)  # type: ignore[attr-defined]
         weights_BTP = decoder.attention(memory_BPD, _inputs(outputs.tokens_BT)).float().cpu().numpy()
-        for id, caption, weights_TP in zip(outputs.ids, outputs.captions, weights_BTP, strict=True):
-            maps = heat_maps(weights_TP[: len(caption.split())])
-            if maps is not None:
-                self._maps[str(id)] = maps
+        for id, tokens, weights_TP in zip(outputs.ids, outputs.tokens_BT.tolist(), weights_BTP, strict=True):
+            said = [token for token in tokens if token not in (EOS, PAD)]
+            _, weights_WP = by_word(weights_TP, said, pl_module.tokenizer)
+            self._maps[str(id)] = heat_maps(weights_WP)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""

@@ -1,13 +1,10 @@
 """Where a decoder looks in a picture for each word of a caption.
 
-Legend: B captions, P places, D width, T time.
+Legend: B captions, P places, D width, T time, W words.
 """
 
-import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,7 @@ from autocaption.data.tokenizer import BOS, PAD, Tokenizer
 from autocaption.data.transforms import Box
 from autocaption.errors import UserError
 from autocaption.models.protocols import Attentive
+from autocaption.report.heat_maps import by_word, grid_side
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,17 @@ class WordMaps:
 
 
 def word_maps(
-    decoder: Any, memory_1PD: Any, said: Sequence[Sequence[int]], tokenizer: Tokenizer, seen: Box
+    encoder: Any,
+    decoder: Any,
+    memory_1PD: Any,
+    said: Sequence[Sequence[int]],
+    tokenizer: Tokenizer,
+    seen: Box,
 ) -> list[WordMaps]:
     """Ask a decoder about captions of one picture.
 
     Args:
+        encoder: the encoder, for what its places are.
         decoder: the decoder.
         memory_1PD: the picture's memory.
         said: the tokens of each caption, without <bos> and <eos>.
@@ -56,11 +60,11 @@ def word_maps(
             "model=show_attend_tell or model=transformer"
         )
     P = memory_1PD.shape[1]
-    side = math.isqrt(P)
-    if side < 2 or side**2 != P:
+    side = grid_side(encoder, P)
+    if side is None:
         raise UserError(
-            f"the encoder gives {P} place{'s' * (P > 1)}, which is no square grid to attend to; train with "
-            "model.encoder.pooling=grid"
+            f"the encoder gives {P} place{'s' * (P > 1)}, which {'are' if P > 1 else 'is'} no square grid to "
+            "attend to; train with one encoder and model.encoder.pooling=grid"
         )
     if not said:
         return []
@@ -71,15 +75,6 @@ def word_maps(
     weights_BTP = decoder.attention(memory_1PD.to(weight.dtype).expand(len(said), -1, -1), tokens_BT)
     found = []
     for tokens, weights_TP in zip(said, weights_BTP.float().cpu().numpy(), strict=True):
-        words, starts = _words(tokenizer, tokens)
-        bounds = pairwise([*starts, len(tokens)])
-        maps = [weights_TP[start:end].mean(0).reshape(side, side) for start, end in bounds]
-        found.append(WordMaps(words, np.array(maps, np.float32).reshape(-1, side, side), seen))
+        words, weights_WP = by_word(weights_TP, tokens, tokenizer)
+        found.append(WordMaps(words, weights_WP.reshape(-1, side, side), seen))
     return found
-
-
-def _words(tokenizer: Tokenizer, tokens: Sequence[int]) -> tuple[list[str], list[int]]:
-    """The words of a caption, and which of its tokens each of them starts with."""
-    counts = [len(tokenizer.decode(tokens[:end]).split()) for end in range(1, len(tokens) + 1)]
-    words = tokenizer.decode(tokens).split()
-    return words, [bisect_left(counts, nth) for nth in range(1, len(words) + 1)]

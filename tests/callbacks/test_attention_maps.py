@@ -6,6 +6,7 @@ Legend: B images, T time, P places.
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -32,10 +33,20 @@ class Attends(nn.Module):
         return nn.functional.one_hot(tokens_BT % self.places, self.places).double()
 
 
-def written(decoder, folder, first=True, **changes):
+class Spells:
+    """A word a token; from 10 on, a token goes on with the word before."""
+
+    def decode(self, ids):
+        return "".join(f"{' ' * (id < 10)}{id}" for id in ids if id not in (EOS, PAD)).strip()
+
+
+def written(decoder, folder, first=True, encoder=None, **changes):
     tokens_BT = torch.tensor([[5, 6, EOS, PAD], [4, 4, 7, 7], [EOS, PAD, PAD, PAD]])
-    made = Predictions(("a", "b", "c"), ["x y", "z z u u", ""], ((),) * 3, tokens_BT, torch.zeros(3, P, 2))
-    callback, module = AttentionMaps(str(folder)), SimpleNamespace(decoder=decoder)
+    places = getattr(decoder, "places", P)
+    memory_BPD = torch.zeros(3, places, 2)
+    made = Predictions(("a", "b", "c"), ["x y", "z z u u", ""], ((),) * 3, tokens_BT, memory_BPD)
+    callback, module = AttentionMaps(str(folder)), SimpleNamespace(encoder=encoder, decoder=decoder)
+    module.tokenizer = Spells()
     trainer = SimpleNamespace(is_global_zero=first)
     callback.on_test_batch_end(trainer, module, made._replace(**changes), None, 0)
     callback.on_test_epoch_end(trainer, module)
@@ -49,6 +60,19 @@ def test_each_word_has_the_map_of_the_step_that_said_it(tmp_path):
     looked = {"a": [BOS, 5], "b": [BOS, 4, 4, 7], "c": []}
     eye = torch.eye(P).numpy()
     assert found == {id: heat_maps(eye[[token % P for token in tokens]]) for id, tokens in looked.items()}
+
+
+def test_a_word_of_several_tokens_has_their_mean_map(tmp_path):
+    tokens_BT = torch.tensor([[6, 11, 5, EOS], [4, EOS, PAD, PAD], [EOS, PAD, PAD, PAD]])
+    found = read_heat_maps(written(Attends(), tmp_path, tokens_BT=tokens_BT))
+    eye = torch.eye(P).numpy()
+    looked = (eye[[BOS, 6 % P]].mean(0), eye[11 % P])
+    assert found["a"] == heat_maps(np.array(looked))
+    assert found["b"] == heat_maps(eye[[BOS]])
+
+
+def test_the_places_of_several_encoders_are_no_grid(tmp_path):
+    assert not written(Attends(), tmp_path, encoder=SimpleNamespace(along="places")).exists()
 
 
 @pytest.mark.parametrize("decoder", [nn.Linear(1, 1), Attends(places=3)])
