@@ -178,11 +178,16 @@ def require_values(config: DictConfig) -> None:
             raise UserError(f"no value for {key}; give it with {key}=VALUE, or set {variable}")
 
 
+def has(config: DictConfig, key: str) -> bool:
+    """Whether a configuration has a key, null included."""
+    return OmegaConf.select(config, key, default=_ABSENT) is not _ABSENT
+
+
 def with_optional_values(config: DictConfig) -> DictConfig:
     """The configuration with the values of `where_present` whose keys it has."""
     changed = config.copy()
     for key, value in (config.get("where_present") or {}).items():
-        if OmegaConf.select(config, key, default=_ABSENT) is not _ABSENT:
+        if has(config, key):
             OmegaConf.update(changed, key, value)
     return changed
 

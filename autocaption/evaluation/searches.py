@@ -8,13 +8,11 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from autocaption.config import require_values, with_optional_values
+from autocaption.config import has, require_values, with_optional_values
 from autocaption.errors import UserError
 from autocaption.files import conf_folder
-
-_ABSENT = object()
 
 
 def with_searches(
@@ -45,7 +43,7 @@ def with_searches(
         for name in names:
             given = [*others, f"search={name}"]
             chosen = loader.load_configuration("eval", given, RunMode.RUN)
-            own = [line for line, one in values.items() if one.is_add() or _has(chosen, one.key_or_group)]
+            own = [line for line, one in values.items() if one.is_add() or has(chosen, one.key_or_group)]
             used.update(own)
             composed = config.copy()
             if own:
@@ -56,10 +54,6 @@ def with_searches(
     if unused := next((line for line in values if line not in used), None):
         raise UserError(f"{unused}: none of the searches {', '.join(names)} has this value")
     return found
-
-
-def _has(config: DictConfig, key: str) -> bool:
-    return OmegaConf.select(config, key, default=_ABSENT) is not _ABSENT
 
 
 @contextmanager
