@@ -38,7 +38,7 @@ def table(found: Mapping[str, Any]) -> str:
         lines.append(
             [
                 f"{name}, {len(group['rows'])} seeds",
-                *(f"{_percent(one['mean'])} ± {_percent(one['spread'])}" if one else "" for one in cells),
+                *(f"{_percent(one['mean'])} ± {_percent(one['std'])}" if one else "" for one in cells),
             ]
         )
     seeds = {row for group in found["seeds"].values() for row in group["rows"]}

@@ -19,7 +19,7 @@ FOUND = {
     "seeds": {
         "a": {
             "rows": ["a, seed 1", "a, seed 2"],
-            "metrics": {"test/cider": {"mean": 0.6, "spread": 0.1414, "interval": [0, 1]}},
+            "metrics": {"test/cider": {"mean": 0.6, "std": 0.1414, "interval": [0, 1]}},
         }
     },
 }

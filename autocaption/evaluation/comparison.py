@@ -109,7 +109,7 @@ class Comparisons:
                     "metrics": {
                         f"{self.split}/{name}": {
                             "mean": one.mean,
-                            "spread": one.spread,
+                            "std": one.std,
                             "interval": [one.low, one.high],
                         }
                         for name, one in found.items()
@@ -182,7 +182,7 @@ def _cell(value: float | None, interval: Sequence[float] | None) -> str:
 
 
 def _mean_cell(one: Mean) -> str:
-    return f"{one.mean:.3f}±{one.spread:.3f}\n{one.low:.3f}{DASH}{one.high:.3f}"
+    return f"{one.mean:.3f}±{one.std:.3f}\n{one.low:.3f}{DASH}{one.high:.3f}"
 
 
 def _difference_cell(one: Comparison) -> str:

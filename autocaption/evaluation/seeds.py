@@ -21,13 +21,13 @@ class Mean(NamedTuple):
 
     Attributes:
         mean: of the runs.
-        spread: their sample standard deviation.
+        std: their sample standard deviation.
         low: lower end of the interval of the mean, by Student's t.
         high: upper end.
     """
 
     mean: float
-    spread: float
+    std: float
     low: float
     high: float
 
@@ -38,9 +38,9 @@ def mean_of(values: Sequence[float], level: float = 0.95) -> Mean:
     The interval tells how far another set of seeds may lie, on the same images; a bootstrap tells that of
     other images.
     """
-    mean, spread = statistics.fmean(values), statistics.stdev(values)
-    half = student_t(len(values) - 1, level) * spread / math.sqrt(len(values))
-    return Mean(mean, spread, mean - half, mean + half)
+    mean, std = statistics.fmean(values), statistics.stdev(values)
+    half = student_t(len(values) - 1, level) * std / math.sqrt(len(values))
+    return Mean(mean, std, mean - half, mean + half)
 
 
 def student_t(degrees: int, level: float) -> float:

@@ -157,7 +157,7 @@ def test_all_rows_beside_the_human_one_are_scored_without_its_captions(home, tmp
     assert metrics["data"]["test"] == start["data"]["test"]  # of all captions
 
 
-def test_seeds_have_a_mean_and_a_spread(home, tmp_path):
+def test_seeds_have_a_mean_and_a_standard_deviation(home, tmp_path):
     folder, metrics, output = evaluated(home, tmp_path, "seeds={tiny: multirun}")
     assert list(metrics["rows"]) == ["tiny, seed 1", "tiny, seed 2"]
     values = [metrics["rows"][f"tiny, seed {seed}"]["test/cider"] for seed in (1, 2)]
@@ -165,8 +165,8 @@ def test_seeds_have_a_mean_and_a_spread(home, tmp_path):
     found = metrics["seeds"]["tiny"]
     assert found["rows"] == ["tiny, seed 1", "tiny, seed 2"]
     cider = found["metrics"]["test/cider"]
-    assert (cider["mean"], cider["spread"]) == (statistics.fmean(values), statistics.stdev(values))
-    half = 12.7062 * cider["spread"] / 2**0.5
+    assert (cider["mean"], cider["std"]) == (statistics.fmean(values), statistics.stdev(values))
+    half = 12.7062 * cider["std"] / 2**0.5
     assert cider["interval"] == pytest.approx([cider["mean"] - half, cider["mean"] + half], rel=1e-5)
-    assert f"{cider['mean']:.3f}±{cider['spread']:.3f}" in output
+    assert f"{cider['mean']:.3f}±{cider['std']:.3f}" in output
     assert ">tiny, mean</th>" in (folder / "report.html").read_text()

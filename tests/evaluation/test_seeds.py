@@ -17,7 +17,7 @@ def test_student_t(degrees, quantile):
 
 def test_a_mean_of_three_seeds():
     found = mean_of([1.0, 2.0, 6.0])
-    assert (found.mean, found.spread) == pytest.approx((3.0, 7**0.5))
+    assert (found.mean, found.std) == pytest.approx((3.0, 7**0.5))
     assert (found.high - 3, 3 - found.low) == pytest.approx([4.30265 * 7**0.5 / 3**0.5] * 2, rel=1e-5)
 
 
