@@ -8,6 +8,7 @@ from autocaption.files import write_text
 from autocaption.models.captioner import METRICS, RECIPE
 
 SHOWN = ("val/bleu1", "val/bleu4", "val/cider", "val/rouge_l", "val/perplexity")
+CARD = "README.md"
 HEAD = """---
 library_name: autocaption
 pipeline_tag: image-to-text
@@ -19,21 +20,26 @@ tags:
 """
 
 
-def write_card(checkpoint: dict[str, Any], folder: Path, usage: str) -> None:
-    """Write README.md; one that is no card of ours stays.
-
-    Args:
-        checkpoint: as `runs/checkpoint.py` reads it.
-        folder: of the export; made if it isn't there.
-        usage: how to caption a picture with it, in Markdown.
+def make_folder(folder: Path) -> None:
+    """Make the folder of an export, where it isn't there.
 
     Raises:
-        UserError: there is another README.md, which somebody may have written.
+        UserError: its README.md is no card of ours, so somebody may have written it.
     """
-    file = folder / "README.md"
+    file = folder / CARD
     if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(HEAD):
         raise UserError(f"{file} is not ours; name another folder with --output")
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_card(checkpoint: dict[str, Any], folder: Path, usage: str) -> None:
+    """Write README.md, after all that it describes.
+
+    Args:
+        checkpoint: as `runs/checkpoint.py` reads it.
+        folder: of the export.
+        usage: how to caption a picture with it, in Markdown.
+    """
     recipe, metrics = checkpoint[RECIPE], checkpoint.get(METRICS, {})
     config = recipe["config"]
     parameters = sum(tensor.numel() for tensor in checkpoint["state_dict"].values())
@@ -53,7 +59,7 @@ def write_card(checkpoint: dict[str, Any], folder: Path, usage: str) -> None:
         f"| | |\n|---|---|\n{table}\n"
         f"Metrics are of the validation split, of freely generated captions.\n\n## Usage\n\n{usage}"
     )
-    write_text(file, text)
+    write_text(folder / CARD, text)
 
 
 def _name(part: dict[str, Any]) -> str:

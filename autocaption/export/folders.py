@@ -11,7 +11,7 @@ from autocaption import build
 from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 from autocaption.export import graphs
-from autocaption.export.card import write_card
+from autocaption.export.card import make_folder, write_card
 from autocaption.files import write_json
 from autocaption.models.captioner import RECIPE
 from autocaption.runs import checkpoint as checkpoints
@@ -48,8 +48,9 @@ def export_safetensors(checkpoint: Path, folder: Path) -> None:
         UserError: the checkpoint cannot be read, or the folder not written to.
     """
     saved = checkpoints.load(checkpoint)
-    write_card(saved, folder, SAFETENSORS_USAGE)
+    make_folder(folder)
     exported.write(saved, folder)
+    write_card(saved, folder, SAFETENSORS_USAGE)
 
 
 def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
@@ -71,7 +72,7 @@ def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
     if not isinstance(transform, Square):
         raise UserError(f"the runner makes pictures square, and this model needs {transform}")
     graphs.require_extra()
-    write_card(saved, folder, ONNX_USAGE)
+    make_folder(folder)
     graphs.write_graphs(captioner, folder)
     if int8:
         graphs.quantize(folder)
@@ -83,3 +84,4 @@ def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
     }
     write_json(folder / exported.CONFIG, settings)
     shutil.copyfile(Path(__file__).with_name("onnx_caption.py"), folder / RUNNER)
+    write_card(saved, folder, ONNX_USAGE)

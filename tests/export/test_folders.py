@@ -86,6 +86,18 @@ def test_a_readme_that_somebody_wrote_stays(lstm, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["README.md"]
 
 
+def test_a_failed_export_leaves_no_card(lstm, tmp_path, monkeypatch):
+    from autocaption.export import folders
+
+    def full(checkpoint, folder):
+        raise UserError("no room")
+
+    monkeypatch.setattr(folders.exported, "write", full)
+    with pytest.raises(UserError, match="no room"):
+        folders.export_safetensors(lstm[0], tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_int8_is_of_onnx(lstm, tmp_path):
     words = ("--int8", "--format", "safetensors", "--output", tmp_path / "out", "--checkpoint", lstm[0])
     done = run_here("-m", "autocaption", "export", *words, cwd=tmp_path)
