@@ -180,6 +180,8 @@ def _seeds(config: DictConfig, config_at: Callable[[Path], DictConfig]) -> Itera
         return
     given: Any = OmegaConf.to_container(config.seeds) if OmegaConf.is_config(config.seeds) else config.seeds
     groups = given if isinstance(given, dict) else {"": given}
+    if not groups:
+        raise UserError("seeds={} names no run folders; give seeds=GLOB or seeds={NAME: GLOB}")
     for group, patterns in groups.items():
         key = f"seeds.{group}" if group else "seeds"
         several = patterns if isinstance(patterns, list) else [patterns]
@@ -203,11 +205,11 @@ def _seeds(config: DictConfig, config_at: Callable[[Path], DictConfig]) -> Itera
 
 def _named_paths(key: str, given: Any) -> dict[str, Path]:
     """{name: path} of a path, a list of paths, or a dict of names and paths."""
-    if OmegaConf.is_dict(given):
+    if OmegaConf.is_dict(given) and len(given):
         return {str(name): as_path(f"{key}.{name}", path).absolute() for name, path in given.items()}
+    if OmegaConf.is_config(given) and not len(given):
+        raise UserError(f"{key}={given} names none; give {key}=PATH or {key}=[A,B]")
     paths = [as_path(key, one).absolute() for one in (given if OmegaConf.is_list(given) else [given])]
-    if not paths:
-        raise UserError(f"{key}=[] names none; give {key}=PATH or {key}=[A,B]")
     if twice := next((path for path in paths if paths.count(path) > 1), None):
         raise UserError(f"{key} names {twice} twice")
     return dict(zip(short_names(paths), paths, strict=True))

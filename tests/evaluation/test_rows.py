@@ -167,6 +167,8 @@ def test_folders_of_rows_differ():
         (["seeds=m/0"], ("at least two",)),
         (["seeds={a: nowhere*}"], ("seeds.a=", "nowhere*", "at least two")),
         (["captions=[]"], ("captions=[]",)),
+        ([ONE, "captions={}"], ("captions={} names none",)),
+        ([ONE, "seeds={}"], ("seeds={} names no run folders",)),
         ([], ("nothing to score", "checkpoint=PATH")),
         (["ensemble=true"], ("checkpoint=[A,B]",)),
     ],
