@@ -9,7 +9,7 @@ from autocaption import __version__
 PACKAGE = Path(__file__).parent
 COMMANDS = {  # name: its script, and what it does
     "train": ("commands/train.py", "train, then test on the best checkpoint"),
-    "eval": ("commands/eval.py", "score a checkpoint"),
+    "eval": ("commands/eval.py", "score and compare checkpoints, and captions of any system"),
     "sweep": ("sweep/__main__.py", "report on a sweep; train -m sweep=... starts it"),
     "data": ("data/__main__.py", "download, inspect and check data sets"),
     "caption": ("commands/caption.py", "caption pictures with a checkpoint"),

@@ -29,7 +29,7 @@ def load(
     A checkpoint is enough: it carries its vocabulary, its preprocessing and its configuration.
 
     Args:
-        path: a file of a run's checkpoints/.
+        path: a file of a run's checkpoints/, or an export's folder.
         device: `auto` for the first GPU where there is one, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: None or `32-true`, `bf16-mixed`, `16-mixed`, as for the Trainer; `auto` for the fastest
             that the device is made for.

@@ -22,8 +22,7 @@ from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.models.protocols import Criterion
 from autocaption.models.weights import load_weights
 from autocaption.ranks import is_first_rank
-from autocaption.runs import checkpoint as checkpoints
-from autocaption.runs.checkpoint import LAYOUT
+from autocaption.runs.checkpoint import LAYOUT, load
 from autocaption.runs.provenance import without_secrets
 
 log = logging.getLogger(__name__)
@@ -154,10 +153,10 @@ def captioner_of(path: str | Path, **parts: Any) -> Captioner:
     Its metrics read the training captions of the configured data set, where they need them.
 
     Args:
-        path: a file of a run's checkpoints/.
+        path: a file of a run's checkpoints/, or an export's folder.
         parts: arguments of Captioner in place of the configured ones.
     """
-    saved = checkpoints.load(path)
+    saved = load(path)
     config = config_of(saved)
     later: Any = _Later(config)
     return model_of(config, saved, later, **parts)

@@ -52,7 +52,7 @@ class CaptionModel:
     Args:
         saved: a checkpoint, as `runs/checkpoint.py` reads it.
         device: where to compute.
-        precision: as in `load`.
+        precision: as in `autocaption.load`.
 
     Attributes:
         captioner: the LightningModule, in eval mode.

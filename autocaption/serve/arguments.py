@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add: Any = made.add_argument
-    add("--checkpoint", type=Path, required=True, help="a file of a run's checkpoints/")
+    add("--checkpoint", type=Path, required=True, help="a file of a run's checkpoints/, or an export")
     add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
     add("--port", type=int, default=8000, help="0 for any that is free")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto")
