@@ -19,7 +19,7 @@ demo: runs/demo/metrics.json
 	$(BIN)/python -m autocaption.serve --checkpoint runs/demo/checkpoints/best.ckpt
 
 runs/demo/metrics.json: | .venv/ready
-	$(BIN)/python train.py experiment=demo run_dir=runs/demo logger=csv \
+	$(BIN)/python train.py experiment=demo hydra.run.dir=runs/demo logger=csv \
 		$(if $(wildcard runs/demo/checkpoints/last.ckpt),resume=runs/demo)
 
 test: .venv/ready
