@@ -101,11 +101,8 @@ class _Evaluation:
         data.preload(data.split_of("test"))
         trainer.test(build.compiled(config, captioner), data, verbose=False)
         self.seen, self.loggers = data.evaluation_transform.seen, trainer.loggers
-        metrics = {
-            "split": self.split,
-            "epochs": saved["epoch"] + 1,
-            **results.metrics_of(trainer, self.split),
-        }
+        trained = {"epochs": saved["epoch"] + 1} if "epoch" in saved else {}  # an export doesn't tell
+        metrics = {"split": self.split, **trained, **results.metrics_of(trainer, self.split)}
         return metrics, results.tested(trainer)
 
     def _captions(self, row: Row) -> dict[ImageId, str]:

@@ -13,6 +13,8 @@ from autocaption import build
 from autocaption.evaluation.evaluate import MADE_BY
 from autocaption.metrics.bootstrap import compare, intervals
 from autocaption.metrics.corpus import Generated
+from autocaption.runs import exported
+from autocaption.runs.checkpoint import load
 
 QUICK = ("trainer=cpu", "logger=csv")
 OF_MODELS = {"test/loss", "test/perplexity", "test/self_cider"}  # which captions alone don't give
@@ -133,8 +135,10 @@ def test_captions_of_a_run_score_as_the_run(home, tmp_path):
 
 
 def test_all_rows_beside_the_human_one_are_scored_without_its_captions(home, tmp_path):
-    run = home / "multirun/0"
-    words = (f"checkpoint={run}/{BEST}", f"captions={{ours: {run}/captions.json}}", "human=true")
+    run, export = home / "multirun/0", tmp_path / "best"  # an export is evaluated as its checkpoint is
+    export.mkdir()
+    exported.write(load(run / BEST), export)
+    words = (f"checkpoint={export}", f"captions={{ours: {run}/captions.json}}", "human=true")
     folder, metrics, _ = evaluated(home, tmp_path, *words)
     assert list(metrics["rows"]) == ["best", "ours", "human"]
     said = read(folder / "rows/human/captions.json")
