@@ -20,8 +20,6 @@ from helpers.serving import FakeModel, form, picture, running, service, web
 
 import autocaption
 from autocaption import build
-from autocaption.serve.__main__ import serve
-from autocaption.serve.arguments import parser
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +82,9 @@ def test_a_model_of_several_encoders_is_served(tmp_path, monkeypatch):
     plain = [word for word in TINY if not word.startswith("model.")]
     _, captioner = build.from_config(composed(*plain, *words, "logger=none", f"run_dir={tmp_path}").copy())
     torch.save({"recipe": captioner.recipe, "state_dict": captioner.state_dict()}, tmp_path / "best.ckpt")
-    arguments = parser().parse_args(["--checkpoint", str(tmp_path / "best.ckpt"), "--port", "0"])
-    serve(**{**vars(arguments), "device": "cpu"})
+    words = ("--checkpoint", "best.ckpt", "--port", "0", "--device", "cpu")
+    done = run_here("-m", "autocaption.serve", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     (listening,) = served
     listening.close()
 
