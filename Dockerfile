@@ -1,9 +1,9 @@
 # The web service: docker build -t autocaption . && docker run -p 127.0.0.1:8000:8000 -v DIR:/model:ro autocaption
 # where DIR holds best.ckpt; compose.yaml does the same.
 FROM python:3.12-slim
-# Wheels for the CPU are a tenth of the size of those for CUDA.
 WORKDIR /app
 COPY constraints.txt .
+# Wheels for the CPU are a tenth of the size of those for CUDA.
 RUN pip install --no-cache-dir torch torchvision --constraint constraints.txt \
     --index-url https://download.pytorch.org/whl/cpu
 COPY . .
