@@ -1,6 +1,7 @@
 """What people hand on: folders with a model, made from a checkpoint."""
 
 import dataclasses
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from autocaption.files import write_json
 from autocaption.models.captioner import RECIPE
 from autocaption.runs import checkpoint as checkpoints
 from autocaption.runs import exported
+
+log = logging.getLogger(__name__)
 
 SAFETENSORS_USAGE = """    import autocaption
 
@@ -62,7 +65,8 @@ def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
         int8: whether the weights of matrix products become 8-bit integers.
 
     Raises:
-        UserError: the checkpoint cannot be read or has subwords, or its model has no counterpart in ONNX.
+        UserError: the checkpoint cannot be read, has subwords or several encoders, or its model has no
+            counterpart in ONNX.
     """
     saved = checkpoints.load(checkpoint)
     vocabulary = saved[RECIPE]["vocabulary"]
@@ -70,13 +74,17 @@ def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
         raise UserError("a model of subwords cannot be exported to ONNX yet; take --format safetensors")
     captioner, transform, _ = build.for_pictures(saved)
     if not isinstance(transform, Square):
-        raise UserError(f"the runner makes pictures square, and this model needs {transform}")
+        raise UserError(
+            "a model of several encoders cannot be exported to ONNX yet; take --format safetensors"
+        )
     graphs.require_extra()
     make_folder(folder)
     graphs.write_graphs(captioner, folder)
     if int8:
         graphs.quantize(folder)
     search: Any = OmegaConf.to_container(build.config_of(saved).search, resolve=True)
+    if (name := search["_target_"].rpartition(".")[2]) not in ("BeamSearch", "GreedySearch"):
+        log.warning("%s searches by beams, not by the checkpoint's %s", RUNNER, name)
     settings = {
         "pictures": dataclasses.asdict(transform),
         "vocabulary": vocabulary,

@@ -13,6 +13,7 @@ from helpers.checkpoints import pictures_of, save_tiny
 from helpers.scripts import run_here
 
 import autocaption
+from autocaption.data.stacked import Stacked
 from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 
@@ -96,6 +97,17 @@ def test_a_failed_export_leaves_no_card(lstm, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no room"):
         folders.export_safetensors(lstm[0], tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_model_of_several_encoders_is_no_onnx_graph(lstm, tmp_path, monkeypatch):
+    from autocaption.export import folders
+
+    square = Square(32)
+    several = (None, Stacked((square, square)), 1)
+    monkeypatch.setattr(folders.build, "for_pictures", lambda saved: several)
+    with pytest.raises(UserError, match=r"several encoders .* take --format safetensors"):
+        folders.export_onnx(lstm[0], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_int8_is_of_onnx(lstm, tmp_path):
