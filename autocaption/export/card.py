@@ -47,7 +47,7 @@ def write_card(checkpoint: dict[str, Any], folder: Path, usage: str) -> None:
     lines = [
         ("encoder", f"`{_name(config['model']['encoder'])}`"),
         ("decoder", f"`{_name(config['model']['decoder'])}`"),
-        ("numbers in its weights", f"{parameters:,}"),
+        ("parameters and buffers", f"{parameters:,}"),
         ("vocabulary", f"{words:,} tokens" if words else "subwords"),
         ("trained on", f"`{_name(config['data']['source'])}`"),
         *((f"`{name}`", f"{metrics[name]:.4f}") for name in SHOWN if name in metrics),

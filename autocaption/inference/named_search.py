@@ -55,8 +55,7 @@ def named_search(config: DictConfig, name: str | None, k: int, settings: Mapping
         raise
 
 
-def search_names() -> list[str]:
-    """The searches of conf/search."""
+def _names() -> list[str]:
     return sorted(file.stem for file in _folder().glob("*.yaml") if file.stem != "base")
 
 
@@ -65,8 +64,8 @@ def _folder() -> Path:
 
 
 def _of_file(name: str) -> DictConfig:
-    if name not in search_names():
-        raise UserError(f"there is no search={name}; take {', '.join(search_names())}")
+    if name not in _names():
+        raise UserError(f"there is no search={name}; take {', '.join(_names())}")
     return _composed(_folder(), name)
 
 
