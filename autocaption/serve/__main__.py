@@ -71,9 +71,7 @@ def serve(
     warnings.filterwarnings("ignore", module="PIL")  # of what is odd in strangers' pictures
     model, drawn = load(checkpoint, device, precision), samples()
     captioner: Any = model.captioner
-    example_CHW = model.prepare(
-        drawn[0].content
-    ).pixels_CHW  # of the size that the encoder takes, or encoders
+    example_CHW = model.prepare(drawn[0].content).pixels_CHW
     captioner.encoder = folded(captioner.encoder, example_CHW[None].to(model.device))
     captioning = Captioning(model, drawn[0].content)
     service = Service(
