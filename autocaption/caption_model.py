@@ -153,7 +153,9 @@ class CaptionModel:
         with self._computing():
             memory_1PD = self._encoded([prepared])
         with torch.inference_mode():
-            found = word_maps(self.captioner.decoder, memory_1PD, said, tokenizer, prepared.seen)
+            found = word_maps(
+                self.captioner.encoder, self.captioner.decoder, memory_1PD, said, tokenizer, prepared.seen
+            )
         return found if isinstance(caption, list) else found[0]
 
     def prepare(self, image: Picture, name: str | None = None, max_pixels: int | None = None) -> Prepared:

@@ -6,13 +6,14 @@ Legend: B images, T time, P places.
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from autocaption.callbacks.attention_maps import AttentionMaps
-from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.data.tokenizer import BOS, EOS, PAD, SPECIAL, WordTokenizer
 from autocaption.models.captioner import Predictions
 from autocaption.report.heat_maps import HeatMaps, heat_maps, read_heat_maps
 
@@ -32,10 +33,23 @@ class Attends(nn.Module):
         return nn.functional.one_hot(tokens_BT % self.places, self.places).double()
 
 
-def written(decoder, folder, first=True, **changes):
+class Syllables:
+    """Spells words in several tokens; even ones start a word, and 4 is two words."""
+
+    def decode(self, ids):
+        return "".join({0: " x", 1: "y"}[i % 2] if i != 4 else " x x" for i in ids if i > EOS).strip()
+
+
+WORDS = WordTokenizer(str.split, 1, 4, [*SPECIAL, "u", "v", "w", "x"])
+
+
+def written(decoder, folder, first=True, tokenizer=WORDS, grid_side=2, **changes):
     tokens_BT = torch.tensor([[5, 6, EOS, PAD], [4, 4, 7, 7], [EOS, PAD, PAD, PAD]])
-    made = Predictions(("a", "b", "c"), ["x y", "z z u u", ""], ((),) * 3, tokens_BT, torch.zeros(3, P, 2))
-    callback, module = AttentionMaps(str(folder)), SimpleNamespace(decoder=decoder)
+    captions = [tokenizer.decode(tokens) for tokens in tokens_BT.tolist()]
+    made = Predictions(("a", "b", "c"), captions, ((),) * 3, tokens_BT, torch.zeros(3, P, 2))
+    encoder = SimpleNamespace(grid_side=grid_side)
+    callback = AttentionMaps(str(folder))
+    module = SimpleNamespace(decoder=decoder, encoder=encoder, tokenizer=tokenizer)
     trainer = SimpleNamespace(is_global_zero=first)
     callback.on_test_batch_end(trainer, module, made._replace(**changes), None, 0)
     callback.on_test_epoch_end(trainer, module)
@@ -45,15 +59,28 @@ def written(decoder, folder, first=True, **changes):
 def test_each_word_has_the_map_of_the_step_that_said_it(tmp_path):
     decoder = Attends()
     found = read_heat_maps(written(decoder, tmp_path))
-    assert decoder.asked_BT.tolist() == [[BOS, 5, 6, PAD], [BOS, 4, 4, 7], [BOS, PAD, PAD, PAD]]
+    assert decoder.asked_BT.tolist() == [[BOS, 5, PAD, PAD], [BOS, 4, 4, 7], [BOS, PAD, PAD, PAD]]
     looked = {"a": [BOS, 5], "b": [BOS, 4, 4, 7], "c": []}
     eye = torch.eye(P).numpy()
     assert found == {id: heat_maps(eye[[token % P for token in tokens]]) for id, tokens in looked.items()}
 
 
-@pytest.mark.parametrize("decoder", [nn.Linear(1, 1), Attends(places=3)])
-def test_without_attention_to_a_grid_there_is_no_file(tmp_path, decoder):
-    assert not written(decoder, tmp_path).exists()
+def test_a_word_of_several_tokens_has_their_mean_map(tmp_path):
+    found = read_heat_maps(written(Attends(), tmp_path, tokenizer=Syllables()))
+    eye = torch.eye(P).numpy()
+    looked = {  # at the token before
+        "a": [eye[BOS], eye[5 % P]],
+        "b": [eye[BOS], eye[BOS], eye[4 % P], (eye[4 % P] + eye[4 % P] + eye[7 % P]) / 3],
+        "c": eye[:0],
+    }
+    assert found == {id: heat_maps(np.stack(maps) if len(maps) else maps) for id, maps in looked.items()}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "grid_side"), [(nn.Linear(1, 1), 2), (Attends(), None), (Attends(places=1), 1)]
+)
+def test_without_attention_to_a_grid_there_is_no_file(tmp_path, decoder, grid_side):
+    assert not written(decoder, tmp_path, grid_side=grid_side).exists()
 
 
 def test_the_first_rank_writes_the_maps_of_all(tmp_path, monkeypatch):

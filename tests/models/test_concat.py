@@ -61,10 +61,18 @@ def test_pooled_sources_lie_side_by_side():
     data, captioner = built("model.encoder.along=width", "model.encoder.pooling=head")
     pictures_BCHW = data.evaluation_transform(PICTURE, 0).unsqueeze(0)
     assert captioner.encoder.eval()(pictures_BCHW).shape == (1, 1, 64 + 1024)
+    assert captioner.encoder.grid_side is None
     assert len(captioner.caption(captioner.encoder(pictures_BCHW))) == 1
     _, grids = built("model.encoder.along=width")
     with pytest.raises(UserError, match="the sources give 16 and 9 places; take places"):
         grids.encoder(pictures_BCHW)
+
+
+def test_they_are_a_grid_where_their_grids_lie_on_one_another():
+    same = "model.encoder.sources.second.image_size=128"  # 4 x 4 places, as of the first
+    assert built(same)[1].encoder.grid_side is None  # 32 places one after another
+    assert built(same, "model.encoder.along=width")[1].encoder.grid_side == 4
+    assert built("model.encoder.along=width")[1].encoder.grid_side is None
 
 
 def test_their_features_are_cached_and_a_checkpoint_has_both(tmp_path):

@@ -3,6 +3,7 @@
 Legend: B images, P places, D width; C channels, H height, W width.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -121,7 +122,9 @@ class BackboneEncoder(nn.Module):
                 if isinstance(module, BATCH_NORMS):
                     module.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # the fastest layout for convolutions, on CPU and GPU
-        self.out_dim = self._freeze_unused(name)
+        _, P, self.out_dim = self._freeze_unused(name)
+        places = math.isqrt(P)
+        self.grid_side = places if pooling == "grid" and places**2 == P else None
         layers = _groups(net, matcher(False)) if matcher else {}
         trained = {key for key, parameter in net.named_parameters() if parameter.requires_grad}
         self.layers = {f"net.{key}": layer for key, layer in layers.items() if key in trained}
@@ -142,13 +145,13 @@ class BackboneEncoder(nn.Module):
         """What the modules don't show of the output."""
         return f"{self.memory}, image_size={self.image_size}"
 
-    def _freeze_unused(self, name: str) -> int:
+    def _freeze_unused(self, name: str) -> torch.Size:
         """Freeze what the memory doesn't depend on, such as an unused head, which DDP would wait for.
 
         Shapes and gradients alone are computed, so this costs neither time nor memory.
 
         Returns:
-            D of the memory.
+            the shape of a picture's memory_BPD.
         """
         self.eval()
         parameters = {
@@ -171,7 +174,7 @@ class BackboneEncoder(nn.Module):
             for key, gradient in zip(trained, gradients, strict=True):
                 if gradient is None:
                     self.get_parameter(key).requires_grad_(False)
-        return memory_BPD.shape[2]
+        return memory_BPD.shape
 
 
 def _groups(net: nn.Module, matcher: Any) -> dict[str, int]:

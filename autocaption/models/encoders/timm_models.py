@@ -113,10 +113,11 @@ def timm_encoder(
 
     net: Any = with_weights(make, functools.partial(_adapted, name), name, pretrained, weights)
     data = timm.data.resolve_model_data_config(net)
+    prefix = _prefix_count(net, name, pooling, prefix_tokens)
     encoder = BackboneEncoder(
         net,
         name,
-        TimmMemory(pooling, _prefix_count(net, name, pooling, prefix_tokens)),
+        TimmMemory(pooling, prefix),
         pooling,
         getattr(net, "group_matcher", None),
         Preprocessing(
@@ -131,6 +132,8 @@ def timm_encoder(
         trainable,
         freeze_norm,
     )
+    if prefix:
+        encoder.grid_side = None  # even where places and prefix together could be a square
     if gradient_checkpointing:
         _checkpoint(net, name)
     return encoder
