@@ -89,6 +89,19 @@ def test_their_features_are_cached_and_a_checkpoint_has_both(tmp_path):
     torch.testing.assert_close(again_BPD[0], batch.features_BPD[0].float(), rtol=0.01, atol=0.01)
 
 
+def test_an_ensemble_of_them_gets_the_pictures_of_both():
+    _, one = built()
+    others = {
+        name: value + 0.01 if value.is_floating_point() else value for name, value in one.state_dict().items()
+    }
+    saved = {"one": {RECIPE: one.recipe, "state_dict": one.state_dict()}}
+    saved["other"] = {RECIPE: one.recipe, "state_dict": others}
+    data, ensemble = build.from_checkpoints(composed(*WORDS, *SIDE_BY_SIDE), saved)
+    with torch.inference_mode():
+        memories = ensemble.eval().memory(next(iter(data.val_dataloader())))
+    assert [memory_BPD.shape[1:] for memory_BPD in memories] == [(25, 640), (25, 640)]
+
+
 def test_each_is_trained_and_decayed_from_its_own_last_layer():
     trained = [f"model.encoder.sources.{name}.trainable=all" for name in ("first", "second")]
     _, captioner = built(*trained, "layer_decay=0.5")
