@@ -63,7 +63,6 @@ def serve(
         from autocaption.serve.uploads import Limits
     except ModuleNotFoundError as error:
         raise UserError(f"serving needs {error.name}: pip install 'autocaption[serve]'") from None
-    import torch
 
     from autocaption.api import load
     from autocaption.features.folding import folded
@@ -72,9 +71,8 @@ def serve(
     warnings.filterwarnings("ignore", module="PIL")  # of what is odd in strangers' pictures
     model, drawn = load(checkpoint, device, precision), samples()
     captioner: Any = model.captioner
-    side = captioner.encoder.image_size
-    example_BCHW = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=model.device)
-    captioner.encoder = folded(captioner.encoder, example_BCHW)
+    example_BCHW = model.prepare(drawn[0].content).pixels_CHW.unsqueeze(0)
+    captioner.encoder = folded(captioner.encoder, example_BCHW.to(model.device))
     captioning = Captioning(model, drawn[0].content)
     service = Service(
         captioning,
