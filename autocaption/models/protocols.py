@@ -19,6 +19,9 @@ from autocaption.data.transforms import Fit, Interpolation
 class Encoder(Protocol):
     """Pictures to memory.
 
+    It may also have `layers`, as BackboneEncoder, for a learning rate that decays over them, and `sources`,
+    as ConcatEncoder, for pictures that are prepared in several ways.
+
     Attributes:
         out_dim: D of the memory.
         grid_side: where the places are a square grid of the picture, row by row, the places of a side; None
