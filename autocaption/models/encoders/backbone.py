@@ -13,7 +13,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from autocaption.checks import choice, whole
+from autocaption.checks import choice, number, whole
 from autocaption.data.transforms import Fit, Interpolation
 from autocaption.errors import UserError
 
@@ -26,7 +26,11 @@ Matcher = Callable[[bool], Any]  # whether coarse to a matcher of parameters' na
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network's weights want pictures; see `Encoder`."""
+    """How a network's weights want pictures; see `Encoder`.
+
+    Raises:
+        UserError: a value is none that pictures can be prepared by.
+    """
 
     image_size: int
     mean: Sequence[float]
@@ -34,6 +38,11 @@ class Preprocessing:
     fit: Fit
     crop_share: float
     interpolation: Interpolation
+
+    def __post_init__(self) -> None:
+        number("model.encoder.crop_share", self.crop_share, above=0, at_most=1)
+        choice("model.encoder.fit", self.fit, get_args(Fit))
+        choice("model.encoder.interpolation", self.interpolation, get_args(Interpolation))
 
 
 def side(image_size: int | None, default: int) -> int:

@@ -126,7 +126,7 @@ def timm_encoder(
             data["std"],
             fit or FITS[data["crop_mode"]],
             # timm resizes to a whole number of pixels, rounded down.
-            crop_share or size / math.floor(size / data["crop_pct"]),
+            size / math.floor(size / data["crop_pct"]) if crop_share is None else crop_share,
             interpolation or data["interpolation"],
         ),
         trainable,
