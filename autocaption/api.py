@@ -13,8 +13,8 @@ import torch
 
 from autocaption.inference.caption_model import CaptionModel, Prepared
 from autocaption.inference.captions import Caption
-from autocaption.inference.word_maps import WordMaps
 from autocaption.models.captioner import Captioner
+from autocaption.models.word_maps import WordMaps
 from autocaption.precision import device_of
 from autocaption.runs import checkpoint
 

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 import autocaption
 from autocaption.data.tokenizer import BOS, EOS
 from autocaption.errors import UserError
-from autocaption.inference.word_maps import word_maps
+from autocaption.models.word_maps import word_maps
 
 
 @pytest.fixture(scope="module")
@@ -273,14 +274,21 @@ class Looks(torch.nn.Linear):
         )
 
 
+@dataclass(frozen=True)
+class Grid:
+    """An encoder, as far as word_maps asks."""
+
+    grid_side: int | None
+
+
 def test_a_word_of_several_tokens_has_their_mean_map():
     whole = (0.0, 0.0, 1.0, 1.0)
-    (found,) = word_maps(None, Looks(1, 1), torch.zeros(1, 4, 2), [[4, 5, 8, 9]], Syllables(), whole)
+    (found,) = word_maps(Grid(2), Looks(1, 1), torch.zeros(1, 4, 2), [[4, 5, 8, 9]], Syllables(), whole)
     assert found.words == ["45", "89"]
     np.testing.assert_allclose(found.maps.reshape(2, 4), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
-    for places in (1, 3):
+    for places, side in ((1, 1), (3, None), (4, None)):  # the last are of two encoders
         with pytest.raises(UserError, match=rf"gives {places} place.*pooling=grid"):
-            word_maps(None, Looks(1, 1), torch.zeros(1, places, 2), [[4]], Syllables(), whole)
+            word_maps(Grid(side), Looks(1, 1), torch.zeros(1, places, 2), [[4]], Syllables(), whole)
 
 
 def test_the_command_line_is_imported_without_torch():

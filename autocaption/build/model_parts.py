@@ -89,7 +89,8 @@ def from_checkpoints(
     decoder = EnsembleDecoder([member.decoder for member in members])
     source = source or source_of(config)
     captioner = _captioner(config, encoder, first.tokenizer, source, decoder=decoder)
-    return datamodule(config, source, first.tokenizer, encoder), captioner
+    # The first encoder speaks for all: they take the same pictures, and stored features are of one encoder.
+    return datamodule(config, source, first.tokenizer, first.encoder), captioner
 
 
 def _same_encoder(one: Any, other: Any) -> bool:

@@ -1,19 +1,18 @@
 """Where an attending decoder looks for each word that it says.
 
-Legend: B images, T time, P places.
+Legend: B images, T time, P places, W words.
 """
 
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from torch import Tensor
 
 from autocaption.callbacks.predictions import from_all_ranks
-from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.data.tokenizer import until_end
 from autocaption.models.protocols import Attentive
-from autocaption.report.heat_maps import HeatMaps, by_word, grid_side, heat_maps, write_heat_maps
+from autocaption.models.word_maps import grid_side, word_weights
+from autocaption.report.heat_maps import HeatMaps, heat_maps, write_heat_maps
 
 
 class AttentionMaps(pl.Callback):
@@ -34,16 +33,14 @@ class AttentionMaps(pl.Callback):
     ) -> None:
         """Ask the decoder about a batch's captions."""
         decoder = pl_module.decoder
-        if not isinstance(decoder, Attentive) or not outputs.ids or outputs.tokens_BT.shape[1] == 0:
+        if not outputs.ids or not isinstance(decoder, Attentive) or grid_side(pl_module.encoder) is None:
             return  # a rank without images has an empty batch
-        if grid_side(pl_module.encoder, outputs.memory.shape[1]) is None:
-            return
-        memory_BPD = outputs.memory.to(next(decoder.parameters()).dtype)  # type: ignore[attr-defined]
-        weights_BTP = decoder.attention(memory_BPD, _inputs(outputs.tokens_BT)).float().cpu().numpy()
-        for id, tokens, weights_TP in zip(outputs.ids, outputs.tokens_BT.tolist(), weights_BTP, strict=True):
-            said = [token for token in tokens if token not in (EOS, PAD)]
-            _, weights_WP = by_word(weights_TP, said, pl_module.tokenizer)
-            self._maps[str(id)] = heat_maps(weights_WP)
+        said = [until_end(tokens) for tokens in outputs.tokens_BT.tolist()]
+        found = word_weights(decoder, outputs.memory, said, pl_module.tokenizer)
+        for id, (_, weights_WP) in zip(outputs.ids, found, strict=True):
+            maps = heat_maps(weights_WP)
+            if maps is not None:
+                self._maps[str(id)] = maps
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
@@ -51,10 +48,3 @@ class AttentionMaps(pl.Callback):
         maps = {id: one for rank in ranks for id, one in rank.items()}
         if trainer.is_global_zero and maps:
             write_heat_maps(self.folder / "attention.json", maps)
-
-
-def _inputs(tokens_BT: Tensor) -> Tensor:
-    """What a decoder was given to say these tokens: <bos> and all but the last; <eos> is no input."""
-    bos_B1 = torch.full_like(tokens_BT[:, :1], BOS)
-    said_BT = torch.cat([bos_B1, tokens_BT[:, :-1]], 1)
-    return said_BT.masked_fill(said_BT == EOS, PAD)

@@ -23,17 +23,17 @@ def mapped(value: T, change: Callable[[Tensor], Tensor]) -> T:
 
 
 def sent(value: T, device: torch.device) -> T:
-    """A dataclass of tensors on a device, without waiting for it."""
-    if device.type == "cuda":
-        value = mapped(value, lambda x: x.pin_memory())
-    return mapped(value, lambda x: x.to(device, non_blocking=True))
+    """A dataclass of tensors on a device, on CUDA without waiting for it."""
+    if device.type != "cuda":  # others may read the host's memory after it is free again
+        return mapped(value, lambda x: x.to(device))
+    return mapped(value, lambda x: x.pin_memory().to(device, non_blocking=True))
 
 
 class HostCopy:
-    """A copy of a tensor on the host, which travels while the device goes on with what follows."""
+    """A copy of a tensor on the host, which travels while CUDA goes on with what follows."""
 
     def __init__(self, x: Tensor) -> None:
-        self._copy, self._done = x.to("cpu", non_blocking=True), None
+        self._copy, self._done = x.to("cpu", non_blocking=x.is_cuda), None
         if x.is_cuda:
             self._done = torch.cuda.Event()
             self._done.record()

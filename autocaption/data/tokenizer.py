@@ -41,6 +41,12 @@ _LOWER = bytes(range(256)).lower()
 _DELETED_BYTES = bytes(code for code in range(128) if _DELETED[code] is None)
 
 
+def until_end(tokens: Sequence[int]) -> tuple[int, ...]:
+    """The tokens before <eos>, or <pad>."""
+    end = next((i for i, token in enumerate(tokens) if token in (EOS, PAD)), len(tokens))
+    return tuple(tokens[:end])
+
+
 def words(caption: str) -> list[str]:
     """Lower case, split at white space, punctuation deleted ("T-shirt's" is "tshirts"), for any script.
 

@@ -20,13 +20,14 @@ from torch import Tensor
 from autocaption import build
 from autocaption.checks import whole
 from autocaption.data.given_pictures import GivenPicture, opened
+from autocaption.data.tokenizer import until_end
 from autocaption.data.transforms import Box
-from autocaption.inference.captions import Caption, captions_of, until_end
+from autocaption.inference.captions import Caption, captions_of
 from autocaption.inference.named_search import named_search
-from autocaption.inference.word_maps import WordMaps, word_maps
 from autocaption.machine import cores
 from autocaption.models.captioner import Captioner
 from autocaption.models.protocols import Captions
+from autocaption.models.word_maps import WordMaps, word_maps
 from autocaption.precision import autocast_of
 
 
@@ -154,12 +155,7 @@ class CaptionModel:
             memory_1PD = self._encoded([prepared])
         with torch.inference_mode():
             found = word_maps(
-                self.captioner.encoder,
-                self.captioner.decoder,
-                memory_1PD,
-                said,
-                tokenizer,
-                prepared.seen,
+                self.captioner.encoder, self.captioner.decoder, memory_1PD, said, tokenizer, prepared.seen
             )
         return found if isinstance(caption, list) else found[0]
 

@@ -4,10 +4,9 @@ Legend: B images, K captions an image, T time.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autocaption.data.tokenizer import EOS, PAD, Tokenizer
+from autocaption.data.tokenizer import PAD, Tokenizer, until_end
 from autocaption.models.protocols import Captions
 
 
@@ -60,9 +59,3 @@ def captions_of(found: Captions, tokenizer: Tokenizer, k: int, length_penalty: f
         ]
         for image in images
     ]
-
-
-def until_end(tokens: Sequence[int]) -> tuple[int, ...]:
-    """The tokens before <eos>, or <pad>."""
-    end = next((i for i, token in enumerate(tokens) if token in (EOS, PAD)), len(tokens))
-    return tuple(tokens[:end])

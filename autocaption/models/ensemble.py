@@ -27,10 +27,6 @@ class EnsembleEncoder(nn.Module):
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
         self.encoders: Any = nn.ModuleList(cast(Sequence[nn.Module], encoders))
-        first = encoders[0]
-        self.image_size, self.out_dim = first.image_size, first.out_dim
-        self.mean, self.std = first.mean, first.std
-        self.fit, self.crop_share, self.interpolation = first.fit, first.crop_share, first.interpolation
 
     def forward(self, images_BCHW: Tensor) -> Memories:
         """The memory_BPD of each encoder."""

@@ -19,8 +19,13 @@ from autocaption.data.transforms import Fit, Interpolation
 class Encoder(Protocol):
     """Pictures to memory.
 
+    It may also have `layers`, as BackboneEncoder, for a learning rate that decays over them, and `sources`,
+    as ConcatEncoder, for pictures that are prepared in several ways.
+
     Attributes:
         out_dim: D of the memory.
+        grid_side: where the places are a square grid of the picture, row by row, the places of a side; None
+            where they are anything else, such as one vector or two grids.
         image_size: pixels of a side of the pictures.
         mean: channel means of the pictures that the weights were trained on, of values from 0 to 1.
         std: their standard deviations, likewise.
@@ -31,6 +36,7 @@ class Encoder(Protocol):
     """
 
     out_dim: int
+    grid_side: int | None
     image_size: int
     mean: Sequence[float]
     std: Sequence[float]

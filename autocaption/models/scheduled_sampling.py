@@ -33,7 +33,10 @@ def scheduled_inputs(
     real = layout.image_major
     logits_MV = decoder.head(real.pack(decoder(memory_BPD, inputs_BNT, layout).hidden_BNTD)).float()
     logits_MV[:, :UNK] = -torch.inf  # no <pad>, <bos> or <eos>: a caption keeps its true length
-    sampled_BNT = real.unpack(torch.multinomial(logits_MV.softmax(-1), 1)).squeeze(-1)
+    p_MV = logits_MV.softmax(-1)
+    # As torch.multinomial draws, which on a GPU waits to see whether they are probabilities.
+    sampled_M1 = (p_MV / torch.empty_like(p_MV).exponential_()).argmax(-1, keepdim=True)
+    sampled_BNT = real.unpack(sampled_M1).squeeze(-1)
     drawn_BNT = torch.rand(inputs_BNT.shape, device=inputs_BNT.device) < share
     drawn_BNT[..., 0] = False
     return sampled_BNT.roll(1, dims=-1).where(drawn_BNT & (inputs_BNT != PAD), inputs_BNT)

@@ -1,21 +1,17 @@
 """Where a decoder looked for each word, small enough for a thousand images on a page.
 
-Legend: T tokens, W words, P places.
+Legend: T words, P places.
 """
 
 import json
 import math
 import string
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from autocaption.data.tokenizer import Tokenizer
 from autocaption.files import write_text
 
 DIGITS = np.array(list(string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"))
@@ -36,35 +32,12 @@ class HeatMaps:
     digits: str
 
 
-def grid_side(encoder: Any, places: int) -> int | None:
-    """How many places a side of an encoder's grid has; None where its places are no square grid."""
-    side = math.isqrt(places)
-    if side < 2 or side * side != places or getattr(encoder, "along", None) == "places":
-        return None  # the grids of several encoders, one after the other, may have a square number of places
-    return side
-
-
-def by_word(
-    weights_TP: np.ndarray, tokens: Sequence[int], tokenizer: Tokenizer
-) -> tuple[list[str], np.ndarray]:
-    """The words of a caption, and the weights_WP of each: the mean over its tokens, which subwords are.
-
-    Args:
-        weights_TP: attention weights of the step that said each token.
-        tokens: of the caption, without <bos> and <eos>.
-        tokenizer: says which tokens are a word.
-    """
-    words = tokenizer.decode(tokens).split()
-    counts = [len(tokenizer.decode(tokens[:end]).split()) for end in range(1, len(tokens) + 1)]
-    starts = [bisect_left(counts, nth) for nth in range(1, len(words) + 1)]
-    means = [weights_TP[start:end].mean(0) for start, end in pairwise([*starts, len(tokens)])]
-    return words, np.array(means, weights_TP.dtype).reshape(-1, weights_TP.shape[1])
-
-
-def heat_maps(weights_WP: np.ndarray) -> HeatMaps:
-    """Maps from attention weights on a square grid, a row a word."""
-    side = math.isqrt(weights_WP.shape[1])
-    maps = weights_WP.reshape(len(weights_WP), side, side).astype(np.float64)
+def heat_maps(weights_TP: np.ndarray) -> HeatMaps | None:
+    """Maps from attention weights; None where the places are no square grid, or one place."""
+    side = math.isqrt(weights_TP.shape[1])
+    if side * side != weights_TP.shape[1] or side < 2:
+        return None
+    maps = weights_TP.reshape(len(weights_TP), side, side).astype(np.float64)
     if side > FINEST:
         maps, side = _averaged(maps, -(-side // FINEST))
     largest = maps.max((1, 2), keepdims=True)

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from autocaption.callbacks.attention_maps import AttentionMaps
-from autocaption.data.tokenizer import BOS, EOS, PAD
+from autocaption.data.tokenizer import BOS, EOS, PAD, SPECIAL, WordTokenizer
 from autocaption.models.captioner import Predictions
 from autocaption.report.heat_maps import HeatMaps, heat_maps, read_heat_maps
 
@@ -33,20 +33,23 @@ class Attends(nn.Module):
         return nn.functional.one_hot(tokens_BT % self.places, self.places).double()
 
 
-class Spells:
-    """A word a token; from 10 on, a token goes on with the word before."""
+class Syllables:
+    """Spells words in several tokens; even ones start a word, and 4 is two words."""
 
     def decode(self, ids):
-        return "".join(f"{' ' * (id < 10)}{id}" for id in ids if id not in (EOS, PAD)).strip()
+        return "".join({0: " x", 1: "y"}[i % 2] if i != 4 else " x x" for i in ids if i > EOS).strip()
 
 
-def written(decoder, folder, first=True, encoder=None, **changes):
+WORDS = WordTokenizer(str.split, 1, 4, [*SPECIAL, "u", "v", "w", "x"])
+
+
+def written(decoder, folder, first=True, tokenizer=WORDS, grid_side=2, **changes):
     tokens_BT = torch.tensor([[5, 6, EOS, PAD], [4, 4, 7, 7], [EOS, PAD, PAD, PAD]])
-    places = getattr(decoder, "places", P)
-    memory_BPD = torch.zeros(3, places, 2)
-    made = Predictions(("a", "b", "c"), ["x y", "z z u u", ""], ((),) * 3, tokens_BT, memory_BPD)
-    callback, module = AttentionMaps(str(folder)), SimpleNamespace(encoder=encoder, decoder=decoder)
-    module.tokenizer = Spells()
+    captions = [tokenizer.decode(tokens) for tokens in tokens_BT.tolist()]
+    made = Predictions(("a", "b", "c"), captions, ((),) * 3, tokens_BT, torch.zeros(3, P, 2))
+    encoder = SimpleNamespace(grid_side=grid_side)
+    callback = AttentionMaps(str(folder))
+    module = SimpleNamespace(decoder=decoder, encoder=encoder, tokenizer=tokenizer)
     trainer = SimpleNamespace(is_global_zero=first)
     callback.on_test_batch_end(trainer, module, made._replace(**changes), None, 0)
     callback.on_test_epoch_end(trainer, module)
@@ -56,28 +59,28 @@ def written(decoder, folder, first=True, encoder=None, **changes):
 def test_each_word_has_the_map_of_the_step_that_said_it(tmp_path):
     decoder = Attends()
     found = read_heat_maps(written(decoder, tmp_path))
-    assert decoder.asked_BT.tolist() == [[BOS, 5, 6, PAD], [BOS, 4, 4, 7], [BOS, PAD, PAD, PAD]]
+    assert decoder.asked_BT.tolist() == [[BOS, 5, PAD, PAD], [BOS, 4, 4, 7], [BOS, PAD, PAD, PAD]]
     looked = {"a": [BOS, 5], "b": [BOS, 4, 4, 7], "c": []}
     eye = torch.eye(P).numpy()
     assert found == {id: heat_maps(eye[[token % P for token in tokens]]) for id, tokens in looked.items()}
 
 
 def test_a_word_of_several_tokens_has_their_mean_map(tmp_path):
-    tokens_BT = torch.tensor([[6, 11, 5, EOS], [4, EOS, PAD, PAD], [EOS, PAD, PAD, PAD]])
-    found = read_heat_maps(written(Attends(), tmp_path, tokens_BT=tokens_BT))
+    found = read_heat_maps(written(Attends(), tmp_path, tokenizer=Syllables()))
     eye = torch.eye(P).numpy()
-    looked = (eye[[BOS, 6 % P]].mean(0), eye[11 % P])
-    assert found["a"] == heat_maps(np.array(looked))
-    assert found["b"] == heat_maps(eye[[BOS]])
+    looked = {  # at the token before
+        "a": [eye[BOS], eye[5 % P]],
+        "b": [eye[BOS], eye[BOS], eye[4 % P], (eye[4 % P] + eye[4 % P] + eye[7 % P]) / 3],
+        "c": eye[:0],
+    }
+    assert found == {id: heat_maps(np.stack(maps) if len(maps) else maps) for id, maps in looked.items()}
 
 
-def test_the_places_of_several_encoders_are_no_grid(tmp_path):
-    assert not written(Attends(), tmp_path, encoder=SimpleNamespace(along="places")).exists()
-
-
-@pytest.mark.parametrize("decoder", [nn.Linear(1, 1), Attends(places=3)])
-def test_without_attention_to_a_grid_there_is_no_file(tmp_path, decoder):
-    assert not written(decoder, tmp_path).exists()
+@pytest.mark.parametrize(
+    ("decoder", "grid_side"), [(nn.Linear(1, 1), 2), (Attends(), None), (Attends(places=1), 1)]
+)
+def test_without_attention_to_a_grid_there_is_no_file(tmp_path, decoder, grid_side):
+    assert not written(decoder, tmp_path, grid_side=grid_side).exists()
 
 
 def test_the_first_rank_writes_the_maps_of_all(tmp_path, monkeypatch):

@@ -283,6 +283,8 @@ WISHES = {
         "needs .*pooling=grid",
     ),
     "no token": ("test_resnet", {"prefix_tokens": "class"}, "test_resnet has no class token; take none"),
+    "crop": ("test_resnet", {"crop_share": 0}, r"model\.encoder\.crop_share=0: take a number, above 0"),
+    "fit": ("test_resnet", {"fit": "stretch"}, r"model\.encoder\.fit=stretch: take crop.*pad"),
     "stages": ("caformer_s18", {"trainable": "last_stage"}, "the stages of caformer_s18 are unknown"),
     "checkpointing": ("convit_tiny", {"gradient_checkpointing": True}, "timm can't do it for convit_tiny"),
     "weights": ("vit_base_patch16_plus_240", {"pretrained": True}, "timm has no weights of vit_base"),

@@ -61,10 +61,18 @@ def test_pooled_sources_lie_side_by_side():
     data, captioner = built("model.encoder.along=width", "model.encoder.pooling=head")
     pictures_BCHW = data.evaluation_transform(PICTURE, 0).unsqueeze(0)
     assert captioner.encoder.eval()(pictures_BCHW).shape == (1, 1, 64 + 1024)
+    assert captioner.encoder.grid_side is None
     assert len(captioner.caption(captioner.encoder(pictures_BCHW))) == 1
     _, grids = built("model.encoder.along=width")
     with pytest.raises(UserError, match="the sources give 16 and 9 places; take places"):
         grids.encoder(pictures_BCHW)
+
+
+def test_they_are_a_grid_where_their_grids_lie_on_one_another():
+    same = "model.encoder.sources.second.image_size=128"  # 4 x 4 places, as of the first
+    assert built(same)[1].encoder.grid_side is None  # 32 places one after another
+    assert built(same, "model.encoder.along=width")[1].encoder.grid_side == 4
+    assert built("model.encoder.along=width")[1].encoder.grid_side is None
 
 
 def test_their_features_are_cached_and_a_checkpoint_has_both(tmp_path):
@@ -79,6 +87,19 @@ def test_their_features_are_cached_and_a_checkpoint_has_both(tmp_path):
     with torch.inference_mode():
         again_BPD = loaded.encoder(transform(picture, 0).unsqueeze(0))
     torch.testing.assert_close(again_BPD[0], batch.features_BPD[0].float(), rtol=0.01, atol=0.01)
+
+
+def test_an_ensemble_of_them_gets_the_pictures_of_both():
+    _, one = built()
+    others = {
+        name: value + 0.01 if value.is_floating_point() else value for name, value in one.state_dict().items()
+    }
+    saved = {"one": {RECIPE: one.recipe, "state_dict": one.state_dict()}}
+    saved["other"] = {RECIPE: one.recipe, "state_dict": others}
+    data, ensemble = build.from_checkpoints(composed(*WORDS, *SIDE_BY_SIDE), saved)
+    with torch.inference_mode():
+        memories = ensemble.eval().memory(next(iter(data.val_dataloader())))
+    assert [memory_BPD.shape[1:] for memory_BPD in memories] == [(25, 640), (25, 640)]
 
 
 def test_each_is_trained_and_decayed_from_its_own_last_layer():

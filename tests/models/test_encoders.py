@@ -30,7 +30,9 @@ def test_memory_shape(encoder, images_BCHW):
         assert module.image_size == SIZE
         if "pooling" in CONFIGS[encoder]:
             assert P > 1 if pooling == "grid" else P == 1
+            assert (module.grid_side is not None) == (pooling == "grid")
         assert SIZE % math.sqrt(P) == 0  # the places are a square grid
+        assert module.grid_side in (None, math.sqrt(P))
         near = 1e-4 * memory_BPD.abs().max().item()  # random deep networks give large numbers
         torch.testing.assert_close(module(images_BCHW[1:2]), memory_BPD[1:2], atol=near, rtol=0)
 

@@ -10,8 +10,12 @@ from autocaption import build
 from autocaption.data.packing import Layout
 from autocaption.data.tensors import HostCopy
 
-# What returns a number to the host, or a tensor whose size depends on values.
-WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive"}
+# What returns a number to the host, or a tensor whose size depends on values. On a GPU multinomial asks
+# within whether what it is given is valid.
+WAITS = {
+    *("_local_scalar_dense", "nonzero", "masked_select", "multinomial"),
+    *("unique_dim", "_unique2", "unique_consecutive"),
+}
 
 
 class Waits(TorchDispatchMode):

@@ -1,11 +1,9 @@
 """Attention weights as digits."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
-from autocaption.report.heat_maps import DIGITS, grid_side, heat_maps
+from autocaption.report.heat_maps import DIGITS, heat_maps
 
 
 def levels(maps):
@@ -35,11 +33,9 @@ def test_a_side_that_does_not_divide_keeps_all_its_places():
     assert set(maps.digits) == {"_"}
 
 
-def test_what_is_no_grid_has_no_side():
-    assert [grid_side(None, places) for places in (1, 4, 49, 50)] == [None, 2, 7, None]
-    side_by_side = SimpleNamespace(along="width")
-    in_turn = SimpleNamespace(along="places")  # such as grids of 3x3 and 4x4
-    assert (grid_side(side_by_side, 25), grid_side(in_turn, 25)) == (5, None)
+def test_what_is_no_grid_has_no_map():
+    assert heat_maps(np.ones((3, 1))) is None
+    assert heat_maps(np.ones((3, 50))) is None
 
 
 def test_no_words_and_no_weight_are_maps_without_heat():

@@ -3,6 +3,7 @@
 Legend: B images, P places, D width; C channels, H height, W width.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,7 +13,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from autocaption.checks import choice, whole
+from autocaption.checks import choice, number, whole
 from autocaption.data.transforms import Fit, Interpolation
 from autocaption.errors import UserError
 
@@ -25,7 +26,11 @@ Matcher = Callable[[bool], Any]  # whether coarse to a matcher of parameters' na
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network's weights want pictures; see `Encoder`."""
+    """How a network's weights want pictures; see `Encoder`.
+
+    Raises:
+        UserError: a value is none that pictures can be prepared by.
+    """
 
     image_size: int
     mean: Sequence[float]
@@ -33,6 +38,11 @@ class Preprocessing:
     fit: Fit
     crop_share: float
     interpolation: Interpolation
+
+    def __post_init__(self) -> None:
+        number("model.encoder.crop_share", self.crop_share, above=0, at_most=1)
+        choice("model.encoder.fit", self.fit, get_args(Fit))
+        choice("model.encoder.interpolation", self.interpolation, get_args(Interpolation))
 
 
 def side(image_size: int | None, default: int) -> int:
@@ -121,7 +131,9 @@ class BackboneEncoder(nn.Module):
                 if isinstance(module, BATCH_NORMS):
                     module.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # the fastest layout for convolutions, on CPU and GPU
-        self.out_dim = self._freeze_unused(name)
+        _, P, self.out_dim = self._freeze_unused(name)
+        places = math.isqrt(P)
+        self.grid_side = places if pooling == "grid" and places**2 == P else None
         layers = _groups(net, matcher(False)) if matcher else {}
         trained = {key for key, parameter in net.named_parameters() if parameter.requires_grad}
         self.layers = {f"net.{key}": layer for key, layer in layers.items() if key in trained}
@@ -142,13 +154,13 @@ class BackboneEncoder(nn.Module):
         """What the modules don't show of the output."""
         return f"{self.memory}, image_size={self.image_size}"
 
-    def _freeze_unused(self, name: str) -> int:
+    def _freeze_unused(self, name: str) -> torch.Size:
         """Freeze what the memory doesn't depend on, such as an unused head, which DDP would wait for.
 
         Shapes and gradients alone are computed, so this costs neither time nor memory.
 
         Returns:
-            D of the memory.
+            the shape of a picture's memory_BPD.
         """
         self.eval()
         parameters = {
@@ -171,7 +183,7 @@ class BackboneEncoder(nn.Module):
             for key, gradient in zip(trained, gradients, strict=True):
                 if gradient is None:
                     self.get_parameter(key).requires_grad_(False)
-        return memory_BPD.shape[2]
+        return memory_BPD.shape
 
 
 def _groups(net: nn.Module, matcher: Any) -> dict[str, int]:

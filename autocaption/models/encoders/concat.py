@@ -47,6 +47,10 @@ class ConcatEncoder(nn.Module):
         self.image_size = first.image_size
         self.mean, self.std = first.mean, first.std
         self.fit, self.crop_share, self.interpolation = first.fit, first.crop_share, first.interpolation
+        sides = {getattr(one, "grid_side", None) for one in self.sources.values()}
+        # One grid after another is none, even where all places together could be a square.
+        is_grid = len(sides) == 1 and (along == "width" or len(self.sources) == 1)
+        self.grid_side: int | None = sides.pop() if is_grid else None
         self.out_dim: int = sum(cast(Any, one).out_dim for one in self.sources.values())
 
     @property

@@ -39,7 +39,9 @@ class ConvNet(nn.Module):
         if whole("model.encoder.image_size", image_size, 16, LARGEST_IMAGE) % 16:
             raise UserError(f"model.encoder.image_size={image_size} is not a multiple of 16")
         choice("model.encoder.pooling", pooling, ("vector", "grid"))
+        side = image_size // 16
         self.image_size, self.out_dim = image_size, out_dim
+        self.grid_side = side if pooling == "grid" else None
         channels = [3, *(width * 2**stage for stage in range(4))]
         self.normalize = Normalize(self.mean, self.std)
         self.stages = nn.Sequential(
@@ -52,7 +54,6 @@ class ConvNet(nn.Module):
                 for before, after in pairwise(channels)
             )
         )
-        side = image_size // 16
         kernel = side if pooling == "vector" else 1
         self.project = nn.Conv2d(channels[-1], out_dim, kernel)
 

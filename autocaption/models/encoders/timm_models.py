@@ -113,10 +113,11 @@ def timm_encoder(
 
     net: Any = with_weights(make, functools.partial(_adapted, name), name, pretrained, weights)
     data = timm.data.resolve_model_data_config(net)
+    prefix = _prefix_count(net, name, pooling, prefix_tokens)
     encoder = BackboneEncoder(
         net,
         name,
-        TimmMemory(pooling, _prefix_count(net, name, pooling, prefix_tokens)),
+        TimmMemory(pooling, prefix),
         pooling,
         getattr(net, "group_matcher", None),
         Preprocessing(
@@ -125,12 +126,14 @@ def timm_encoder(
             data["std"],
             fit or FITS[data["crop_mode"]],
             # timm resizes to a whole number of pixels, rounded down.
-            crop_share or size / math.floor(size / data["crop_pct"]),
+            size / math.floor(size / data["crop_pct"]) if crop_share is None else crop_share,
             interpolation or data["interpolation"],
         ),
         trainable,
         freeze_norm,
     )
+    if prefix:
+        encoder.grid_side = None  # even where places and prefix together could be a square
     if gradient_checkpointing:
         _checkpoint(net, name)
     return encoder

@@ -126,7 +126,7 @@ def torchvision_encoder(
             wants.mean,
             wants.std,
             fit or "crop",
-            crop_share or crop / resize,
+            crop / resize if crop_share is None else crop_share,
             interpolation or wants.interpolation.value,
         ),
         trainable,
