@@ -243,7 +243,7 @@ def test_multirun_makes_a_folder_for_each(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("choice", ["fast", "overfit", "profile"])
+@pytest.mark.parametrize("choice", ["fast", "overfit", pytest.param("profile", marks=pytest.mark.slow)])
 def test_debug(choice, tmp_path):
     words = ("trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "logger=csv", "test=false")
     done = run("train.py", *TINY, f"debug={choice}", *words, cwd=tmp_path)
@@ -254,6 +254,7 @@ def test_debug(choice, tmp_path):
     assert bool(list(only_run(tmp_path).glob("*profile*.txt"))) == (choice == "profile")
 
 
+@pytest.mark.slow
 def test_bfloat16(tmp_path):
     done = run("train.py", *TINY, "trainer.precision=bf16-mixed", "logger=csv", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -76,6 +76,7 @@ def test_torchrun_makes_one_folder(tmp_path):
     assert read(only_run(tmp_path) / "run.json")["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_features_scheduled_sampling_and_early_stopping_on_two_devices(tmp_path):
     _, folder = trained(
         tmp_path / "two",
