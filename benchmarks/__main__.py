@@ -32,7 +32,6 @@ AT_LEAST = {
     "training: times images caption-major": 50,
     "training: times features caption-major": 1.2,
     "extraction: of the bare encoder": 0.95,
-    "search: times image by image": 20,
     "bleu: times nltk": 4,
     "scoring: CIDEr-D captions/s, references cached": 10_000,
     "transformer_beam: times recomputing": 5,
