@@ -83,8 +83,10 @@ class _Evaluation:
             metrics, scorer = self._existing(row, folder)
         if not is_first_rank():
             return None
-        references = {"references": NOTE} if self.config.human else {}
-        written = results.write_scores(folder, self.split, {**metrics, **references}, scorer)
+        facts = {"references": NOTE} if self.config.human else {}
+        if not row.folder:  # the only row, whose metrics.json is that of the run
+            facts |= self._made_by()
+        written = results.write_scores(folder, self.split, {**metrics, **facts}, scorer)
         return Result(row, written, scorer.scored)
 
     def _tested(self, row: Row) -> tuple[dict[str, Any], CaptionMetrics]:
@@ -139,7 +141,6 @@ class _Evaluation:
         if len(found) == 1:
             (one,) = found
             best = one.row.checkpoints[0] if len(one.row.checkpoints) == 1 else ""
-            write_json(self.folder / results.METRICS, {**one.written, **self._made_by()})
             self._report(lambda: [self._system(one.row, self.folder.name)])
             results.show(one.written, self.folder, best)
         else:
