@@ -173,7 +173,7 @@ def test_k_widens_a_search_that_can_give_several(model, pictures):
         ({"k": "5"}, "k=5"),
         ({"k": 2, "search": "greedy"}, "search=greedy gives 1 of the 2 captions"),
         ({"k": 5, "search": "beam", "beam_size": 3}, "raise beam_size"),
-        ({"search": "best"}, "there is no search=best; take beam, diverse_beam, greedy, sample"),
+        ({"search": "best"}, "there is no search=best; take beam, consensus, diverse_beam, greedy, sample"),
         ({"search": "../search/beam"}, "there is no search"),
         ({"temperature": 0.5}, "the checkpoint's search has no setting temperature; it has .*beam_size"),
         ({"search": "sample", "temperature": 0}, r"search\.temperature=0"),

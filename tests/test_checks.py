@@ -27,6 +27,7 @@ CHOSEN = {  # a choice, and the part of the configuration that it brings
     "model=show_attend_tell": "model.decoder",
     "model=updown": "model.decoder",
     "search=diverse_beam": "search",
+    "search=consensus": "search",
     "search=sample": "search",
     "search=greedy": "search",
     "callbacks=ema": "callbacks.ema",

@@ -33,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("pictures", nargs="+", metavar="PICTURE", help="a file, a folder, or a pattern such as '*.jpg'")
     add("--checkpoint", required=True, type=Path, help="a file of a run's checkpoints/, or an export")
     add("--k", type=int, default=1, help="captions a picture (1)")
-    add("--search", help="greedy, beam, diverse_beam or sample (the one that the model was trained with)")
+    add(
+        "--search",
+        help="a file of conf/search: beam, consensus, sample, ... (that of the training)",
+    )
     setting = "a setting of the search, such as beam_size=5 or temperature=0.7"
     repeated = {"dest": "settings", "action": "append", "default": [], "type": _setting}
     add("--set", metavar="KEY=VALUE", help=setting, **repeated)

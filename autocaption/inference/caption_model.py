@@ -103,8 +103,8 @@ class CaptionModel:
         Args:
             images: a picture, or any iterable of pictures, which are captioned in batches.
             k: the number of captions. Fewer are returned where the search finds no more.
-            search: `greedy`, `beam`, `diverse_beam` or `sample`: a file of conf/search; None for the search
-                that the model was trained with. One that gives several captions gives k.
+            search: `greedy`, `beam`, `diverse_beam`, `consensus` or `sample`: a file of conf/search; None for
+                the search that the model was trained with. One that gives several captions gives k.
             batch_size: the number of pictures that are computed together.
             settings: of the search, in place of its own: beam_size, length_penalty, temperature, ...
 

@@ -17,7 +17,7 @@ class Caption:
     Attributes:
         text: its words, separated by single spaces.
         score: what the search ranks by: the sum of the tokens' log-probabilities, divided by
-            length ** length_penalty where the search has one.
+            length ** length_penalty where the search has one; for search=consensus the mean similarity.
         log_probability: the sum of the natural logarithms of its tokens' probabilities, its end included,
             each given the picture and the tokens before.
         tokens: the ids of its tokens.
@@ -49,8 +49,8 @@ def captions_of(found: Captions, tokenizer: Tokenizer, k: int, length_penalty: f
         length_penalty: of the search; 0 where its scores are sums.
     """
     lengths_BK = (found.tokens_BKT != PAD).sum(2).clamp_min(1)
-    sums_BK = found.scores_BK * lengths_BK**length_penalty
-    images = zip(found.tokens_BKT.tolist(), found.scores_BK.tolist(), sums_BK.tolist(), strict=True)
+    logp_BK = found.scores_BK * lengths_BK**length_penalty if found.logp_BK is None else found.logp_BK
+    images = zip(found.tokens_BKT.tolist(), found.scores_BK.tolist(), logp_BK.tolist(), strict=True)
     return [
         [
             Caption(tokenizer.decode(tokens), score, total, until_end(tokens))

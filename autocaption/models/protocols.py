@@ -148,10 +148,12 @@ class Captions:
     Attributes:
         tokens_BKT: int64, without <bos>, with <eos> where the caption ended, then <pad>.
         scores_BK: scores that the captions are ordered by; -inf where there are fewer than K.
+        logp_BK: sums of the tokens' log-probabilities, where the scores aren't made of them.
     """
 
     tokens_BKT: Tensor
     scores_BK: Tensor
+    logp_BK: Tensor | None = None
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MOST_CAPTIONS = 10
 
-Search = Literal["beam", "diverse_beam", "greedy", "sample"]
+Search = Literal["beam", "consensus", "diverse_beam", "greedy", "sample"]
 
 
 class Settings(BaseModel):
