@@ -58,7 +58,7 @@ def word_maps(
     if not isinstance(decoder, Attentive):
         raise UserError(
             f"{type(decoder).__name__} doesn't attend to places of the picture; train with "
-            "model=show_attend_tell, updown or transformer"
+            "model=show_attend_tell, updown, transformer or m2"
         )
     side = grid_side(encoder)
     if side is None:

@@ -47,7 +47,7 @@ class DuringSteps(pl.Callback):
         self.waits.__exit__(None, None, None)
 
 
-MODELS = ("show_and_tell", "show_attend_tell", "transformer", "updown")
+MODELS = ("show_and_tell", "show_attend_tell", "m2", "updown")  # m2 is the transformer, and more
 
 
 @pytest.mark.parametrize(

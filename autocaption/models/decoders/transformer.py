@@ -1,7 +1,7 @@
 """A transformer decoder.
 
-Legend: B images, N captions an image, T time, P places, D width, V vocabulary, M real tokens,
-R = B x K rows of a search, S tokens that the rows of an image have generated.
+Legend: B images, N captions an image, T time, P places, L levels of the memory, D width, V vocabulary, M
+real tokens, R = B x K rows of a search, S tokens that the rows of an image have generated.
 """
 
 import math
@@ -24,10 +24,12 @@ class TransformerDecoder(nn.Module):
     """A transformer over the places of the memory (Vaswani et al. 2017), norms before the blocks.
 
     Each place of the projected memory gets a learnt embedding; optional encoder layers let places attend
-    to each other. Word embeddings are shared with the vocabulary projection (Press & Wolf
-    2017), and their positions are encoded by sinusoids (Vaswani et al. 2017, section 3.5), which set
-    captions no limit. Layer norms come before the blocks and after the last (Xiong et al. 2020).
-    Matrices are initialised by Glorot & Bengio (2010), embeddings from N(0, 1 / D).
+    to each other. With memory slots, and a level for each encoder layer, this is the Meshed-Memory
+    Transformer (Cornia et al. 2020) but for where its norms are: `model/decoder=m2`. Word embeddings are
+    shared with the vocabulary projection (Press & Wolf 2017), and their positions are encoded by sinusoids
+    (Vaswani et al. 2017, section 3.5), which set captions no limit. Layer norms come before the blocks and
+    after the last, levels share theirs (Xiong et al. 2020). Matrices are initialised by Glorot & Bengio
+    (2010), embeddings and slots from N(0, 1 / D).
 
     Args:
         vocab_size: V.
@@ -40,6 +42,9 @@ class TransformerDecoder(nn.Module):
         dropout: applied to embedded words and to what each block adds (Vaswani et al. 2017, section 5.4).
         memory_dropout: applied to the memory before its projection.
         word_dropout: the share of input words replaced by <unk> in training.
+        memory_slots: learnt keys and values that the places of an encoder layer attend to, too; 0 for none.
+        memory_levels: L, the number of encoder layers that the decoder reads, the last ones; several through
+            gates.
     """
 
     def __init__(
@@ -54,23 +59,36 @@ class TransformerDecoder(nn.Module):
         dropout: float,
         memory_dropout: float,
         word_dropout: float,
+        memory_slots: int = 0,
+        memory_levels: int = 1,
     ) -> None:
         super().__init__()
         for name, size in (("width", width), ("heads", heads), ("max_places", max_places)):
             whole(f"model.decoder.{name}", size, 1)
         whole("model.decoder.layers", layers, 1, MOST_LAYERS)
         whole("model.decoder.memory_layers", memory_layers, 0, MOST_LAYERS)
+        whole("model.decoder.memory_levels", memory_levels, 1, max(1, memory_layers))
+        whole("model.decoder.memory_slots", memory_slots, 0)
         for name, share in (("dropout", dropout), ("memory_dropout", memory_dropout)):
             number(f"model.decoder.{name}", share, at_least=0, below=1)
+        if memory_slots and not memory_layers:
+            raise UserError(
+                f"model.decoder.memory_slots={memory_slots} belong to encoder layers; set memory_layers"
+            )
         if width % heads or width % 2:
             raise UserError(f"model.decoder.width={width} is not an even multiple of heads={heads}")
         self.project = nn.Linear(memory_dim, width)
         self.memory_dropout = Dropout(memory_dropout)
         self.places = nn.Parameter(torch.empty(max_places, width))
-        self.memory_layers = nn.ModuleList(MemoryLayer(width, heads, dropout) for _ in range(memory_layers))
+        self.heads, self.levels = heads, memory_levels
+        self.memory_layers = nn.ModuleList(
+            MemoryLayer(width, heads, dropout, memory_slots) for _ in range(memory_layers)
+        )
         self.memory_norm = nn.LayerNorm(width)
         self.embed = nn.Embedding(vocab_size, width)
-        self.layers: Any = nn.ModuleList(TransformerLayer(width, heads, dropout) for _ in range(layers))
+        self.layers: Any = nn.ModuleList(
+            TransformerLayer(width, heads, dropout, memory_levels) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.dropout, self.word_dropout = Dropout(dropout), WordDropout(word_dropout)
@@ -100,7 +118,7 @@ class TransformerDecoder(nn.Module):
         positions of its own tokens in that cache. So search reorders a few indices, not the caches.
         """
         memory = self._memory(memory_BPD)
-        past = [tuple(part[:, :, :0] for part in keys_values) for keys_values in memory]
+        past = [tuple(part[:, : self.heads, :0] for part in keys_values) for keys_values in memory]
         empty_R0 = torch.zeros(len(memory_BPD), 0, dtype=torch.long, device=memory_BPD.device)
         return State(empty_R0, (past, memory))
 
@@ -121,7 +139,7 @@ class TransformerDecoder(nn.Module):
         return self.head(self.norm(x_BKD).flatten(0, 1)), State(own_RT, (caches, memory))
 
     def attention(self, memory_BPD: Tensor, tokens_BT: Tensor) -> Tensor:
-        """weights_BTP of the last layer, the mean of its heads'."""
+        """weights_BTP of the last layer, the mean of its heads' at all levels."""
         tokens_B1T = tokens_BT.unsqueeze(1)
         packing = Layout.of(tokens_B1T).image_major
         x_MD = self._embed(packing.pack(tokens_B1T), packing.time_M)
@@ -135,11 +153,11 @@ class TransformerDecoder(nn.Module):
         P = memory_BPD.shape[1]
         if len(self.places) < P:
             raise UserError(f"the encoder gives {P} places; set model.decoder.max_places={P} or more")
-        x_BPD = self.project(self.memory_dropout(memory_BPD)) + self.places[:P]
+        levels = [self.project(self.memory_dropout(memory_BPD)) + self.places[:P]]
         for layer in self.memory_layers:
-            x_BPD = layer(x_BPD)
-        x_BPD = self.dropout(self.memory_norm(x_BPD))
-        return [layer.keys_values(x_BPD) for layer in self.layers]
+            levels.append(layer(levels[-1]))
+        x_BLPD = self.dropout(self.memory_norm(torch.stack(levels[-self.levels :], 1)))
+        return [layer.keys_values(x_BLPD) for layer in self.layers]
 
     def _embed(self, tokens_M: Tensor, time_M: Tensor) -> Tensor:
         x_MD = self.embed(tokens_M) * math.sqrt(self.embed.embedding_dim)

@@ -1,7 +1,7 @@
 """Pre-norm transformer layers.
 
 Legend: B images, S slots of an image (packing.py; in a search, all tokens that its rows have generated), M
-real tokens, K rows of an image in a search, P places, D width, H heads, E = D / H.
+real tokens, K rows of an image in a search, P places, L levels of the memory, D width, H heads, E = D / H.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autocaption.data.packing import ImageMajor
 from autocaption.models.dropout import Dropout
 
-KeysValues = tuple[Tensor, Tensor]  # of the places, (B, H, P, E) each, or of slots
+KeysValues = tuple[Tensor, Tensor]  # of the places, (B, L x H, P, E) each, or of slots, (B, H, S, E) each
 
 
 class FeedForward(nn.Module):
@@ -36,61 +36,107 @@ class FeedForward(nn.Module):
 class MemoryLayer(nn.Module):
     """A pre-norm encoder layer: self-attention over the places, then the feed-forward block.
 
+    Places may also attend to learnt vectors, which hold what is known beforehand rather than seen: memory
+    slots, more keys and values (Cornia et al. 2020, eq. 2).
+
     Args:
         width: D.
         heads: H.
         dropout: applied to what each block adds.
+        slots: memory slots; 0 for none.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, slots: int = 0) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.dropout, self.feed_forward = Dropout(dropout), FeedForward(width, dropout)
+        self.slots = nn.Parameter(torch.randn(slots, 2 * width) * width**-0.5) if slots else None
 
     def forward(self, x_BPD: Tensor) -> Tensor:
         """memory_BPD to memory_BPD."""
-        q_BHPE, k_BHPE, v_BHPE = split(self.qkv(self.norm(x_BPD)), 3, self.heads)
+        D = x_BPD.shape[-1]
+        queries_BPD, known = self.qkv(self.norm(x_BPD)).split([D, 2 * D], -1)
+        if self.slots is not None:
+            slots = self.slots.to(known.dtype).expand(len(known), -1, -1)
+            known = torch.cat([known, slots], 1)
+        (q_BHPE,), (k_BHPE, v_BHPE) = split(queries_BPD, 1, self.heads), split(known, 2, self.heads)
         seen_BHPE = F.scaled_dot_product_attention(q_BHPE, k_BHPE, v_BHPE)
         return self.feed_forward(x_BPD + self.dropout(self.out(merge(seen_BHPE))))
+
+
+class Mesh(nn.Module):
+    """The sum of what a token sees at each level of the memory, through gates (Cornia et al. 2020, eq. 5, 7).
+
+    The gates of a level, alpha = sigmoid(W [y, seen] + b), weigh each element by the token and by what it
+    sees there. They are initialised by Glorot & Bengio (2010), half open.
+
+    Args:
+        width: D.
+        levels: L.
+    """
+
+    def __init__(self, width: int, levels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(levels, 2 * width, width))
+        self.bias = nn.Parameter(torch.zeros(levels * width))  # a vector: it is not decayed
+        for weight in self.weight:
+            nn.init.xavier_uniform_(weight)
+
+    def forward(self, y: Tensor, seen: Tensor) -> Tensor:
+        """y (..., D) and what it sees (..., L, D) to (..., D)."""
+        both = torch.cat([y.to(seen.dtype).unsqueeze(-2).expand_as(seen), seen], -1)
+        bias_LD = self.bias.to(seen.dtype).view(seen.shape[-2:])
+        gates = (torch.einsum("...li,lio->...lo", both, self.weight) + bias_LD).sigmoid()
+        return (gates * seen).sum(-2)
 
 
 class TransformerLayer(nn.Module):
     """A pre-norm decoder layer: masked self-attention, attention over the memory, feed-forward.
 
+    A memory of several levels is attended to level by level with the same projections, as if each had heads
+    of its own, and a mesh adds up what is seen.
+
     Args:
         width: D.
         heads: H.
         dropout: applied to what each block adds.
+        levels: L.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, levels: int = 1) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.levels = heads, levels
         self.self_norm, self.cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.self_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.query, self.cross_out = nn.Linear(width, width), nn.Linear(width, width)
         self.memory_keys_values = nn.Linear(width, 2 * width)
         self.dropout, self.feed_forward = Dropout(dropout), FeedForward(width, dropout)
+        self.mesh = Mesh(width, levels) if levels > 1 else None
 
-    def keys_values(self, memory_BPD: Tensor) -> KeysValues:
+    def keys_values(self, memory_BLPD: Tensor) -> KeysValues:
         """Keys and values of the memory, projected once for all tokens of an image."""
-        keys_BHPE, values_BHPE = split(self.memory_keys_values(memory_BPD), 2, self.heads)
-        return keys_BHPE, values_BHPE
+        B, L, P, _ = memory_BLPD.shape
+        both = self.memory_keys_values(memory_BLPD).view(B, L, P, 2, self.heads, -1)
+        keys, values = both.permute(3, 0, 1, 4, 2, 5).flatten(2, 3).unbind(0)
+        return keys, values
 
     def forward(self, x_MD: Tensor, packing: ImageMajor, memory: KeysValues) -> Tensor:
         """The tokens of whole captions at once: x_MD to x_MD."""
         x_MD = self._self_attend(x_MD, packing)
-        seen_BHSE = F.scaled_dot_product_attention(self._queries(x_MD, packing), *memory)
-        x_MD = x_MD + self.dropout(self.cross_out(packing.gather(merge(seen_BHSE))))
+        y_MD = self.cross_norm(x_MD)
+        queries = self._queries(packing.spread(self.query(y_MD)))
+        seen = merge(F.scaled_dot_product_attention(queries, *memory))
+        x_MD = x_MD + self.dropout(self._read(y_MD, packing.gather(seen)))
         return self.feed_forward(x_MD)
 
     def weights(self, x_MD: Tensor, packing: ImageMajor, memory: KeysValues) -> Tensor:
-        """weights_MP of the places, the mean of the heads'."""
-        q_BHSE = self._queries(self._self_attend(x_MD, packing), packing)
-        scores_BHSP = q_BHSE @ memory[0].transpose(-1, -2) * q_BHSE.shape[-1] ** -0.5
-        return packing.gather(scores_BHSP.softmax(-1).mean(1))
+        """weights_MP of the places, the mean of all heads' at all levels."""
+        y_MD = self.cross_norm(self._self_attend(x_MD, packing))
+        queries = self._queries(packing.spread(self.query(y_MD)))
+        scores = queries @ memory[0].transpose(-1, -2) * queries.shape[-1] ** -0.5
+        return packing.gather(scores.softmax(-1).mean(1))
 
     def step(
         self, x_BKD: Tensor, past: KeysValues, mask_BKS: Tensor, memory: KeysValues
@@ -108,9 +154,9 @@ class TransformerLayer(nn.Module):
         mask = mask_BKS.unsqueeze(1)
         seen_BHKE = F.scaled_dot_product_attention(q_BHKE, keys_BHSE, values_BHSE, attn_mask=mask)
         x_BKD = x_BKD + self.dropout(self.self_out(merge(seen_BHKE)))
-        (q_BHKE,) = split(self.query(self.cross_norm(x_BKD)), 1, self.heads)
-        seen_BHKE = F.scaled_dot_product_attention(q_BHKE, *memory)
-        x_BKD = x_BKD + self.dropout(self.cross_out(merge(seen_BHKE)))
+        y_BKD = self.cross_norm(x_BKD)
+        seen = merge(F.scaled_dot_product_attention(self._queries(self.query(y_BKD)), *memory))
+        x_BKD = x_BKD + self.dropout(self._read(y_BKD, seen))
         return self.feed_forward(x_BKD), (keys_BHSE, values_BHSE)
 
     def _self_attend(self, x_MD: Tensor, packing: ImageMajor) -> Tensor:
@@ -119,9 +165,16 @@ class TransformerLayer(nn.Module):
         seen_BHSE = F.scaled_dot_product_attention(q_BHSE, k_BHSE, v_BHSE, attn_mask=mask)
         return x_MD + self.dropout(self.self_out(packing.gather(merge(seen_BHSE))))
 
-    def _queries(self, x_MD: Tensor, packing: ImageMajor) -> Tensor:
-        (q_BHSE,) = split(packing.spread(self.query(self.cross_norm(x_MD))), 1, self.heads)
-        return q_BHSE
+    def _queries(self, queries_BSD: Tensor) -> Tensor:
+        """(B, L x H, S, E): the same for every level."""
+        (q_BHSE,) = split(queries_BSD, 1, self.heads)
+        return q_BHSE.unsqueeze(1).expand(-1, self.levels, -1, -1, -1).flatten(1, 2)
+
+    def _read(self, y: Tensor, seen: Tensor) -> Tensor:
+        """What tokens y (..., D) take from what they see (..., L x D)."""
+        if self.mesh is None:
+            return self.cross_out(seen)
+        return self.mesh(y, self.cross_out(seen.unflatten(-1, (self.levels, -1))))
 
 
 def split(x_BSD: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
