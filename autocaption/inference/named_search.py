@@ -13,7 +13,7 @@ from autocaption.checks import whole
 from autocaption.errors import UserError
 from autocaption.files import conf_folder
 
-WIDTHS = ("beam_size", "samples")  # the keys that say how many captions a search gives an image
+WIDTHS = ("beam_size", "candidates", "samples")  # the keys that say how many captions a search gives an image
 
 
 def named_search(config: DictConfig, name: str | None, k: int, settings: Mapping[str, Any]) -> Any:

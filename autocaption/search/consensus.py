@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autocaption.checks import whole
 from autocaption.data.sources import ImageId
 from autocaption.data.tokenizer import EOS, PAD
 from autocaption.models.protocols import Captions, Decoder
@@ -28,21 +29,25 @@ class ConsensusSearch:
     counts of n-grams, a mean over those of 1 to 4 tokens, less for captions of unequal length.
 
     Args:
-        settings: of the BeamSearch that finds the candidates.
+        candidates: K, the beam size of the search that finds them; also the number of captions returned.
+        settings: of the BeamSearch.
+
+    Raises:
+        UserError: a value is out of range.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        self.candidates = BeamSearch(**settings)
+    def __init__(self, candidates: int, **settings: Any) -> None:
+        self.beam = BeamSearch(whole("search.candidates", candidates, 1), **settings)
 
     @torch.no_grad()
     def __call__(self, decoder: Decoder, memory_BPD: Any, ids: Sequence[ImageId] | None = None) -> Captions:
         """The candidates of each image, the one most like all of them first."""
-        found = self.candidates(decoder, memory_BPD, ids)
+        found = self.beam(decoder, memory_BPD, ids)
         exists_BK = found.scores_BK > -torch.inf
         similarity_BK = mean_similarity(found.tokens_BKT, exists_BK).masked_fill(~exists_BK, -torch.inf)
         scores_BK, order_BK = similarity_BK.sort(dim=1, descending=True, stable=True)
         lengths_BK = (found.tokens_BKT != PAD).sum(2).clamp_min(1)
-        logp_BK = found.scores_BK * lengths_BK**self.candidates.length_penalty
+        logp_BK = found.scores_BK * lengths_BK**self.beam.length_penalty
         return Captions(take(found.tokens_BKT, order_BK), scores_BK, logp_BK.gather(1, order_BK))
 
 

@@ -17,7 +17,7 @@ from autocaption.search.consensus import ConsensusSearch
 
 # Every n-gram is in none of the documents, and so weighs the same.
 EQUAL = DocumentFrequencies(2, np.empty(0, np.uint64), np.empty(0, np.int64))
-SETTINGS = {"beam_size": 12, "length_penalty": 0.5, "max_length": 9}
+SETTINGS = {"length_penalty": 0.5, "max_length": 9}
 
 
 def by_metric(candidates):
@@ -32,8 +32,8 @@ def test_orders_the_beam_by_mean_similarity(largest, monkeypatch):
     moved = 0
     for seed in range(4):
         decoder, memory_BPD = Markov(seed), memories(seed, 3)
-        beam = BeamSearch(**SETTINGS)(decoder, memory_BPD)
-        captions = ConsensusSearch(**SETTINGS)(decoder, memory_BPD)
+        beam = BeamSearch(12, **SETTINGS)(decoder, memory_BPD)
+        captions = ConsensusSearch(12, **SETTINGS)(decoder, memory_BPD)
         for image in range(3):
             candidates, found = generated(beam, image), generated(captions, image)
             score_of = dict(zip((tokens for tokens, _ in candidates), by_metric(candidates), strict=True))
@@ -45,7 +45,7 @@ def test_orders_the_beam_by_mean_similarity(largest, monkeypatch):
 def test_keeps_the_log_probabilities_of_its_captions():
     decoder, memory_BPD = Markov(1), memories(1, 2)
     plain = BeamSearch(12, 0.0, 9)(decoder, memory_BPD)
-    captions = ConsensusSearch(**{**SETTINGS, "length_penalty": 0.0})(decoder, memory_BPD)
+    captions = ConsensusSearch(12, length_penalty=0.0, max_length=9)(decoder, memory_BPD)
     for image in range(2):
         logp_of = dict(generated(plain, image))
         tokens = [tokens for tokens, _ in generated(captions, image)]
@@ -55,8 +55,8 @@ def test_keeps_the_log_probabilities_of_its_captions():
 def test_places_without_a_caption_stay_last_and_count_for_nothing():
     decoder, memory_BPD = Markov(2), memories(2, 2)
     short = {"length_penalty": 0.0, "max_length": 1}
-    few = ConsensusSearch(beam_size=4, **short)(decoder, memory_BPD)
-    many = ConsensusSearch(beam_size=9, **short)(decoder, memory_BPD)
+    few = ConsensusSearch(4, **short)(decoder, memory_BPD)
+    many = ConsensusSearch(9, **short)(decoder, memory_BPD)
     assert many.scores_BK.isinf().any()
     assert len(generated(few)) == 4
     for tokens, score in generated(many):
