@@ -31,6 +31,17 @@ def test_a_trainer_gets_the_run_folder_and_what_is_configured(tmp_path):
     assert isinstance(trainer.strategy.checkpoint_io, SafeCheckpointIO)
 
 
+@pytest.mark.parametrize(
+    ("switch", "left_out"),
+    [("trainer.enable_progress_bar", "EpochLines"), ("+trainer.enable_checkpointing", "LastCheckpoint")],
+)
+def test_a_trainer_does_without_what_is_switched_off(switch, left_out, tmp_path):
+    with_it = build.trainer(composed("logger=csv", f"run_dir={tmp_path}"))
+    without = build.trainer(composed("logger=csv", f"run_dir={tmp_path}", f"{switch}=false"))
+    assert left_out in {type(callback).__name__ for callback in with_it.callbacks}
+    assert left_out not in {type(callback).__name__ for callback in without.callbacks}
+
+
 def test_a_metric_that_is_null_is_left_out():
     tiny = ("data.source.train=4", "data.source.val=2", "data.source.test=2", "tokenizer.min_count=1")
     for kept in (True, False):

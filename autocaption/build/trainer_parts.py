@@ -7,7 +7,13 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+)
 
 from autocaption.build.parts import part, parts, plain
 from autocaption.checks import whole
@@ -38,7 +44,10 @@ def trainer(config: DictConfig) -> pl.Trainer:
     loggers = parts(config.get("logger"))
     for logger in loggers:
         logger.log_hyperparams(plain(config))
-    callbacks = parts(config.get("callbacks"))
+    # Lightning refuses callbacks of a kind that it is told to do without.
+    switches = {"enable_progress_bar": ProgressBar, "enable_checkpointing": Checkpoint}
+    unwanted = tuple(kind for switch, kind in switches.items() if settings.get(switch) is False)
+    callbacks = [one for one in parts(config.get("callbacks")) if not isinstance(one, unwanted)]
     for callback in callbacks:
         if isinstance(callback, ModelCheckpoint):
             keep_within(callback, Path(config.run_dir) / "checkpoints")
