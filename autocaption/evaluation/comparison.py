@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from rich.table import Table
 
 from autocaption.evaluation.rows import Row
 from autocaption.evaluation.seeds import Mean, mean_of
-from autocaption.metrics.bootstrap import Comparison, compare_all
+from autocaption.metrics.bootstrap import Comparison, Resampled
 from autocaption.metrics.scored import Scored
 from autocaption.report.examples import FIRST, by_importance
+from autocaption.report.tables import score_cell
 
-DASH = "\N{EN DASH}"
+Differences = Mapping[tuple[str, str], Mapping[str, Comparison]]
+
 NAME, CELL = 24, 14  # characters of a row's name, and of a metric
 
 
@@ -47,28 +50,39 @@ class Comparisons:
         differences: {(row, other row): {metric: how much higher the first is}}, by a paired bootstrap, of
             rows that were scored on the same images.
         means: {experiment: {metric: mean over its seeds}}.
+        mean_differences: {(experiment, other experiment): {metric: how much higher the first's mean is}},
+            likewise; over other images, with the same seeds.
     """
 
     split: str
     results: Sequence[Result]
-    differences: Mapping[tuple[str, str], Mapping[str, Comparison]]
+    differences: Differences
     means: Mapping[str, Mapping[str, Mean]]
+    mean_differences: Differences
 
     @classmethod
     def of(cls, split: str, results: Sequence[Result]) -> "Comparisons":
         """Compare them; rows on other images than the first are left out of the differences."""
-        alike = [one for one in results if one.scored and _ids(one) == _ids(results[0])]
-        pairs = compare_all([one.scored for one in alike if one.scored])
-        names = [one.row.name for one in alike]
-        groups = dict.fromkeys(one.row.group for one in results if one.row.group)
+        resampled = {
+            one.row.name: Resampled.of(one.scored)
+            for one in results
+            if one.scored and _ids(one) == _ids(results[0])
+        }
+        groups: dict[str, list[Result]] = {}
+        for one in results:
+            if one.row.group:
+                groups.setdefault(one.row.group, []).append(one)
+        means = {
+            group: Resampled.mean([resampled[one.row.name] for one in seeds])
+            for group, seeds in groups.items()
+            if all(one.row.name in resampled for one in seeds)
+        }
         return cls(
             split,
             results,
-            {(names[i], names[j]): found for i, j, found in pairs},
-            {
-                group: _means([one.metrics(split) for one in results if one.row.group == group])
-                for group in groups
-            },
+            _differences(resampled),
+            {group: _means([one.metrics(split) for one in seeds]) for group, seeds in groups.items()},
+            _differences(means),
         )
 
     def apart(self) -> list[str]:
@@ -88,21 +102,7 @@ class Comparisons:
                 }
                 for one in self.results
             },
-            "differences": [
-                {
-                    "row": row,
-                    "other": other,
-                    "metrics": {
-                        f"{self.split}/{name}": {
-                            "difference": one.difference,
-                            "interval": [one.low, one.high],
-                            "p": one.p,
-                        }
-                        for name, one in found.items()
-                    },
-                }
-                for (row, other), found in self.differences.items()
-            ],
+            "differences": self._plain_differences("row", self.differences),
             "seeds": {
                 group: {
                     "rows": [one.row.name for one in self.results if one.row.group == group],
@@ -117,7 +117,25 @@ class Comparisons:
                 }
                 for group, found in self.means.items()
             },
+            "mean_differences": self._plain_differences("seeds", self.mean_differences),
         }
+
+    def _plain_differences(self, kind: str, differences: Differences) -> list[dict[str, Any]]:
+        return [
+            {
+                kind: one,
+                "other": other,
+                "metrics": {
+                    f"{self.split}/{name}": {
+                        "difference": found.difference,
+                        "interval": [found.low, found.high],
+                        "p": found.p,
+                    }
+                    for name, found in metrics.items()
+                },
+            }
+            for (one, other), metrics in differences.items()
+        ]
 
     def tables(self, width: int) -> list[Table]:
         """Rows with their intervals, means over seeds, and each row against the first.
@@ -129,26 +147,17 @@ class Comparisons:
         rows = _table("row", shown, "95 % bootstrap intervals over the images")
         for one in self.results:
             values, intervals = one.metrics(self.split), one.written.get("intervals") or {}
-            cells = [
-                _cell(values.get(name), intervals.get(f"{self.split}/{name}")) if name in values else ""
-                for name in shown
-            ]
+            cells = [score_cell(values.get(name), intervals.get(f"{self.split}/{name}")) for name in shown]
             rows.add_row(one.row.name, *cells)
-        tables = [rows]
+        tables = [rows, *_against("difference", shown, self.results[0].row.name, self.differences)]
         if self.means:
             table = _table("mean over seeds", shown, "± sample standard deviation, 95 % t intervals")
             for group, means in self.means.items():
-                table.add_row(group, *(_mean_cell(means[name]) if name in means else "" for name in shown))
-            tables.append(table)
-        first = self.results[0].row.name
-        against = {other: found for (row, other), found in self.differences.items() if row == first}
-        if against:
-            caption = f"less {first}, by a paired bootstrap: 95 % interval, p of no difference"
-            table = _table("difference", shown, caption)
-            for other, found in against.items():
-                differences = [_difference_cell(found[name]) if name in found else "" for name in shown]
-                table.add_row(other, *differences)
-            tables.append(table)
+                found = [means.get(name) for name in shown]
+                cells = [score_cell(one.mean, (one.low, one.high), one.std) if one else "" for one in found]
+                table.add_row(group, *cells)
+            first = next(iter(self.means))
+            tables += [table, *_against("difference of means", shown, first, self.mean_differences)]
         return tables
 
     def _columns(self, most: int) -> list[str]:
@@ -175,14 +184,17 @@ def _table(title: str, columns: Sequence[str], caption: str) -> Table:
     return Table(title, *columns, caption=caption, caption_justify="left", show_lines=True)
 
 
-def _cell(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3f}" + (f"\n{interval[0]:.3f}{DASH}{interval[1]:.3f}" if interval else "")
+def _differences(systems: Mapping[str, Resampled]) -> Differences:
+    return {(one, other): systems[one].less(systems[other]) for one, other in combinations(systems, 2)}
 
 
-def _mean_cell(one: Mean) -> str:
-    return f"{one.mean:.3f}±{one.std:.3f}\n{one.low:.3f}{DASH}{one.high:.3f}"
+def _against(title: str, columns: Sequence[str], first: str, differences: Differences) -> list[Table]:
+    """A table of how much higher the others are than the first; none where there are none."""
+    against = {other: found for (one, other), found in differences.items() if one == first}
+    table = _table(title, columns, f"less {first}, by a paired bootstrap: 95 % interval, p of no difference")
+    for other, found in against.items():
+        table.add_row(other, *(_difference_cell(found[name]) if name in found else "" for name in columns))
+    return [table] if against else []
 
 
 def _difference_cell(one: Comparison) -> str:

@@ -20,6 +20,7 @@ from autocaption.launch.devices import reserved, threads, visible_gpus
 from autocaption.launch.process import Process, last_error_line
 from autocaption.launch.resolved import resolved
 from autocaption.launch.signals import StopSignals
+from autocaption.report.tables import score_cell
 from autocaption.runs.folder import newest_whole
 from autocaption.runs.provenance import command_line, hide_argument
 from autocaption.runs.run import FINISHED, RUNNING, PreemptedError, state_of
@@ -224,7 +225,7 @@ def _table(jobs: Sequence[Job], metric: str) -> Table:
     table = Table("job", *keys, *shown, "folder")
     for job in jobs:
         values = dict(part.partition("=")[::2] for part in job.differs.split())
-        cells = [_cell(job.metrics().get(key), _intervals(job).get(key)) for key in shown]
+        cells = [score_cell(job.metrics().get(key), _intervals(job).get(key)) for key in shown]
         cells[0] = cells[0] or (job.error and "failed")
         table.add_row(str(job.number), *(values.get(key, "") for key in keys), *cells, str(job.folder))
     return table
@@ -232,9 +233,3 @@ def _table(jobs: Sequence[Job], metric: str) -> Table:
 
 def _intervals(job: Job) -> dict[str, Sequence[float]]:
     return job.metrics().get("intervals") or {}
-
-
-def _cell(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" + (f"\n{interval[0]:.3f}\N{EN DASH}{interval[1]:.3f}" if interval else "")

@@ -6,13 +6,15 @@ images, so that a thousand resamples are a matrix product.
 Legend: I images, R resamples, C resamples at a time.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autocaption.data.sources import ImageId
 from autocaption.metrics.scored import Scored
 
 AT_A_TIME = 2**24  # counts in memory
@@ -55,11 +57,9 @@ def intervals(
         level: the share of resamples within an interval.
         seed: seeds the draws; two systems with the same images get the same ones.
     """
-    scores, drawn = scored.scores(), _drawn(scored, resamples, seed)
+    found = Resampled.of(scored, resamples, seed)
     return {
-        name: Interval(scores[name], *_ends(scores_R, level))
-        for name, scores_R in drawn.items()
-        if name in scores
+        name: Interval(found.scores[name], *_ends(scores_R, level)) for name, scores_R in found.drawn.items()
     }
 
 
@@ -78,31 +78,67 @@ def compare(
     Raises:
         ValueError: their images differ.
     """
-    ((_, _, found),) = compare_all([one, other], resamples, level, seed)
-    return found
+    first, second = (Resampled.of(scored, resamples, seed) for scored in (one, other))
+    return first.less(second, level)
 
 
-def compare_all(
-    systems: Sequence[Scored], resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Iterator[tuple[int, int, dict[str, Comparison]]]:
-    """(i, j, comparison of system i with system j) of each pair with i < j, as `compare` gives it."""
+@dataclass(frozen=True)
+class Resampled:
+    """What a system, or the mean of several, scores on a split and on resamples of its images.
+
+    Attributes:
+        ids: the images.
+        scores: {name: score} of the split, of image metrics that had something to score.
+        drawn: {name: scores_R} likewise; the same images and seed give the same resamples.
+    """
+
+    ids: Sequence[ImageId]
+    scores: Mapping[str, float]
+    drawn: Mapping[str, NDArray]
+
+    @classmethod
+    def of(cls, scored: Scored, resamples: int = 1000, seed: int = 0) -> "Resampled":
+        """A system; `seed` seeds the draws."""
+        scores, drawn = scored.scores(), _drawn(scored, resamples, seed)
+        names = [name for name in drawn if name in scores]
+        return cls(scored.ids, {name: scores[name] for name in names}, {name: drawn[name] for name in names})
+
+    @classmethod
+    def mean(cls, systems: Sequence["Resampled"]) -> "Resampled":
+        """The mean score of several systems, such as seeds of an experiment, in each metric that all have.
+
+        Raises:
+            ValueError: their images differ.
+        """
+        _require_same_images(systems)
+        names = [name for name in systems[0].scores if all(name in one.scores for one in systems)]
+        return cls(
+            systems[0].ids,
+            {name: fmean(one.scores[name] for one in systems) for name in names},
+            {name: np.mean([one.drawn[name] for one in systems], axis=0) for name in names},
+        )
+
+    def less(self, other: "Resampled", level: float = 0.95) -> dict[str, Comparison]:
+        """{name: how much higher this one scores than the other}, in each metric that both have.
+
+        Raises:
+            ValueError: their images differ.
+        """
+        _require_same_images([self, other])
+        return {
+            name: _comparison(score - other.scores[name], self.drawn[name] - other.drawn[name], level)
+            for name, score in self.scores.items()
+            if name in other.scores
+        }
+
+
+def _require_same_images(systems: Sequence[Resampled]) -> None:
     if any(list(one.ids) != list(systems[0].ids) for one in systems):
         raise ValueError("only systems that captioned the same images can be compared")
-    drawn = [_drawn(scored, resamples, seed) for scored in systems]
-    scores = [scored.scores() for scored in systems]
-    for i, j in combinations(range(len(systems)), 2):
-        names = [name for name in drawn[i] if name in scores[i] and name in scores[j]]
-        yield (
-            i,
-            j,
-            {
-                name: _comparison(scores[i][name] - scores[j][name], drawn[i][name] - drawn[j][name], level)
-                for name in names
-            },
-        )
 
 
 def _comparison(difference: float, difference_R: NDArray, level: float) -> Comparison:
+    difference_R = difference_R[~np.isnan(difference_R)]  # where both had something to score
     rarer = min((difference_R <= 0).sum(), (difference_R >= 0).sum())
     p = min(1.0, 2 * (rarer + 1) / (len(difference_R) + 1))
     return Comparison(difference, *_ends(difference_R, level), float(p))

@@ -1,12 +1,17 @@
 """Tables for the terminal."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
-from torch import nn
+
+if TYPE_CHECKING:  # which a process that only starts others doesn't wait for
+    from torch import nn
+
+DASH = "\N{EN DASH}"
 
 
-def parameter_count(module: nn.Module, depth: int = 2) -> dict[str, tuple[int, int]]:
+def parameter_count(module: "nn.Module", depth: int = 2) -> dict[str, tuple[int, int]]:
     """{part: (parameters, trainable parameters)}; a shared parameter is counted once.
 
     Args:
@@ -22,7 +27,7 @@ def parameter_count(module: nn.Module, depth: int = 2) -> dict[str, tuple[int, i
     return counts
 
 
-def parameter_table(model: nn.Module) -> Table:
+def parameter_table(model: "nn.Module") -> Table:
     """Parameter counts of encoder and decoder, then of their parts."""
     table = Table("parameters", "total", "trainable")
     for depth in (1, 2):
@@ -40,3 +45,11 @@ def metrics_table(metrics: Mapping[str, float], splits: Sequence[str]) -> Table:
         values = (metrics.get(f"{split}/{name}", float("nan")) for split in scored)
         table.add_row(name, *(f"{value:.3f}" if value < 100 else f"{value:,.0f}" for value in values))
     return table
+
+
+def score_cell(value: float | None, interval: Sequence[float] | None, spread: float | None = None) -> str:
+    """A score, with its standard deviation if given, above its interval; empty where there is none."""
+    if value is None:
+        return ""
+    deviation = "" if spread is None else f"±{spread:.3f}"
+    return f"{value:.3f}{deviation}" + (f"\n{interval[0]:.3f}{DASH}{interval[1]:.3f}" if interval else "")

@@ -82,8 +82,8 @@ def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
     assert len({read(tmp_path / f"runs/multirun/m/{n}")["id"] for n in range(3)}) == 3
     rows = [line.split() for line in out.splitlines() if "runs/multirun/m/" in line]
     assert [row[3] for row in rows[-3:]] == ["1", "2", "3"]
-    assert [row[5] for row in rows[-3:]] == ["0.1000", "0.2000", "0.3000"]
-    assert [row[7] for row in rows[-3:]] == ["0.2500", "0.5000", "0.7500"]
+    assert [row[5] for row in rows[-3:]] == ["0.100", "0.200", "0.300"]
+    assert [row[7] for row in rows[-3:]] == ["0.250", "0.500", "0.750"]
     assert out.count("0.125\N{EN DASH}0.875") == 3
     assert "job 2 trains" in out  # one at a time, so its output is shown
 

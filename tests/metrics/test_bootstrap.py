@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.scoring import images, metrics
 
-from autocaption.metrics.bootstrap import compare, intervals
+from autocaption.metrics.bootstrap import Resampled, compare, intervals
 
 random_ = random.Random(2)
 WORDS = ["a", "dog", "man", "runs", "sits", "on", "grass"]
@@ -89,3 +89,55 @@ def test_systems_with_other_images_cannot_be_compared(good):
     other = metrics("original").score(images(GOOD[:5], REFERENCES[:5]))
     with pytest.raises(ValueError, match="same images"):
         compare(good, other)
+
+
+def test_means_are_compared_by_scoring_every_resample_of_every_system(good, bad):
+    """Two groups of two: a resample's images are repeated as they were drawn, and scored as a split."""
+    captions = {"good": GOOD, "bad": BAD, "late": [text.split()[-1] for text in GOOD]}
+    scorer, one, other = metrics("original"), ["good", "bad"], ["bad", "late"]
+    late = scorer.score(images(captions["late"], REFERENCES))
+    systems = {"good": good, "bad": bad, "late": late}
+    mean_one, mean_other = (
+        Resampled.mean([Resampled.of(systems[name], resamples=20, seed=3) for name in group])
+        for group in (one, other)
+    )
+    found = mean_one.less(mean_other)
+    counts = np.random.default_rng(3).multinomial(60, np.full(60, 1 / 60), size=20)
+    draws = [np.arange(60), *(np.repeat(np.arange(60), row) for row in counts)]
+    scores = {
+        name: [
+            scorer.score(images([said[i] for i in drawn], [REFERENCES[i] for i in drawn])).scores()
+            for drawn in draws
+        ]
+        for name, said in captions.items()
+    }
+    for metric in ("bleu4", "rouge_l"):
+        whole, *resampled = (
+            np.mean([scores[name][r][metric] for name in one])
+            - np.mean([scores[name][r][metric] for name in other])
+            for r in range(len(draws))
+        )
+        assert found[metric].difference == pytest.approx(whole)
+        assert found[metric][1:3] == pytest.approx(np.quantile(resampled, [0.025, 0.975]))
+        assert found[metric].p == pytest.approx(2 * (1 + sum(np.array(resampled) <= 0)) / 21)
+
+
+def test_a_mean_has_the_metrics_that_all_have(good):
+    shorter = metrics("bleu").score(images(BAD, REFERENCES))
+    mean = Resampled.mean([Resampled.of(good), Resampled.of(shorter)])
+    assert set(mean.scores) == set(mean.drawn) == {"bleu1", "bleu2", "bleu3", "bleu4"}
+    with pytest.raises(ValueError, match="same images"):
+        Resampled.mean([mean, Resampled.of(metrics("bleu").score(images(GOOD[:5], REFERENCES[:5])))])
+
+
+def test_resamples_with_nothing_to_score_do_not_count():
+    """self_cider is of images with several captions, of which there is one here."""
+    references = [["a dog runs", "the dog is running"], ["two men sit", "men on a bench"]]
+    alike, varied = (
+        metrics().score(images([[first, second], "two men"], references))
+        for first, second in [("a dog runs", "a dog runs"), ("a dog runs", "two men sit")]
+    )
+    drawn = np.random.default_rng(0).multinomial(2, [0.5, 0.5], size=1000)[:, 0] > 0
+    found = compare(varied, alike)["self_cider"]
+    assert found.difference > 0
+    assert found.p == pytest.approx(2 / (drawn.sum() + 1))
