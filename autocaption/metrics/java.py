@@ -1,6 +1,8 @@
 """Java, and the jars that pycocoevalcap brings along."""
 
+import re
 import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,3 +26,10 @@ def missing(name: str) -> str | None:
     if not jar(name).is_file():
         return "there is no pycocoevalcap; pip install 'autocaption[coco]'"
     return None
+
+
+def major_version() -> int:
+    """Java's: 8, 11, 17."""
+    said = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found[1]) if found else 0

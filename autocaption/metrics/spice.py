@@ -15,11 +15,13 @@ from autocaption.metrics import java
 from autocaption.metrics.corpus import Corpus
 from autocaption.metrics.scored import mean, with_count
 
+NEWEST = 14  # Java that has the JavaScript engine through which SPICE's jar writes its scores
+
 log = logging.getLogger(__name__)
 
 
 def spice(corenlp: str | None) -> "Spice | None":
-    """SPICE, or None and a line in the log where Java or a jar is missing.
+    """SPICE, or None and a line in the log where Java or a jar is missing, or Java is too new.
 
     Args:
         corenlp: the folder with stanford-corenlp-3.6.0.jar and its models.
@@ -28,6 +30,8 @@ def spice(corenlp: str | None) -> "Spice | None":
         UserError: the folder has no such jar.
     """
     reason = java.missing(java.SPICE) or (corenlp is None and "no folder with CoreNLP 3.6.0 is named")
+    if not reason and (version := java.major_version()) > NEWEST:
+        reason = f"its jar needs Java 8 to {NEWEST}, and `java` is Java {version}"
     if reason:
         log.warning("SPICE is left out: %s", reason)
         return None
@@ -60,8 +64,8 @@ class Spice:
                 [*command, "-out", str(found), "-subset", "-silent"], capture_output=True, text=True
             )
             if done.returncode or not found.is_file():
-                reason = (done.stderr.strip().splitlines() or ["no message"])[0]
-                raise UserError(f"SPICE's jar failed: {reason}")
+                lines = [line for line in done.stderr.splitlines() if "Error" in line or "Exception" in line]
+                raise UserError(f"SPICE's jar failed: {' '.join(lines[:2]) or 'no message'}")
             scores = {row["image_id"]: row["scores"]["All"]["f"] for row in json.loads(found.read_text())}
         return with_count(np.array([scores[i] for i in range(len(asked))], np.float64))
 

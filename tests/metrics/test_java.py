@@ -73,6 +73,30 @@ def test_spice_reads_what_its_jar_writes(jars, monkeypatch):
     }
 
 
+@pytest.mark.parametrize(
+    ("version", "left_out"), [("17.0.15", True), ("14.0.2", False), ("1.8.0_292", False)]
+)
+def test_spice_needs_a_java_that_its_jar_can_write_with(jars, monkeypatch, caplog, version, left_out):
+    for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
+        (jars / name).touch()
+    fake_java(jars, monkeypatch, f"""echo 'openjdk version "{version}" 2020-01-01' >&2""")
+    assert (spice(str(jars)) is None) == left_out
+    assert ("SPICE is left out: its jar needs Java 8 to 14, and `java` is Java 17" in caplog.text) == left_out
+
+
+def test_a_spice_jar_that_fails_says_why(jars, monkeypatch):
+    for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
+        (jars / name).touch()
+    said = "Parsing reference captions\\nError: Could not score\\njava.lang.OutOfMemoryError: heap\\n\\tat X"
+    fake_java(jars, monkeypatch, f"[ $1 = -version ] || {{ printf '{said}' >&2; exit 1; }}")
+    rest = metrics()
+    rest.image_metrics = [spice(str(jars))]
+    with pytest.raises(
+        UserError, match=r"^SPICE's jar failed: Error: Could not score .*OutOfMemoryError: heap$"
+    ):
+        rest.score(images(["a dog"], [["a dog"]]))
+
+
 def test_spice_without_corenlp_is_left_out_and_with_a_wrong_folder_refused(jars, monkeypatch, caplog):
     fake_java(jars, monkeypatch, "exit 0")
     assert spice(None) is None
