@@ -26,3 +26,19 @@ def shared():
 def flickr8k(tmp_path):
     """The root of a tiny data set in Flickr8k's layout."""
     return write_flickr8k(tmp_path / "flickr8k")
+
+
+@pytest.fixture
+def no_account(monkeypatch, tmp_path):
+    """A machine that knows nothing of W&B."""
+    import wandb  # here, since most tests need none of it
+
+    for name in ("API_KEY", "IDENTITY_TOKEN_FILE", "BASE_URL", "MODE", "DISABLED", "DATA_DIR"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()  # it keeps the environment that it was first used in
+    yield
+    wandb.teardown()

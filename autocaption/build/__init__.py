@@ -12,7 +12,7 @@ from autocaption.build.model_parts import (
     model_of,
 )
 from autocaption.build.parts import save_config
-from autocaption.build.trainer_parts import compiled, fastest, precision, trainer
+from autocaption.build.trainer_parts import compiled, fastest, loggers, precision, trainer
 
 __all__ = [
     "captioner_of",
@@ -23,6 +23,7 @@ __all__ = [
     "from_checkpoint",
     "from_checkpoints",
     "from_config",
+    "loggers",
     "metrics",
     "model_of",
     "precision",

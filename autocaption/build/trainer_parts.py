@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import (
     ModelCheckpoint,
     ProgressBar,
 )
+from pytorch_lightning.loggers import Logger
 
 from autocaption.build.parts import part, parts, plain
 from autocaption.checks import whole
@@ -41,9 +42,7 @@ def trainer(config: DictConfig) -> pl.Trainer:
     if (matmul := settings.pop("float32_matmul_precision", None)) is not None:
         set_matmul_precision(matmul)
     settings["precision"] = precision(config)
-    loggers = parts(config.get("logger"))
-    for logger in loggers:
-        logger.log_hyperparams(plain(config))
+    own_loggers = loggers(config)
     # Lightning refuses callbacks of a kind that it is told to do without.
     switches = {"enable_progress_bar": ProgressBar, "enable_checkpointing": Checkpoint}
     unwanted = tuple(kind for switch, kind in switches.items() if settings.get(switch) is False)
@@ -53,17 +52,25 @@ def trainer(config: DictConfig) -> pl.Trainer:
             keep_within(callback, Path(config.run_dir) / "checkpoints")
         if isinstance(callback, EarlyStopping):  # which compares it after the first validation
             whole("callbacks.early_stopping.patience", callback.patience, 0)
-    if not loggers:  # it refuses to run without one
+    if not own_loggers:  # it refuses to run without one
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     return instantiate(
         settings,
-        logger=loggers,
+        logger=own_loggers,
         callbacks=callbacks,
         plugins=[SafeCheckpointIO(), *cluster_environment(settings["devices"], settings["num_nodes"])],
         enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         default_root_dir=config.run_dir,
         _convert_="all",
     )
+
+
+def loggers(config: DictConfig) -> list[Logger]:
+    """The configured loggers, which have got the configuration."""
+    found: list[Logger] = parts(config.get("logger"))
+    for logger in found:
+        logger.log_hyperparams(plain(config))
+    return found
 
 
 def precision(config: DictConfig) -> str:

@@ -191,7 +191,11 @@ def _differences(systems: Mapping[str, Resampled]) -> Differences:
 def _against(title: str, columns: Sequence[str], first: str, differences: Differences) -> list[Table]:
     """A table of how much higher the others are than the first; none where there are none."""
     against = {other: found for (one, other), found in differences.items() if one == first}
-    table = _table(title, columns, f"less {first}, by a paired bootstrap: 95 % interval, p of no difference")
+    table = _table(
+        title,
+        columns,
+        f"less {first}, by a paired bootstrap over the images: 95 % interval, p of no difference",
+    )
     for other, found in against.items():
         table.add_row(other, *(_difference_cell(found[name]) if name in found else "" for name in columns))
     return [table] if against else []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
 from autocaption import build, results
@@ -18,6 +19,7 @@ from autocaption.evaluation.comparison import Comparisons, Result
 from autocaption.evaluation.human import NOTE, WithoutFirst
 from autocaption.evaluation.result_file import read_captions
 from autocaption.evaluation.rows import Row, planned, rows_of
+from autocaption.evaluation.tracking import log_scores, log_tables, started_loggers
 from autocaption.files import write_json
 from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.ranks import is_first_rank
@@ -46,9 +48,10 @@ def evaluate(config: DictConfig) -> float | None:
         if config.human:
             source = WithoutFirst(source, config.data.split)
         evaluation = _Evaluation(config, source, rows := rows_of(config))
-        found = [one for row in rows if (one := evaluation.score(row)) is not None]
-        if run is not None:
-            evaluation.leave(found)
+        with started_loggers(config, rows) as loggers:
+            found = [one for row in rows if (one := evaluation.score(row)) is not None]
+            if run is not None:
+                evaluation.leave(found, loggers)
         return found[0].written.get(config.optimized_metric) if found else None
 
 
@@ -64,7 +67,6 @@ class _Evaluation:
     def __init__(self, config: DictConfig, source: Source, rows: Sequence[Row]) -> None:
         self.config, self.source = config, source
         self.folder, self.split = Path(config.run_dir), config.data.split
-        self.loggers: Sequence[Any] = ()
         self.captions = {row.name: self._captions(row) for row in rows if not row.checkpoints}
         self.seen: Callable[[int, int], Box] = lambda width, height: (0.0, 0.0, 1.0, 1.0)
 
@@ -91,7 +93,8 @@ class _Evaluation:
 
     def _tested(self, row: Row) -> tuple[dict[str, Any], CaptionMetrics]:
         """What a model's captions score."""
-        config: Any = self.config if row.config is None else OmegaConf.create(dict(row.config))
+        config: Any = self.config.copy() if row.config is None else OmegaConf.create(dict(row.config))
+        OmegaConf.update(config, "logger", {}, merge=False, force_add=True)  # the evaluation has them
         seed_everything(config)
         every = {path: checkpoint.load(path) for path in row.checkpoints}
         saved = next(iter(every.values()))
@@ -102,7 +105,7 @@ class _Evaluation:
         trainer = build.trainer(config)
         data.preload(data.split_of("test"))
         trainer.test(build.compiled(config, captioner), data, verbose=False)
-        self.seen, self.loggers = data.evaluation_transform.seen, trainer.loggers
+        self.seen = data.evaluation_transform.seen
         trained = {"epochs": saved["epoch"] + 1} if "epoch" in saved else {}  # an export doesn't tell
         metrics = {"split": self.split, **trained, **results.metrics_of(trainer, self.split)}
         return metrics, results.tested(trainer)
@@ -135,8 +138,8 @@ class _Evaluation:
         }
         return {"split": self.split, **scores}, scorer
 
-    def leave(self, found: Sequence[Result]) -> None:
-        """Write and print what the run leaves."""
+    def leave(self, found: Sequence[Result], loggers: Sequence[Logger]) -> None:
+        """Write, print and log what the run leaves."""
         console = Console()
         if len(found) == 1:
             (one,) = found
@@ -155,9 +158,11 @@ class _Evaluation:
                     *(found[0].row.name, ", ".join(apart)),
                 )
             results.show_files(console, self.folder)
+            log_tables(loggers, together)
         if self.config.human:
             log.info("Scored against %s", NOTE)
-        results.log_report(self.loggers, self.folder)
+        log_scores(loggers, self.split, found)
+        results.log_report(loggers, self.folder)
 
     def _rules(self, found: Sequence[Result]) -> dict[str, Any]:
         """By what rules, on what and by what all rows were scored."""

@@ -24,7 +24,10 @@ def joined(model: str, search: str, several_models: bool, several_searches: bool
 
 
 def slug(place: int, names: Sequence[str]) -> str:
-    """The name of a row's folder; it has the row's number where the row's name is not enough."""
-    slugs = [re.sub(r"[^\w=+-]+", "_", one).strip("_").lower()[:80] for one in names]
+    """The name of a row's folder, and of the row to loggers, of which MLflow takes no other characters.
+
+    It has the row's number where the row's name is not enough.
+    """
+    slugs = [re.sub(r"[^\w-]+", "_", one).strip("_").lower()[:80] for one in names]
     own = slugs[place]
     return own if own and slugs.count(own) == 1 else f"{own}_{place + 1}".strip("_")

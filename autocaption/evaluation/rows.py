@@ -146,8 +146,7 @@ def _own_config(config: DictConfig, own: DictConfig, folder: str) -> Mapping[str
         own.metrics = OmegaConf.to_container(config.metrics, resolve=True)
         own.data.split = config.data.split
         own.data.augment = []  # of training, and what it refers to is known only when it is made
-        if (own.get("logger") or {}).get("wandb"):  # a run a row
-            own.logger.wandb.setdefault("group", Path(config.run_dir).name)
+        own.logger = {}  # the evaluation has them
     require_values(own)
     require_secrets(own)
     own.trainer.precision = build.precision(own)

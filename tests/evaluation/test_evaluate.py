@@ -1,5 +1,6 @@
 """eval.py over several things: each row is what its evaluation alone gives."""
 
+import csv
 import shutil
 import statistics
 
@@ -46,6 +47,13 @@ def evaluated(home, tmp_path, *words):
     assert done.returncode == 0, done.stderr
     folder = only_run(tmp_path)
     return folder, read(folder / "metrics.json"), done.stdout
+
+
+def logged(folder):
+    """What the CSV logger got of an evaluation."""
+    with open(folder / "csv/metrics.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    return {key: float(value) for key, value in row.items() if key != "step"}
 
 
 def scored(captions, references=slice(None)):
@@ -132,6 +140,7 @@ def test_captions_of_a_run_score_as_the_run(home, tmp_path):
     assert all(metrics["intervals"][key] == before["intervals"][key] for key in metrics["intervals"])
     assert read(folder / "captions.json") == read(run / "captions.json")
     assert (folder / "report.html").is_file()
+    assert logged(folder) == {key: metrics[key] for key in metrics if key.startswith("test/")}
 
 
 def test_all_rows_beside_the_human_one_are_scored_without_its_captions(home, tmp_path):
@@ -174,3 +183,5 @@ def test_seeds_have_a_mean_and_a_standard_deviation(home, tmp_path):
     assert cider["interval"] == pytest.approx([cider["mean"] - half, cider["mean"] + half], rel=1e-5)
     assert f"{cider['mean']:.3f}±{cider['std']:.3f}" in output
     assert ">tiny, mean</th>" in (folder / "report.html").read_text()
+    assert [logged(folder)[f"tiny_seed_{seed}/test/cider"] for seed in (1, 2)] == values
+    assert len(list(folder.rglob("csv"))) == 1

@@ -146,8 +146,9 @@ def test_names_are_what_tells_paths_apart(paths, expected):
 
 
 def test_folders_of_rows_differ():
-    rows = ["a, greedy", "a/greedy", "Seed 1", "..", "\u72ac"]
-    assert [slug(i, rows) for i in range(5)] == ["a_greedy_1", "a_greedy_2", "seed_1", "4", "\u72ac"]
+    rows = ["a, greedy", "a/greedy", "Seed 1", "..", "\u72ac", "lr+=1"]
+    expected = ["a_greedy_1", "a_greedy_2", "seed_1", "4", "\u72ac", "lr_1"]
+    assert [slug(i, rows) for i in range(6)] == expected
 
 
 @pytest.mark.parametrize(
