@@ -17,6 +17,13 @@ NAMES = {
     "rouge_l": "ROUGE-L",
     "perplexity": "Perplexity",
     "loss": "Loss",
+    "mean_length": "Mean length",
+    "novel": "Novel captions",
+    "distinct1": "Distinct-1",
+    "distinct2": "Distinct-2",
+    "vocabulary": "Words used",
+    "most_frequent": "Most frequent caption",
+    "self_cider": "Self-CIDEr",
     **{f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)},
 }
 
@@ -31,9 +38,9 @@ def number(value: Any) -> str:
     return f"{value:.5g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-def score(value: float) -> str:
-    """A metric with three decimals, a large one (perplexity) with one."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+def score(value: float, like: float | None = None) -> str:
+    """A metric with three decimals, a large one (perplexity) with one; as many as another value if given."""
+    return f"{value:.3f}" if abs(value if like is None else like) < 10 else f"{value:,.1f}"
 
 
 def title(metric: str) -> str:

@@ -131,15 +131,20 @@ def test_metrics_stand_with_their_intervals(tmp_path):
     assert tiles[1][2] == ""
 
 
+def test_the_ends_of_an_interval_have_the_decimals_of_its_value(tmp_path):
+    long = system(3, metrics={"test/mean_length": 10.06}, intervals={"test/mean_length": (9.91, 10.24)})
+    assert "9.9 – 10.2" in page(tmp_path, [long], 3)  # noqa: RUF001
+
+
 def test_the_best_of_several_systems_is_marked_and_they_are_told_apart(tmp_path):
     better = system(4, "beam", metrics={"test/cider": 2.0, "test/loss": 2.0, "test/mean_length": 9.0})
     worse = system(4, "greedy", metrics={"test/cider": 1.0, "test/loss": 3.0, "test/mean_length": 8.0})
     text = page(tmp_path, [worse, better], 4)
     rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text)
-    assert [name for name, _ in rows] == ["CIDEr-D", "Loss", "mean length"]
+    assert [name for name, _ in rows] == ["CIDEr-D", "Loss", "Mean length"]
     for name, cells in rows:
         best = [bool(found) for found in re.findall(r'<td( class="best")?>', cells)]
-        assert best == [False, name != "mean length"]
+        assert best == [False, name != "Mean length"]
 
 
 def test_best_and_worst_follow_the_scores(tmp_path):
