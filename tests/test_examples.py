@@ -10,6 +10,7 @@ import pytest
 from helpers import ROOT
 from helpers.checkpoints import pictures_of, save_tiny
 from helpers.scripts import run_here
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,18 @@ def test_the_script_captions_and_draws(folder):
     drawn = len(list(folder.glob("word_*.png")))
     assert drawn >= 1
     assert lines[-1].startswith(f"{drawn} pictures")
+
+
+def test_the_photographs_are_captioned_on_a_sheet(folder, capsys):
+    main = runpy.run_path(str(ROOT / "docs/photographs/sheet.py"))["main"]
+    main(str(folder / "best.ckpt"), folder / "sheet.jpg")
+    names = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    photographs = {path.name for path in (ROOT / "docs/photographs").glob("*.jpg")} - {"sheet.jpg"}
+    assert set(names) == photographs
+    page = (ROOT / "docs/photographs/README.md").read_text()
+    assert all(f"| `{name}` |" in page for name in names)  # with its source and licence
+    with Image.open(folder / "sheet.jpg") as sheet:
+        assert sheet.width > 4 * 224
 
 
 def test_the_notebook_runs_from_top_to_bottom(folder, monkeypatch, capsys):

@@ -25,6 +25,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
 LINKED = [
     *PAGES,
     "CHANGELOG.md",
+    "docs/photographs/README.md",
     "experiments/README.md",
     *(f"experiments/{name}/README.md" for name in ("flickr8k", "flickr8k_sweep")),
 ]
