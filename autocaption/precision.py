@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.accelerators import CUDAAccelerator
 
-from autocaption.checks import choice
 from autocaption.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -117,12 +116,3 @@ def device_of(name: str | torch.device) -> torch.device:
             f"device={name} is not here ({str(error).splitlines()[0]}); take auto or cpu"
         ) from None
     return device
-
-
-def autocast_of(precision: str | None) -> torch.dtype | None:
-    """The data type that a Trainer's precision gives products; None for that of the weights.
-
-    Raises:
-        UserError: the precision is none of PRECISIONS.
-    """
-    return None if precision is None else autocast_type(choice("precision", precision, PRECISIONS))

@@ -46,6 +46,7 @@ CASES = {  # of training from stored features: overrides
     "transformer, bf16, compiled": ("model=transformer", "trainer.compile=true"),
     "transformer, bf16, batches of 256": ("model=transformer", "data.batch_size=256"),
     "transformer, self-critical, bf16": ("model=transformer", "model/loss=self_critical"),
+    "m2, bf16": ("model=m2",),
     "show_attend_tell, bf16": ("model=show_attend_tell",),
     "show_and_tell, bf16": ("model=show_and_tell",),
 }

@@ -1,21 +1,18 @@
 """The LightningDataModule."""
 
-import gc
 import logging
-import signal
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from autocaption.checks import whole
 from autocaption.data.broken_pictures import check_pictures
-from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs, collate
+from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs
 from autocaption.data.image_table import IdTable
+from autocaption.data.loaders import Loaders
 from autocaption.data.manifest import Manifest
 from autocaption.data.samplers import InOrder, TrainingSampler, Weights
 from autocaption.data.sources import CaptionedImage, Source
@@ -25,7 +22,6 @@ from autocaption.data.transforms import Transform, View
 from autocaption.ranks import is_first_rank
 
 MOST_WORKERS = 1024  # more are a mistake: each is a process
-WORKER_GRACE = 60  # seconds that a worker goes on after SIGTERM
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +85,8 @@ class CaptionDataModule(pl.LightningDataModule):
             captions_per_image = whole("data.captions_per_image", captions_per_image, 1)
         self.captions_per_image, self.manifest = captions_per_image, manifest or Manifest(None)
         self._datasets: dict[str, CaptionDataset] = {}
+        self._loaders = Loaders()
         self._position = (0, 0)  # epoch and images that a resumed training starts from
-        self._loaders: list[DataLoader] = []
 
     def split_of(self, stage: str) -> str:
         """The split that a stage (train, val, test) reads."""
@@ -190,6 +186,10 @@ class CaptionDataModule(pl.LightningDataModule):
         dataset = self._dataset(split, training=False)
         return self._loader(dataset, batch_sampler=InOrder(len(dataset), self.batch_size, *self._rank()))
 
+    def _loader(self, dataset: CaptionDataset, **order: Any) -> DataLoader:
+        workers = 0 if self.features else self.num_workers  # reading a memory map needs no process of its own
+        return self._loaders.make(dataset, workers, **order)
+
     def _rank(self) -> tuple[int, int]:
         """(rank, world size) of this process."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -216,38 +216,10 @@ class CaptionDataModule(pl.LightningDataModule):
         transform = self.training_transform if views else self.evaluation_transform
         return FeatureInputs(self.features.get(self.source, images, transform, max(1, views)), self.seed)
 
-    def _loader(self, dataset: CaptionDataset, **order: Any) -> DataLoader:
-        workers = 0 if self.features else self.num_workers  # reading a memory map needs no process of its own
-        loader: DataLoader = DataLoader(
-            dataset,
-            **order,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-            worker_init_fn=_start_worker,
-        )
-        self._loaders.append(loader)
-        return loader
-
     def on_exception(self, exception: BaseException) -> None:
         """End all workers.
 
         Lightning ends those of the loop that the exception came from: in a validation not the training's,
         and each of these would then hold the process up, since nothing tells it that it is no longer needed.
         """
-        for loader in self._loaders:
-            CombinedLoader(loader).reset()
-
-
-def _start_worker(worker: int) -> None:
-    """Let a worker share its parent's memory, and go on after a signal to the whole run.
-
-    Looking for garbage writes to every object, and so would copy all that the parent has made. Slurm and
-    Ctrl-C signal all processes, but the training finishes its step and then ends the workers itself; one that
-    died before would fail it. A worker that is told to terminate still does so, in the end.
-    """
-    gc.freeze()
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))
+        self._loaders.end()

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from autocaption import build
-from autocaption.checks import whole
+from autocaption.checks import choice, whole
 from autocaption.data.given_pictures import GivenPicture, opened
 from autocaption.data.tokenizer import until_end
 from autocaption.data.transforms import Box
@@ -28,7 +28,7 @@ from autocaption.machine import cores
 from autocaption.models.captioner import Captioner
 from autocaption.models.protocols import Captions
 from autocaption.models.word_maps import WordMaps, word_maps
-from autocaption.precision import autocast_of
+from autocaption.precision import PRECISIONS, autocast_type
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,10 @@ class CaptionModel:
         self._config = build.config_of(saved)
         self.captioner: Captioner = captioner.to(device)
         self.device = device
-        self._autocast = autocast_of(
-            build.fastest(self._config, device.type) if precision == "auto" else precision
-        )
+        if precision == "auto":
+            precision = build.fastest(self._config, device.type)
+        own = "32-true" if precision is None else precision  # as the weights are
+        self._autocast = autocast_type(choice("precision", own, PRECISIONS))
 
     @overload
     def caption(

@@ -50,12 +50,13 @@ def captions_of(found: Captions, tokenizer: Tokenizer, k: int, length_penalty: f
     """
     lengths_BK = (found.tokens_BKT != PAD).sum(2).clamp_min(1)
     logp_BK = found.scores_BK * lengths_BK**length_penalty if found.logp_BK is None else found.logp_BK
-    images = zip(found.tokens_BKT.tolist(), found.scores_BK.tolist(), logp_BK.tolist(), strict=True)
+    parts = (found.tokens_BKT, found.scores_BK, logp_BK, found.exist_BK)
+    images = zip(*(part[:, :k].tolist() for part in parts), strict=True)
     return [
         [
             Caption(tokenizer.decode(tokens), score, total, until_end(tokens))
-            for place, (tokens, score, total) in enumerate(zip(*image, strict=True))
-            if place < k and (place == 0 or score > -math.inf)
+            for tokens, score, total, exists in zip(*image, strict=True)
+            if exists
         ]
         for image in images
     ]

@@ -3,7 +3,6 @@
 Legend: B images, K captions of a search, T time, P places, D width, M real tokens, V vocabulary.
 """
 
-import functools
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from torch import Tensor, nn
-from torchmetrics import Metric, SumMetric
+from torchmetrics import Metric
 
 from autocaption.checks import number
 from autocaption.data.batch import Batch
@@ -23,8 +22,8 @@ from autocaption.data.samplers import Weights
 from autocaption.data.sources import ImageId
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.errors import UserError
-from autocaption.models.losses import cross_entropy, teacher_forced
-from autocaption.models.optim import apply_configured, optimizer_of
+from autocaption.models.losses import SplitLoss, cross_entropy, teacher_forced
+from autocaption.models.optimization import Optimization, clip_gradients
 from autocaption.models.protocols import Captions, Criterion, Decoder, Encoder
 from autocaption.models.sharding import gather, is_sharded, shard
 
@@ -85,15 +84,10 @@ class Captioner(pl.LightningModule):
         super().__init__()
         self.encoder, self.decoder, self.loss = encoder, decoder, loss
         self.search, self.tokenizer, self.recipe = search, tokenizer, recipe
-        self.optimizer, self.learning_rates, self.schedule = optimizer, learning_rates, schedule
-        self.layer_decay = layer_decay
+        self.optimization = Optimization(optimizer, learning_rates, layer_decay, schedule)
         self.scheduled_sampling = number("scheduled_sampling", scheduled_sampling, 0, 1)
-        self._configured: list[dict[str, Any]] = []  # of the optimizer's parameter groups
-        stages = ("val", "test")
-        self.metrics: Any = nn.ModuleDict({stage: metrics.clone() for stage in stages})
-        # Two sums, since MeanMetric(nan_strategy="disable") forgets its weights (torchmetrics 1.9).
-        self.nll: Any = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in stages})
-        self.tokens: Any = nn.ModuleDict({stage: SumMetric(nan_strategy="disable") for stage in stages})
+        self.metrics: Any = nn.ModuleDict({stage: metrics.clone() for stage in ("val", "test")})
+        self.nll: Any = nn.ModuleDict({stage: SplitLoss() for stage in self.metrics})
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -117,20 +111,17 @@ class Captioner(pl.LightningModule):
     @property
     def lr(self) -> float | None:
         """The peak learning rate, where Lightning's learning-rate finder looks for it."""
-        return getattr(self.optimizer, "keywords", {}).get("lr")
+        return self.optimization.lr
 
     @lr.setter
     def lr(self, rate: float) -> None:
-        if self.lr:
-            for settings in self._configured:  # of an optimizer that is in use
-                settings["initial_lr"] *= rate / self.lr
-        self.optimizer = functools.partial(self.optimizer, lr=rate)
+        self.optimization.lr = rate
 
     def setup(self, stage: str) -> None:
-        """Sum over a split in double precision, so that the number of ranks is no matter."""
+        """Sum losses in double precision."""
         if self.device.type != "mps":  # which has none
-            for metric in (*self.nll.values(), *self.tokens.values()):
-                metric.set_dtype(torch.float64)
+            for loss in self.nll.values():
+                loss.set_dtype(torch.float64)
 
     def configure_model(self) -> None:
         """Share the weights out to the ranks, where the Trainer's strategy has made a mesh for that."""
@@ -154,9 +145,7 @@ class Captioner(pl.LightningModule):
         return self._texts(self.search(self.decoder, memory_BPD, ids))
 
     def _texts(self, found: Captions) -> list[list[str]]:
-        exists_BK = found.scores_BK > -torch.inf
-        exists_BK[:, 0] = True  # whatever its score
-        images = zip(found.tokens_BKT.tolist(), exists_BK.tolist(), strict=True)
+        images = zip(found.tokens_BKT.tolist(), found.exist_BK.tolist(), strict=True)
         return [
             [self.tokenizer.decode(tokens) for tokens, exists in zip(*image, strict=True) if exists]
             for image in images
@@ -215,8 +204,7 @@ class Captioner(pl.LightningModule):
             return Predictions((), [], ())
         memory_BPD = self.memory(batch)
         logits_MV, targets_M, _ = teacher_forced(self.decoder, memory_BPD, batch.tokens_BNT, batch.layout)
-        self.nll[stage].update(cross_entropy(logits_MV, targets_M).nll * len(targets_M))
-        self.tokens[stage].update(len(targets_M))
+        self.nll[stage].update(cross_entropy(logits_MV, targets_M).nll, len(targets_M))
         found = self.search(self.decoder, memory_BPD, batch.ids)
         captions = self._texts(found)
         self.metrics[stage].update(captions, batch.references, batch.ids)
@@ -233,13 +221,13 @@ class Captioner(pl.LightningModule):
 
     def _log_metrics(self, stage: str) -> None:
         # `compute` adds up all ranks, so these are metrics of the whole split.
-        nll = (self.nll[stage].compute() / self.tokens[stage].compute()).float()
+        nll = self.nll[stage].compute()
         scores = {name: float(score) for name, score in self.metrics[stage].compute().items()}
         metrics = {"loss": nll, "perplexity": nll.exp(), **scores}
         data = self._data()
         split = stage if data is None else data.split_of(stage)
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items()})
-        for metric in (self.nll, self.tokens, self.metrics):
+        for metric in (self.nll, self.metrics):
             metric[stage].reset()
         self._require_finite(f"{split}/loss", nll)
 
@@ -257,20 +245,9 @@ class Captioner(pl.LightningModule):
             )
 
     def optimizer_and_schedule(self, total_steps: float) -> tuple[torch.optim.Optimizer, Any]:
-        """The optimizer over the trainable parameters, and its schedule.
-
-        Args:
-            total_steps: of the whole training; infinite where neither epochs nor steps limit it.
-
-        Raises:
-            UserError: one of them refuses its configuration.
-        """
-        try:
-            layers = {f"encoder.{name}": layer for name, layer in getattr(self.encoder, "layers", {}).items()}
-            optimizer = optimizer_of(self, self.optimizer, self.learning_rates, self.layer_decay, layers)
-            return optimizer, self.schedule(optimizer, total_steps=total_steps)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"optimizer or schedule refuses its configuration: {error}") from error
+        """The optimizer over the trainable parameters, and its schedule; see `Optimization.make`."""
+        layers = {f"encoder.{name}": layer for name, layer in getattr(self.encoder, "layers", {}).items()}
+        return self.optimization.make(self, layers, total_steps)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over the trainable parameters, and a schedule stepped every step."""
@@ -280,32 +257,20 @@ class Captioner(pl.LightningModule):
                 "scheduled_sampling rises until the last step; set trainer.max_epochs or max_steps"
             )
         optimizer, schedule = self.optimizer_and_schedule(steps)
-        self._configured = [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in optimizer.param_groups
-        ]
+        self.optimization.use(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
         """After a resume, let optimizer and schedule follow the configuration rather than the checkpoint."""
-        apply_configured(self.trainer.optimizers[0], self.lr_schedulers(), self._configured)
+        self.optimization.restored(self.trainer.optimizers[0], self.lr_schedulers())
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip as the Trainer is configured; 0 or less clips nothing.
-
-        Lightning (2.6) refuses a fused optimizer under autocast, since it unscales fp16's gradients itself,
-        after the clipping. A scaler that has unscaled them before tells it so.
-        """
-        if not gradient_clip_val or gradient_clip_val <= 0:
-            return
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-            scaler.unscale_(optimizer)
+        """Clip as the Trainer is configured; Lightning (2.6) refuses to with a fused optimizer in fp16."""
         by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
-        clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
-        clip([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        clip_gradients(optimizer, gradient_clip_val, by_value, scaler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the recipe, so that the checkpoint alone is enough to caption an image, and the metrics."""

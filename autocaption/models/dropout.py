@@ -21,7 +21,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p = number("dropout", p, at_least=0, below=1)
+        self.p = number("model.decoder.dropout", p, at_least=0, below=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop elements; the shape stays."""

@@ -5,10 +5,12 @@ Legend: B images, N captions an image, T time, P places, D width, M real tokens,
 
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torchmetrics import Metric
 
 from autocaption.checks import number
 from autocaption.data.batch import Batch
@@ -73,6 +75,31 @@ def cross_entropy(logits_MV: Tensor, targets_M: Tensor, label_smoothing: float =
         return Loss(*_Smoothed.apply(logits_MV, targets_M, label_smoothing))
     objective = F.cross_entropy(logits_MV.float(), targets_M)
     return Loss(objective, objective.detach())
+
+
+class SplitLoss(Metric):
+    """The nll of a split: the mean over the real tokens of all batches and ranks.
+
+    Summed in double precision (`set_dtype`), so that the number of ranks is no matter.
+    """
+
+    nll: Tensor
+    tokens: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Two sums, since MeanMetric(nan_strategy="disable") forgets its weights (torchmetrics 1.9).
+        for name in ("nll", "tokens"):
+            self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, nll: Tensor, tokens: int) -> None:
+        """Add a batch: its mean, and the number of its tokens."""
+        self.nll += nll * tokens
+        self.tokens += tokens
+
+    def compute(self) -> Tensor:
+        """The mean, in single precision."""
+        return (self.nll / self.tokens).float()
 
 
 class _Smoothed(Function):

@@ -155,6 +155,12 @@ class Captions:
     scores_BK: Tensor
     logp_BK: Tensor | None = None
 
+    @property
+    def exist_BK(self) -> Tensor:
+        """True for a caption that was found; the best one counts whatever its score."""
+        best_K = torch.arange(self.scores_BK.shape[1], device=self.scores_BK.device) == 0
+        return (self.scores_BK > -torch.inf) | best_K
+
 
 @runtime_checkable
 class Attentive(Protocol):

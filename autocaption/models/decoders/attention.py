@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autocaption.checks import number, whole
+from autocaption.checks import number
 from autocaption.data.packing import Layout, TimeMajor
 from autocaption.data.tokenizer import PAD
+from autocaption.models.decoders import require_sizes
 from autocaption.models.decoders.attention_recurrence import Weights, attend
 from autocaption.models.decoders.lstm_cell import advance
 from autocaption.models.decoders.unrolled import additive_weights, unroll
@@ -56,13 +57,7 @@ class AttentionDecoder(nn.Module):
         word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, size in (
-            ("embed_dim", embed_dim),
-            ("hidden_dim", hidden_dim),
-            ("attention_dim", attention_dim),
-        ):
-            whole(f"model.decoder.{name}", size, 1)
-        number("model.decoder.dropout", dropout, at_least=0, below=1)
+        require_sizes(embed_dim=embed_dim, hidden_dim=hidden_dim, attention_dim=attention_dim)
         number("model.decoder.doubly_stochastic", doubly_stochastic, at_least=0)
         D = hidden_dim
         self.project, self.key = nn.Linear(memory_dim, D), nn.Linear(D, attention_dim)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from autocaption.checks import number, whole
 from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import PAD
-from autocaption.models.decoders import MOST_LAYERS
+from autocaption.models.decoders import MOST_LAYERS, require_sizes
 from autocaption.models.decoders.lstm_recurrence import cell, lstm
 from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
@@ -48,11 +48,10 @@ class LSTMDecoder(nn.Module):
         word_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, size in (("embed_dim", embed_dim), ("hidden_dim", hidden_dim)):
-            whole(f"model.decoder.{name}", size, 1)
+        require_sizes(embed_dim=embed_dim, hidden_dim=hidden_dim)
         whole("model.decoder.layers", layers, 1, MOST_LAYERS)
-        number("model.decoder.dropout", dropout, at_least=0, below=1)
         number("model.decoder.batch_norm_momentum", batch_norm_momentum, above=0, at_most=1)
+        self.dropout, self.word_dropout = Dropout(dropout), WordDropout(word_dropout)
         self.project = nn.Linear(memory_dim, embed_dim)
         self.norm = nn.BatchNorm1d(embed_dim, momentum=batch_norm_momentum)
         self.embed = nn.Embedding(vocab_size, embed_dim, padding_idx=PAD)
@@ -61,7 +60,6 @@ class LSTMDecoder(nn.Module):
         for name, bias in self.lstm.named_parameters():
             if name.startswith("bias_ih"):  # forget gates start open
                 nn.init.ones_(bias[hidden_dim : 2 * hidden_dim])
-        self.dropout, self.word_dropout = Dropout(dropout), WordDropout(word_dropout)
         self.output = nn.Linear(hidden_dim, vocab_size)
 
     def forward(self, memory_BPD: Tensor, tokens_BNT: Tensor, layout: Layout | None = None) -> Decoded:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autocaption.checks import number, whole
 from autocaption.data.packing import Layout
 from autocaption.errors import UserError
-from autocaption.models.decoders import MOST_LAYERS
+from autocaption.models.decoders import MOST_LAYERS, require_sizes
 from autocaption.models.decoders.transformer_layer import KeysValues, MemoryLayer, TransformerLayer
 from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
@@ -63,14 +63,12 @@ class TransformerDecoder(nn.Module):
         memory_levels: int = 1,
     ) -> None:
         super().__init__()
-        for name, size in (("width", width), ("heads", heads), ("max_places", max_places)):
-            whole(f"model.decoder.{name}", size, 1)
+        require_sizes(width=width, heads=heads, max_places=max_places)
         whole("model.decoder.layers", layers, 1, MOST_LAYERS)
         whole("model.decoder.memory_layers", memory_layers, 0, MOST_LAYERS)
         whole("model.decoder.memory_levels", memory_levels, 1, max(1, memory_layers))
         whole("model.decoder.memory_slots", memory_slots, 0)
-        for name, share in (("dropout", dropout), ("memory_dropout", memory_dropout)):
-            number(f"model.decoder.{name}", share, at_least=0, below=1)
+        number("model.decoder.memory_dropout", memory_dropout, at_least=0, below=1)
         if memory_slots and not memory_layers:
             raise UserError(
                 f"model.decoder.memory_slots={memory_slots} belong to encoder layers; set memory_layers"

@@ -52,6 +52,7 @@ class MemoryLayer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.dropout, self.feed_forward = Dropout(dropout), FeedForward(width, dropout)
+        # Keys, then values.
         self.slots = nn.Parameter(torch.randn(slots, 2 * width) * width**-0.5) if slots else None
 
     def forward(self, x_BPD: Tensor) -> Tensor:

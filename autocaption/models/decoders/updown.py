@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from autocaption.checks import number, whole
 from autocaption.data.packing import Layout, TimeMajor
 from autocaption.data.tokenizer import PAD
+from autocaption.models.decoders import require_sizes
 from autocaption.models.decoders.lstm_cell import advance
 from autocaption.models.decoders.unrolled import additive_weights, unroll
 from autocaption.models.dropout import Dropout, WordDropout
@@ -66,10 +66,7 @@ class UpDownDecoder(nn.Module):
         word_dropout: float,
     ) -> None:
         super().__init__()
-        sizes = {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "attention_dim": attention_dim}
-        for name, size in sizes.items():
-            whole(f"model.decoder.{name}", size, 1)
-        number("model.decoder.dropout", dropout, at_least=0, below=1)
+        require_sizes(embed_dim=embed_dim, hidden_dim=hidden_dim, attention_dim=attention_dim)
         D = hidden_dim
         self.project, self.key = nn.Linear(memory_dim, D), nn.Linear(D, attention_dim)
         self.query = nn.Linear(D, attention_dim, bias=False)

@@ -5,7 +5,6 @@ Legend: B images, P places, D width; C channels, H height, W width.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -22,27 +21,6 @@ Trainable = Literal["none", "last_stage", "all"]
 LARGEST_IMAGE = 4096  # pixels of a side; a larger one is mistyped
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 Matcher = Callable[[bool], Any]  # whether coarse to a matcher of parameters' names, as timm's models give it
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a network's weights want pictures; see `Encoder`.
-
-    Raises:
-        UserError: a value is none that pictures can be prepared by.
-    """
-
-    image_size: int
-    mean: Sequence[float]
-    std: Sequence[float]
-    fit: Fit
-    crop_share: float
-    interpolation: Interpolation
-
-    def __post_init__(self) -> None:
-        number("model.encoder.crop_share", self.crop_share, above=0, at_most=1)
-        choice("model.encoder.fit", self.fit, get_args(Fit))
-        choice("model.encoder.interpolation", self.interpolation, get_args(Interpolation))
 
 
 def side(image_size: int | None, default: int) -> int:
@@ -76,7 +54,7 @@ class Normalize(nn.Module):
 
 
 class BackboneEncoder(nn.Module):
-    """A pretrained network as an encoder.
+    """A pretrained network as an encoder; how its weights want pictures is said as in `Encoder`.
 
     Attributes:
         layers: the layer of each trained parameter, by name, from 0 next to the picture; empty where the
@@ -88,13 +66,13 @@ class BackboneEncoder(nn.Module):
         memory: (net, normalised images_BCHW) to memory_BPD.
         pooling: what `memory` makes of the places.
         matcher: tells the layers of the net, or coarse its stages; None where they are unknown.
-        preprocessing: how the weights want pictures.
         trainable: `none`, the `last_stage` (of a plain vision transformer the last block), or `all`. What is
             frozen keeps its weights and, in training too, its BatchNorm statistics, and drops nothing out.
         freeze_norm: whether BatchNorms stay frozen where the rest is trained, as small batches want it.
 
     Raises:
-        UserError: the net doesn't take pictures of that size, or its stages are needed and unknown.
+        UserError: the net doesn't take pictures of that size, pictures can't be prepared like that, or the
+            stages of the net are needed and unknown.
     """
 
     def __init__(
@@ -104,17 +82,22 @@ class BackboneEncoder(nn.Module):
         memory: Callable[[Any, Tensor], Tensor],
         pooling: Pooling,
         matcher: Matcher | None,
-        preprocessing: Preprocessing,
         trainable: Trainable,
         freeze_norm: bool,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        fit: Fit,
+        crop_share: float,
+        interpolation: Interpolation,
     ) -> None:
         super().__init__()
         choice("model.encoder.trainable", trainable, get_args(Trainable))
         self.pooling = choice("model.encoder.pooling", pooling, get_args(Pooling))
-        self.image_size = preprocessing.image_size
-        self.mean, self.std = tuple(preprocessing.mean), tuple(preprocessing.std)
-        self.fit, self.crop_share = preprocessing.fit, preprocessing.crop_share
-        self.interpolation = preprocessing.interpolation
+        self.image_size, self.mean, self.std = image_size, tuple(mean), tuple(std)
+        self.fit = choice("model.encoder.fit", fit, get_args(Fit))
+        self.crop_share = number("model.encoder.crop_share", crop_share, above=0, at_most=1)
+        self.interpolation = choice("model.encoder.interpolation", interpolation, get_args(Interpolation))
         self.normalize, self.net, self.memory = Normalize(self.mean, self.std), net, memory
         if trainable == "last_stage" and matcher is None:
             raise UserError(

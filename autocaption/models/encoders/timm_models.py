@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from autocaption.checks import choice
 from autocaption.data.transforms import Fit, Interpolation
 from autocaption.errors import UserError
-from autocaption.models.encoders.backbone import BackboneEncoder, Pooling, Preprocessing, Trainable, side
+from autocaption.models.encoders.backbone import BackboneEncoder, Pooling, Trainable, side
 from autocaption.models.encoders.pretrained import pretrained as with_weights
 from autocaption.models.encoders.pretrained import unknown
 
@@ -120,17 +120,15 @@ def timm_encoder(
         TimmMemory(pooling, prefix),
         pooling,
         getattr(net, "group_matcher", None),
-        Preprocessing(
-            size,
-            data["mean"],
-            data["std"],
-            fit or FITS[data["crop_mode"]],
-            # timm resizes to a whole number of pixels, rounded down.
-            size / math.floor(size / data["crop_pct"]) if crop_share is None else crop_share,
-            interpolation or data["interpolation"],
-        ),
         trainable,
         freeze_norm,
+        image_size=size,
+        mean=data["mean"],
+        std=data["std"],
+        fit=fit or FITS[data["crop_mode"]],
+        # timm resizes to a whole number of pixels, rounded down.
+        crop_share=size / math.floor(size / data["crop_pct"]) if crop_share is None else crop_share,
+        interpolation=interpolation or data["interpolation"],
     )
     if prefix:
         encoder.grid_side = None  # even where places and prefix together could be a square

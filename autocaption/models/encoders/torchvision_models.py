@@ -25,14 +25,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from autocaption.checks import choice
 from autocaption.data.transforms import Fit, Interpolation
 from autocaption.errors import UserError
-from autocaption.models.encoders.backbone import (
-    BackboneEncoder,
-    Matcher,
-    Pooling,
-    Preprocessing,
-    Trainable,
-    side,
-)
+from autocaption.models.encoders.backbone import BackboneEncoder, Matcher, Pooling, Trainable, side
 from autocaption.models.encoders.pretrained import pretrained as with_weights
 from autocaption.models.encoders.pretrained import unknown
 from autocaption.models.weights import load_weights
@@ -121,16 +114,14 @@ def torchvision_encoder(
         TorchvisionMemory(pooling, places),
         pooling,
         matcher,
-        Preprocessing(
-            size,
-            wants.mean,
-            wants.std,
-            fit or "crop",
-            crop / resize if crop_share is None else crop_share,
-            interpolation or wants.interpolation.value,
-        ),
         trainable,
         freeze_norm,
+        image_size=size,
+        mean=wants.mean,
+        std=wants.std,
+        fit=fit or "crop",
+        crop_share=crop / resize if crop_share is None else crop_share,
+        interpolation=interpolation or wants.interpolation.value,
     )
 
 
