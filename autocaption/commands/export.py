@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="onnx: 8-bit weights of matrix products; DIR/caption.py --output FILE, then eval.py captions=FILE, "
-        "tell what it costs",
+        help="onnx: 8-bit weights of matrix products; what that costs, DIR/caption.py --output FILE and "
+        "eval.py captions=FILE tell",
     )
     arguments = parser.parse_args(argv)
     if arguments.int8 and arguments.format != "onnx":
