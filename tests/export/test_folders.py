@@ -154,6 +154,7 @@ def test_onnx_captions_as_torch_does(decoder, tmp_path):
 @pytest.mark.slow
 def test_the_onnx_folder_needs_neither_torch_nor_us(tmp_path):
     pytest.importorskip("onnxscript")
+    onnx = pytest.importorskip("onnx")
     path, _, data = save_tiny(tmp_path)
     pictures = pictures_of(data)
     model, words = autocaption.load(path, "cpu"), ("--format", "onnx", "--checkpoint", path)
@@ -162,6 +163,9 @@ def test_the_onnx_folder_needs_neither_torch_nor_us(tmp_path):
         assert done.returncode == 0, done.stderr
     size = {name: (tmp_path / name / "step.onnx").stat().st_size for name in ("whole", "int8")}
     assert size["int8"] < size["whole"]
+    kinds = {node.op_type for node in onnx.load(tmp_path / "whole/encoder.onnx").graph.node}
+    assert "Conv" in kinds
+    assert "BatchNormalization" not in kinds  # folded into the convolutions
     for i, picture in enumerate(pictures):
         picture.save(tmp_path / f"{i}.png")
     code = (
