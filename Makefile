@@ -61,7 +61,8 @@ bench: .venv/ready
 bench-gpu: .venv/ready
 	$(BIN)/python -m benchmarks.gpu
 
-# The web service on loopback, with one client and many; about two minutes on two quiet cores.
+# The web service on loopback, with one client and many; about two minutes on two quiet cores. Needs
+# ApacheBench: apt install apache2-utils
 bench-serve: .venv/ready
 	$(BIN)/python -m benchmarks.serving
 

@@ -32,7 +32,10 @@ def main() -> None:
     elif name == "--version":
         print(__version__)
     elif name not in COMMANDS:
-        sys.exit(f"error: there is no command {name}; take {', '.join(COMMANDS)}")
+        advice = f"take {', '.join(COMMANDS)}"
+        if Path(name).exists():  # how pictures were captioned before there were commands
+            advice = f"to caption pictures: autocaption caption IMAGE... --checkpoint {name}"
+        sys.exit(f"error: there is no command {name}; {advice}")
     else:
         script = str(PACKAGE / COMMANDS[name][0])
         sys.argv = [script, *words]

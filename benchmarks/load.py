@@ -1,11 +1,12 @@
-"""Clients that ask a server over HTTP, each as soon as it has its answer."""
+"""ApacheBench: clients that ask a server over HTTP, each anew as soon as it has its answer."""
 
-import asyncio
-import statistics
-import time
-from collections.abc import Sequence
+import re
+import shutil
+import subprocess
+import tempfile
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+
+from autocaption.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Load:
 
     Attributes:
         throughput: answers a second.
-        p50: seconds that half of the answers took at most.
+        p50: seconds that half of the answers took at most, to the millisecond.
         p99: seconds that 99 of 100 took at most.
     """
 
@@ -23,44 +24,30 @@ class Load:
     p99: float
 
 
-def load(url: str, requests: Sequence[tuple[bytes, str]], clients: int, count: int) -> Load:
-    """Send `count` requests, (body, content type), over and over, from so many clients.
+def load(url: str, body: bytes, kind: str, clients: int, count: int, seconds: int = 180) -> Load:
+    """Send a body of a content type `count` times from so many clients, for so many seconds at most.
 
     Raises:
-        RuntimeError: an answer is no success.
+        UserError: ApacheBench is not here.
+        RuntimeError: an answer is no success, or none comes.
     """
-    return asyncio.run(_load(url, requests, clients, count))
+    if shutil.which("ab") is None:
+        raise UserError("the load comes from ApacheBench: apt install apache2-utils (elsewhere httpd-tools)")
+    with tempfile.NamedTemporaryFile() as sent:
+        sent.write(body)
+        sent.flush()
+        # -t before -n, which it would set; -l since answers may differ in length.
+        bounds = ("-t", str(seconds), "-n", str(count), "-s", str(seconds), "-c", str(clients))
+        command = ("ab", "-q", "-l", *bounds, "-p", sent.name, "-T", kind, url)
+        done = subprocess.run(command, capture_output=True, text=True)
+    failed = _number("Failed requests:", done.stdout) + _number("Non-2xx responses:", done.stdout)
+    if done.returncode or failed or not _number("Complete requests:", done.stdout):
+        raise RuntimeError(f"{failed:.0f} requests failed:\n{done.stdout}{done.stderr}")
+    p50, p99 = (_number(f"{percent}%", done.stdout) / 1000 for percent in (50, 99))
+    return Load(_number("Requests per second:", done.stdout), p50, p99)
 
 
-async def _load(url: str, requests: Sequence[tuple[bytes, str]], clients: int, count: int) -> Load:
-    turns, seconds = iter(range(count)), []
-
-    async def client() -> None:
-        place = urlsplit(url)
-        reader, writer = await asyncio.open_connection(place.hostname, place.port)
-        for turn in turns:
-            start = time.perf_counter()
-            await _answer(reader, writer, place.path, *requests[turn % len(requests)])
-            seconds.append(time.perf_counter() - start)
-        writer.close()
-
-    start = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    total = time.perf_counter() - start
-    p99 = statistics.quantiles(seconds, n=100, method="inclusive")[-1]
-    return Load(count / total, statistics.median(seconds), p99)
-
-
-async def _answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, body: bytes, kind: str
-) -> bytes:
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    writer.write(head.encode() + body)
-    answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-    (length,) = (int(line[15:]) for line in answer.splitlines() if line.startswith("content-length:"))
-    content = await reader.readexactly(length)
-    if " 200 " not in answer.splitlines()[0]:
-        raise RuntimeError(f"{answer.splitlines()[0]}: {content[:300]!r}")
-    return content
+def _number(after: str, report: str) -> float:
+    """The number that follows in ApacheBench's report; 0 where there is none."""
+    found = re.search(rf"^ *{after} +([\d.]+)", report, re.MULTILINE)
+    return float(found[1]) if found else 0.0

@@ -1,6 +1,6 @@
 """`make bench-serve`: the web service on loopback, with batches and without, against bars.
 
-EfficientNet-Lite0 and an LSTM with random weights, beam 5, and photographs of noise.
+EfficientNet-Lite0 and an LSTM with random weights, beam 5, and a photograph of noise, over and over.
 """
 
 import io
@@ -74,16 +74,13 @@ def server(file: Path, *words: str) -> Iterator[str]:
         process.communicate(timeout=60)
 
 
-def photographs(count: int, size: tuple[int, int]) -> list[tuple[bytes, str]]:
-    """Requests with JPEG files of smooth noise."""
-    random, requests = np.random.default_rng(0), []
-    for _ in range(count):
-        coarse = random.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=88)
-        head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
-        requests.append((head + file.getvalue() + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"))
-    return requests
+def photograph(size: tuple[int, int]) -> tuple[bytes, str]:
+    """A request's body and content type, with a JPEG file of smooth noise."""
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=88)
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+    return head + file.getvalue() + b"\r\n--x--\r\n", "multipart/form-data; boundary=x"
 
 
 def cpu_seconds(url: str) -> float:
@@ -105,16 +102,16 @@ def measure(
     Returns:
         {(`batches` or `one by one`, clients): (what they saw, CPU seconds)}.
     """
-    pictures, found = photographs(32, size), {}
+    picture, found = photograph(size), {}
     with tempfile.TemporaryDirectory() as folder:
         file = checkpoint(Path(folder), model)
         for name, words in {"batches": (), "one by one": ("--batch-size", "1")}.items():
             with server(file, "--device", "cpu", *words) as url:
-                load(f"{url}/api/caption", pictures, clients[-1], min(requests, 64))  # warms it up
+                load(f"{url}/api/caption", *picture, clients[-1], min(requests, 64))  # warms it up
                 for many in clients:
                     count = requests if many > 1 else requests // 2
                     before = cpu_seconds(url)
-                    seen = load(f"{url}/api/caption", pictures, many, count)
+                    seen = load(f"{url}/api/caption", *picture, many, count)
                     found[name, many] = seen, (cpu_seconds(url) - before) / count
     return found
 

@@ -19,7 +19,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", required=True, type=Path, help="a file of a run's checkpoints/")
     parser.add_argument("--format", required=True, choices=("safetensors", "onnx"))
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="made if it isn't there")
-    parser.add_argument("--int8", action="store_true", help="onnx: 8-bit weights of matrix products")
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="onnx: 8-bit weights of matrix products; what that costs, DIR/caption.py --output FILE and "
+        "eval.py captions=FILE tell",
+    )
     arguments = parser.parse_args(argv)
     if arguments.int8 and arguments.format != "onnx":
         parser.error("--int8 is for --format onnx")

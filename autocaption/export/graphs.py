@@ -29,6 +29,7 @@ from torch.utils._pytree import (
 
 from autocaption.data.tokenizer import BOS, UNK
 from autocaption.errors import UserError
+from autocaption.features.folding import folded
 from autocaption.files import write_whole
 from autocaption.models.captioner import Captioner
 from autocaption.models.protocols import Decoder, State
@@ -43,9 +44,10 @@ def write_graphs(captioner: Captioner, folder: Path) -> None:
     Raises:
         UserError: a part of the model has no counterpart in ONNX.
     """
-    encoder, decoder = captioner.encoder, captioner.decoder
-    size = encoder.image_size
+    network: Any = captioner.encoder
+    decoder, size = captioner.decoder, network.image_size
     images_BCHW = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
+    encoder: Any = folded(network, images_BCHW)  # which halves an EfficientNet's time in ONNX Runtime
     with torch.no_grad(), _quiet():
         memory_1PD = encoder(images_BCHW)[:1]
         _write(*(encoder, (images_BCHW,), ({0: Dim.AUTO},), ["images"], ["memory"]), folder / "encoder.onnx")

@@ -1,4 +1,4 @@
-"""Caption pictures with ONNX Runtime: python caption.py picture.jpg [--beam-size 3]
+"""Caption pictures with ONNX Runtime: python caption.py picture.jpg [--beam-size 3] [--output captions.json]
 
 Needs numpy, pillow, onnxruntime, and the files beside it: encoder.onnx, start.onnx, step.onnx, config.json.
 
@@ -16,6 +16,7 @@ Legend: K beams, T words, V vocabulary, H height, W width.
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -183,10 +184,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Caption pictures with ONNX Runtime.")
     parser.add_argument("pictures", nargs="+")
     parser.add_argument("--beam-size", type=int)
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="also write the captions here, in COCO's result format"
+    )
     arguments = parser.parse_args()
     captioner = OnnxCaptioner(Path(__file__).parent)
+    results, unread = [], 0
     for picture in arguments.pictures:
-        print(picture, captioner.caption(picture, arguments.beam_size)[0][0], sep="\t", flush=True)
+        try:
+            pixels = captioner.pixels(picture)
+        except Exception as error:  # a malformed file can make Pillow raise nearly anything
+            print(f"{picture}: {error or type(error).__name__}", file=sys.stderr)
+            unread += 1
+            continue
+        text = captioner.caption_pixels(pixels, arguments.beam_size)[0][0]
+        print(picture, text, sep="\t", flush=True)
+        results.append({"image_id": Path(picture).name, "caption": text})
+    if arguments.output:
+        aside = arguments.output.with_name(f"{arguments.output.name}.partial")
+        aside.write_text(json.dumps(results), encoding="utf-8")
+        aside.replace(arguments.output)
+    if unread:
+        sys.exit(f"{unread} of {len(arguments.pictures)} pictures can't be read")
 
 
 if __name__ == "__main__":

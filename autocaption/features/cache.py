@@ -107,11 +107,11 @@ class FeatureCache:
             digest.update(repr((name, getattr(self.encoder, name, None))).encode())
         for name, tensor in [*self.encoder.state_dict().items(), *self.encoder.named_buffers()]:
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        files = [image.path for image in images if image.path]
-        contents = dict(zip(files, self.manifest.digests(files), strict=True))
-        for image in images:
-            content = contents[image.path] if image.path else _digest_of(source.read(image))
-            digest.update(f"{image.id} {content}\n".encode())
+        pictures = [(image.id, image.path or _digest_of(source.read(image))) for image in images]
+        known = iter(self.manifest.digests([one for _, one in pictures if not isinstance(one, str)]))
+        for id, picture in pictures:
+            content = picture if isinstance(picture, str) else next(known)
+            digest.update(f"{id} {content}\n".encode())
         return digest.hexdigest()
 
     def _compute(self, partial: Path, views: Views) -> None:

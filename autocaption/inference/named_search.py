@@ -55,7 +55,8 @@ def named_search(config: DictConfig, name: str | None, k: int, settings: Mapping
         raise
 
 
-def _names() -> list[str]:
+def search_names() -> list[str]:
+    """What there is in conf/search to choose from."""
     return sorted(file.stem for file in _folder().glob("*.yaml") if file.stem != "base")
 
 
@@ -64,8 +65,8 @@ def _folder() -> Path:
 
 
 def _of_file(name: str) -> DictConfig:
-    if name not in _names():
-        raise UserError(f"there is no search={name}; take {', '.join(_names())}")
+    if name not in search_names():
+        raise UserError(f"there is no search={name}; take {', '.join(search_names())}")
     return _composed(_folder(), name)
 
 

@@ -2,11 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from autocaption.inference.named_search import search_names
 
 MOST_CAPTIONS = 10
+SEARCHES = search_names()
 
-Search = Literal["beam", "consensus", "diverse_beam", "greedy", "sample"]
+
+def _known(search: str) -> str:
+    if search not in SEARCHES:
+        raise ValueError(f"there is none of this name; take {', '.join(SEARCHES)}")
+    return search
+
+
+Search = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*SEARCHES]})]
 
 
 class Settings(BaseModel):

@@ -105,6 +105,10 @@ def test_the_command_lists_its_commands(tmp_path):
     wrong = run_here("-m", "autocaption", "trian", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "there is no command trian; take train, " in wrong.stderr
+    (tmp_path / "some.ckpt").touch()
+    earlier = run_here("-m", "autocaption", "some.ckpt", "ok.jpg", "broken.jpg", cwd=tmp_path)
+    assert (earlier.returncode, earlier.stdout) == (1, "")
+    assert earlier.stderr.strip().endswith("autocaption caption IMAGE... --checkpoint some.ckpt")
 
 
 def test_train_is_train_py(tmp_path):

@@ -154,6 +154,7 @@ def test_onnx_captions_as_torch_does(decoder, tmp_path):
 @pytest.mark.slow
 def test_the_onnx_folder_needs_neither_torch_nor_us(tmp_path):
     pytest.importorskip("onnxscript")
+    onnx = pytest.importorskip("onnx")
     path, _, data = save_tiny(tmp_path)
     pictures = pictures_of(data)
     model, words = autocaption.load(path, "cpu"), ("--format", "onnx", "--checkpoint", path)
@@ -162,6 +163,9 @@ def test_the_onnx_folder_needs_neither_torch_nor_us(tmp_path):
         assert done.returncode == 0, done.stderr
     size = {name: (tmp_path / name / "step.onnx").stat().st_size for name in ("whole", "int8")}
     assert size["int8"] < size["whole"]
+    kinds = {node.op_type for node in onnx.load(tmp_path / "whole/encoder.onnx").graph.node}
+    assert "Conv" in kinds
+    assert "BatchNormalization" not in kinds  # folded into the convolutions
     for i, picture in enumerate(pictures):
         picture.save(tmp_path / f"{i}.png")
     code = (
@@ -212,3 +216,35 @@ def test_the_runner_puts_transparent_pictures_on_white(lstm):
     clear.putalpha(99)
     expected = model.prepare(clear).pixels_CHW.numpy().astype(int)
     assert abs(alone.pixels(clear) - expected).max() <= 1
+
+
+def test_the_runner_writes_what_eval_scores_and_names_what_it_cannot_read(
+    lstm, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("onnxruntime")
+    from autocaption.data.sources import CaptionedImage
+    from autocaption.evaluation.result_file import read_captions
+    from autocaption.export import onnx_caption
+
+    def without_graphs(self, folder):
+        self.config = {"pictures": dataclasses.asdict(Square(8))}
+
+    monkeypatch.setattr(onnx_caption.OnnxCaptioner, "__init__", without_graphs)
+    monkeypatch.setattr(
+        onnx_caption.OnnxCaptioner, "caption_pixels", lambda self, pixels, beams: [(f"{pixels.shape}", 0.0)]
+    )
+    files = [tmp_path / name for name in ("a b.png", "c.png")]
+    for file, picture in zip(files, lstm[1], strict=False):
+        picture.save(file)
+    (broken := tmp_path / "broken.png").write_bytes(files[0].read_bytes()[:60])
+    words = [str(files[0]), str(broken), str(tmp_path / "none.png"), str(files[1])]
+    monkeypatch.setattr("sys.argv", ["caption.py", *words, "--output", str(tmp_path / "captions.json")])
+    with pytest.raises(SystemExit, match="2 of 4 pictures"):
+        onnx_caption.main()
+    printed = capsys.readouterr()
+    assert printed.out == "".join(f"{file}\t(3, 8, 8)\n" for file in files)
+    assert [line.split(":")[0] for line in printed.err.splitlines()] == words[1:3]
+    images = [CaptionedImage(file.stem, file, "val", ()) for file in files]
+    found = read_captions(tmp_path / "captions.json", images, "val")
+    assert found == {file.stem: "(3, 8, 8)" for file in files}
+    assert not list(tmp_path.glob("*.partial"))

@@ -13,6 +13,8 @@ from autocaption.data.stacked import Stacked
 from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 from autocaption.models.captioner import RECIPE
+from autocaption.models.encoders.concat import ConcatEncoder
+from autocaption.models.encoders.convnet import ConvNet
 
 SIDE_BY_SIDE = (
     *(
@@ -63,16 +65,29 @@ def test_pooled_sources_lie_side_by_side():
     assert captioner.encoder.eval()(pictures_BCHW).shape == (1, 1, 64 + 1024)
     assert captioner.encoder.grid_side is None
     assert len(captioner.caption(captioner.encoder(pictures_BCHW))) == 1
-    _, grids = built("model.encoder.along=width")
-    with pytest.raises(UserError, match="the sources give 16 and 9 places; take places"):
-        grids.encoder(pictures_BCHW)
+
+
+def test_a_mistaken_choice_of_sources_is_refused_before_the_first_batch():
+    def grid(size):
+        return ConvNet(size, width=2, out_dim=4, pooling="grid")
+
+    several = ConcatEncoder({"one": grid(32), "other": grid(64)}, "places", "grid", None)
+    with pytest.raises(UserError, match="the sources give 4 and 16 places; take places"):
+        ConcatEncoder({"one": grid(32), "other": grid(64)}, "width", "grid", None)
+    with pytest.raises(UserError, match=r"sources\.other is several encoders itself"):
+        ConcatEncoder({"one": grid(32), "other": several}, "places", "grid", None)
+    side_by_side = ConcatEncoder({"one": grid(32), "other": grid(32).train()}, "width", "grid", None)
+    for one in side_by_side.sources.values():
+        assert not one.stages[0][1].num_batches_tracked  # nothing was computed
+    pictures_BCHW = torch.zeros(2, 3, 64, 32, dtype=torch.uint8)
+    assert side_by_side(pictures_BCHW).shape == (2, 4, 8)
 
 
 def test_they_are_a_grid_where_their_grids_lie_on_one_another():
     same = "model.encoder.sources.second.image_size=128"  # 4 x 4 places, as of the first
     assert built(same)[1].encoder.grid_side is None  # 32 places one after another
     assert built(same, "model.encoder.along=width")[1].encoder.grid_side == 4
-    assert built("model.encoder.along=width")[1].encoder.grid_side is None
+    assert built("model.encoder.along=width", "model.encoder.pooling=head")[1].encoder.grid_side is None
 
 
 def test_their_features_are_cached_and_a_checkpoint_has_both(tmp_path):

@@ -9,10 +9,12 @@ import zlib
 from types import SimpleNamespace
 
 import pytest
+from helpers import CONF
 from helpers.serving import PATH, FakeModel, ask, form, in_json, picture, service, web
 from PIL import Image, ImageDraw
 
 from autocaption.errors import UserError
+from autocaption.serve.schemas import JsonRequest
 
 
 def together(service, *requests):
@@ -76,6 +78,16 @@ def test_settings_reach_the_search(fields, settings):
     model = FakeModel()
     together(service(model), form(picture(), **fields))
     assert model.batches[1:] == [(1, settings)]
+
+
+def test_every_search_of_conf_may_be_asked_for_and_no_other():
+    names = sorted(file.stem for file in (CONF / "search").glob("*.yaml") if file.stem != "base")
+    model = FakeModel()
+    answers = together(service(model), *(form(picture(), search=name) for name in (*names, "x")))
+    assert [status for status, *_ in answers] == [200] * len(names) + [422]
+    assert sorted(settings["search"] for _, settings in model.batches[1:]) == names
+    assert f"take {', '.join(names)}" in answers[-1][2]["error"]["message"]
+    assert JsonRequest.model_json_schema()["properties"]["search"]["enum"] == names
 
 
 def test_what_the_search_refuses_is_told():

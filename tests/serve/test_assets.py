@@ -81,7 +81,11 @@ def test_the_container_starts_the_service_as_nobody_special():
 
     (service,) = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
     assert service["ports"] == [f"127.0.0.1:{arguments.port}:{arguments.port}"]
-    assert service["volumes"] == ["./runs/demo/checkpoints:/model:ro"]
+    (volume,) = service["volumes"]
+    assert volume["source"] == "./runs/demo/checkpoints"
+    assert volume["target"] == str(arguments.checkpoint.parent)
+    assert volume["read_only"]
+    assert not volume["bind"]["create_host_path"]  # nor a folder of root's where there is no model yet
     carried = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"]
     assert {"autocaption", "conf", "pyproject.toml"} <= set(carried)
     assert all((ROOT / name).exists() for name in carried)

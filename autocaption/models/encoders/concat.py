@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from autocaption.checks import choice
 from autocaption.errors import UserError
@@ -33,6 +34,9 @@ class ConcatEncoder(nn.Module):
             each source. `width` puts sources with the same places side by side, as pooled ones are.
         pooling: what `sources` are configured with.
         image_size: likewise.
+
+    Raises:
+        UserError: a source is such an encoder itself, or `along=width` sources have unequally many places.
     """
 
     def __init__(
@@ -41,8 +45,18 @@ class ConcatEncoder(nn.Module):
         super().__init__()
         if not sources:
             raise UserError("model.encoder.sources: give at least one encoder")
+        for name, one in sources.items():
+            if hasattr(one, "sources"):
+                raise UserError(
+                    f"model.encoder.sources.{name} is several encoders itself; put each beside the others "
+                    "with +model/encoder@model.encoder.sources.NAME=..."
+                )
         self.sources: Any = nn.ModuleDict({name: cast(nn.Module, one) for name, one in sources.items()})
         self.along, self.pooling = choice("model.encoder.along", along, get_args(Along)), pooling
+        places = [_places(one) for one in self.sources.values()] if along == "width" else []
+        if len(set(places)) > 1:
+            counts = " and ".join(map(str, places))
+            raise UserError(f"model.encoder.along=width: the sources give {counts} places; take places")
         first: Any = next(iter(self.sources.values()))
         self.image_size = first.image_size
         self.mean, self.std = first.mean, first.std
@@ -74,9 +88,6 @@ class ConcatEncoder(nn.Module):
             top += size
         if self.along == "places":
             return torch.cat(self._in_own_columns(memories), 1)
-        if len({memory_BPD.shape[1] for memory_BPD in memories}) > 1:
-            counts = " and ".join(str(memory_BPD.shape[1]) for memory_BPD in memories)
-            raise UserError(f"model.encoder.along=width: the sources give {counts} places; take places")
         return torch.cat(memories, 2)
 
     def _in_own_columns(self, memories: list[Tensor]) -> list[Tensor]:
@@ -90,3 +101,13 @@ class ConcatEncoder(nn.Module):
     def extra_repr(self) -> str:
         """What the modules don't show of the output."""
         return f"along={self.along}"
+
+
+def _places(encoder: Any) -> int:
+    """P of an encoder's memory, from shapes alone, which costs nothing."""
+    tensors = {**dict(encoder.named_parameters()), **dict(encoder.named_buffers())}
+    shapes = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    # Two, since a BatchNorm in training takes no single one.
+    images_BCHW = torch.empty(2, 3, *[encoder.image_size] * 2, dtype=torch.uint8, device="meta")
+    with torch.no_grad():
+        return functional_call(encoder, shapes, (images_BCHW,)).shape[1]
