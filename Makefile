@@ -9,7 +9,7 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet
 endif
 
-.PHONY: train demo test test-browser test-slurm lint check bench bench-gpu bench-serve clean
+.PHONY: train demo test test-browser test-language-models test-slurm lint check bench bench-gpu bench-serve clean
 
 train: .venv/ready
 	$(BIN)/python train.py experiment=shapes
@@ -34,6 +34,12 @@ test-browser: .venv/ready build/axe/package/axe.min.js
 build/axe/package/axe.min.js:
 	mkdir -p build/axe
 	-cd build/axe && npm pack --silent axe-core@4.14.1 && tar xzf axe-core-4.14.1.tgz
+
+# Of model/decoder=language_model. Its packages are no part of what `make test` installs, since torchmetrics imports
+# transformers wherever it finds it, in a fifth of the time that every command takes to start.
+test-language-models: .venv/ready
+	$(INSTALL) --constraint constraints.txt --editable '.[language_models]'
+	$(BIN)/python -m pytest -n 2 tests/models tests/search tests/export tests/test_checks.py -k language_model
 
 # On a cluster of one node that the tests start; skipped without root and Debian's packages:
 # apt install --no-install-recommends slurmctld slurmd slurm-client munge

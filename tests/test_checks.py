@@ -26,6 +26,7 @@ CHOSEN = {  # a choice, and the part of the configuration that it brings
     "model/loss=self_critical": "model.loss",
     "model=show_attend_tell": "model.decoder",
     "model=updown": "model.decoder",
+    "model/decoder=language_model": "model.decoder",
     "search=diverse_beam": "search",
     "search=consensus": "search",
     "search=sample": "search",

@@ -120,7 +120,8 @@ def model_of(
     """
     tokenizer = part(config, "tokenizer", vocabulary=checkpoint[RECIPE]["vocabulary"])
     encoder = part(_without_pretrained(config), "model.encoder")
-    captioner = _captioner(config, encoder, tokenizer, source, **parts)
+    architecture = checkpoint[RECIPE].get("architecture")
+    captioner = _captioner(config, encoder, tokenizer, source, architecture, **parts)
     try:
         load_weights(captioner, checkpoint["state_dict"])
     except ValueError as error:
@@ -195,11 +196,19 @@ def _loss(config: DictConfig, tokenizer: Tokenizer, source: Source | None) -> Cr
 
 
 def _captioner(
-    config: DictConfig, encoder: Any, tokenizer: Tokenizer, source: Source | None, **parts: Any
+    config: DictConfig,
+    encoder: Any,
+    tokenizer: Tokenizer,
+    source: Source | None,
+    architecture: dict[str, Any] | None = None,
+    **parts: Any,
 ) -> Captioner:
+    """A model; a decoder whose sizes are those of files elsewhere has them from a checkpoint's recipe."""
     if "decoder" not in parts:
-        sizes = {"vocab_size": len(tokenizer.vocabulary), "memory_dim": encoder.out_dim}
-        parts["decoder"] = part(config, "model.decoder", **sizes)
+        known: dict[str, Any] = {"vocab_size": len(tokenizer.vocabulary), "memory_dim": encoder.out_dim}
+        if architecture is not None and "architecture" in config.model.decoder:
+            known["architecture"] = architecture
+        parts["decoder"] = part(config, "model.decoder", **known)
     if "metrics" not in parts:
         parts["metrics"] = metrics(config, source)
     # Interpolations stay unresolved, so that a change of data.root reaches all that refers to it.
@@ -209,6 +218,8 @@ def _captioner(
         "config": without_secrets(OmegaConf.to_container(kept, resolve=False)),
         "vocabulary": tokenizer.saved,
     }
+    if (architecture := getattr(parts["decoder"], "architecture", None)) is not None:
+        recipe["architecture"] = architecture
     configured = {
         "encoder": encoder,
         "loss": _loss(config, tokenizer, source),

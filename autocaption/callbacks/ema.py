@@ -122,7 +122,8 @@ class ExponentialMovingAverage(pl.Callback):
 
 def averaged(module: pl.LightningModule) -> dict[str, Tensor]:
     """The floating-point tensors of a module's state that training changes, by name, without gradients."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    every = module.named_parameters(remove_duplicate=False)  # state_dict has a tied one by all its names
+    frozen = {name for name, parameter in every if not parameter.requires_grad}
     return {
         name: tensor.detach()
         for name, tensor in module.state_dict().items()

@@ -10,6 +10,11 @@ from autocaption.errors import UserError
 
 log = logging.getLogger(__name__)
 
+WRITTEN_BY = (
+    "name a tokenizer.json; for any model, AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER) of "
+    "transformers writes one"
+)
+
 
 class SubwordTokenizer:
     """A tokenizer of Hugging Face's behind our protocol; its ids follow our special tokens.
@@ -21,7 +26,8 @@ class SubwordTokenizer:
         rule: splits a caption into words, as for `WordTokenizer`.
         max_length: most tokens of an encoded caption; references are never cut.
         vocab_size: tokens that `fit` learns by byte-pair encoding; None with a `file`.
-        file: a tokenizer.json to take as it is; None to learn one.
+        file: a tokenizer.json to take as it is, a folder with one, or a model of Hugging Face's hub; None to
+            learn one.
         vocabulary: the content of a tokenizer.json, from a checkpoint.
 
     Raises:
@@ -40,7 +46,7 @@ class SubwordTokenizer:
         self._model: Any = None
         self.vocabulary: list[str] = list(SPECIAL)
         if vocabulary is not None or file is not None:
-            self._use(_parsed(vocabulary, file))
+            self._use(_read(str(file)) if vocabulary is None else _parsed(vocabulary, "its checkpoint"))
 
     def __deepcopy__(self, memo: Any) -> "SubwordTokenizer":
         return self  # it never changes once it has a model
@@ -56,7 +62,8 @@ class SubwordTokenizer:
             return self
         if self.vocab_size is None:
             raise UserError(
-                "tokenizer=pretrained needs tokenizer.file=PATH, a tokenizer.json of Hugging Face"
+                "tokenizer=pretrained needs tokenizer.file=PATH, a tokenizer.json of Hugging Face, a folder "
+                "with one, or a model of the hub"
             )
         tokenizers = _library()
         model = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -97,6 +104,8 @@ class SubwordTokenizer:
 
     def _use(self, model: Any) -> None:
         self._model = model
+        model.no_truncation()  # some files bring settings of their own; `max_length` cuts, <pad> is ours
+        model.no_padding()
         names = sorted(model.get_vocab(with_added_tokens=True).items(), key=lambda pair: pair[1])
         size = names[-1][1] + 1 if names else 0
         tokens = [f"<unused {i}>" for i in range(size)]
@@ -107,17 +116,44 @@ class SubwordTokenizer:
         self._unknown = model.token_to_id(unknown) if unknown else None
 
 
-def _parsed(text: str | None, file: str | None) -> Any:
+def _read(file: str) -> Any:
+    """The tokenizer of a tokenizer.json, of a folder with one, or of the hub."""
+    path = Path(file).expanduser()
+    if path.is_dir():
+        path /= "tokenizer.json"
+    elif not path.exists() and not _is_path(file):
+        return _of_hub(file)
+    try:
+        return _parsed(path.read_text(encoding="utf-8"), file)
+    except FileNotFoundError:
+        raise UserError(f"tokenizer.file not found: {path}; {WRITTEN_BY}") from None
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"tokenizer.file={file} is no tokenizer.json of Hugging Face: {error}") from None
+
+
+def _is_path(file: str) -> bool:
+    return file.startswith(("/", "~", ".")) or file.endswith(".json")
+
+
+def _of_hub(name: str) -> Any:
+    try:
+        return _library().Tokenizer.from_pretrained(name)
+    except UserError:
+        raise
+    except Exception as error:  # the hub's client has a dozen errors of its own
+        raise UserError(
+            f"tokenizer.file={name} is neither here nor could the hub give it ({type(error).__name__}); "
+            f"{WRITTEN_BY}"
+        ) from None
+
+
+def _parsed(text: str, origin: str) -> Any:
     tokenizers = _library()
     try:
-        if text is None:
-            text = Path(str(file)).expanduser().read_text(encoding="utf-8")
         return tokenizers.Tokenizer.from_str(text)
-    except FileNotFoundError:
-        raise UserError(f"tokenizer.file not found: {file}; name a tokenizer.json") from None
     except Exception as error:  # the library raises plain Exception
         reason = " ".join(str(error).split())
-        raise UserError(f"tokenizer.file={file} is no tokenizer.json of Hugging Face: {reason}") from None
+        raise UserError(f"tokenizer.file={origin} is no tokenizer.json of Hugging Face: {reason}") from None
 
 
 def _library() -> Any:

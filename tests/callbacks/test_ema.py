@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
 from torch import nn
 
-from autocaption.callbacks.ema import ExponentialMovingAverage
+from autocaption.callbacks.ema import ExponentialMovingAverage, averaged
 
 
 class Line(pl.LightningModule):
@@ -300,3 +300,12 @@ def test_checkpoint_saved_during_validation_holds_the_average(tmp_path):
     for name, value in by_hand(model.after_steps, 0.9)[0].items():
         torch.testing.assert_close(saved["state_dict"][name], value)
     assert equal(model.after_steps[-1][1], saved["ema_weights"])
+
+
+def test_a_frozen_weight_is_not_copied_by_any_of_its_names():
+    model = Line()
+    model.tied = nn.Linear(3, 3)
+    model.tied.weight = model.frozen.weight  # as the two embeddings of a language model
+    assert set(copy_of(model)) - set(averaged(model)) == {
+        *("frozen.weight", "frozen.bias", "tied.weight", "net.1.num_batches_tracked")
+    }

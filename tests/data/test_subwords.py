@@ -63,6 +63,29 @@ def test_a_pretrained_one_keeps_its_ids_behind_ours(tmp_path):
     assert len(given_.vocabulary) == 4 + 8
 
 
+def test_a_folder_with_one_is_as_good_as_its_file_and_cuts_and_pads_nothing(tmp_path):
+    file = tmp_path / "tokenizer.json"
+    model = tokenizers.Tokenizer.from_file(wordpiece(file))
+    model.enable_truncation(1)
+    model.enable_padding(length=6)
+    model.save(str(file))
+    for place in (file, tmp_path):
+        ids = SubwordTokenizer(words, 9, file=str(place)).encode("the dogs")
+        assert ids == [BOS, 7 + 4, 2 + 4, 3 + 4, EOS]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match=r"^tokenizer\.file not found: .*/none/tokenizer\.json; name a "):
+        SubwordTokenizer(words, 9, file=str(tmp_path / "none"))
+
+
+def test_a_name_that_the_hub_cannot_give_is_one_line(monkeypatch):
+    def offline(name):
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr(tokenizers.Tokenizer, "from_pretrained", offline, raising=True)
+    with pytest.raises(UserError, match=r"^tokenizer\.file=some/model .*the hub.*\(ConnectionError\); .*$"):
+        SubwordTokenizer(words, 9, file="some/model")
+
+
 def test_a_checkpoint_carries_the_tokenizer(tmp_path):
     file = tmp_path / "tokenizer.json"
     for choice in (

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers import CONF
+from helpers.decoders import LANGUAGE_MODEL, require_extra
 from helpers.markov import V
 from hydra.utils import instantiate
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from autocaption.export.onnx_caption import OnnxCaptioner
 
 FILES = {file.stem: file for file in sorted((CONF / "model/decoder").glob("*.yaml")) if file.stem != "base"}
 SMALL = {"embed_dim": 8, "hidden_dim": 8, "attention_dim": 8, "width": 8, "heads": 2, "layers": 1}
+SMALL |= LANGUAGE_MODEL
 P, D = 3, 4
 
 
@@ -67,6 +69,7 @@ def runner(decoder, memory_1PD, **search):
     allow_unk=st.booleans(),
 )
 def test_it_finds_what_beam_search_finds(name, seed, beams, penalty, min_length, ngram, allow_unk):
+    require_extra(name)
     config = OmegaConf.load(FILES[name])
     config.update({key: value for key, value in SMALL.items() if key in config})
     torch.manual_seed(seed)

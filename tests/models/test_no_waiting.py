@@ -4,6 +4,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.configs import composed
+from helpers.decoders import LANGUAGE_MODEL, require_extra
+from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autocaption import build
@@ -47,7 +49,8 @@ class DuringSteps(pl.Callback):
         self.waits.__exit__(None, None, None)
 
 
-MODELS = ("show_and_tell", "show_attend_tell", "m2", "updown")  # m2 is the transformer, and more
+# m2 is the transformer, and more.
+MODELS = ("show_and_tell", "show_attend_tell", "m2", "updown", "language_model")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,11 @@ def test_a_training_step_waits_for_nothing(monkeypatch, model, change):
     monkeypatch.setattr("autocaption.models.decoders.attention.HAND_WRITTEN_ON", ())  # as on a GPU
     sizes = ("data.source.train=12", "data.source.val=2", "data.source.size=20", "tokenizer.min_count=1")
     short = ("search.max_length=4", "model.encoder.width=4", "model.encoder.image_size=32")
-    config = composed(f"model={model}", "data.batch_size=4", change, *sizes, *short)
+    require_extra(model)
+    chosen = "model/decoder" if model == "language_model" else "model"
+    config = composed(f"{chosen}={model}", "data.batch_size=4", change, *sizes, *short).copy()
+    if model == "language_model":
+        OmegaConf.update(config, "model.decoder", LANGUAGE_MODEL, force_add=True)
     data, captioner = build.from_config(config)
     watch = DuringSteps()
     monkeypatch.setattr(Layout, "of", lambda tokens_BNT: watch.waits.found.append("Layout.of"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.decoders import LANGUAGE_MODEL, has_extra, require_extra
 from helpers.markov import WORDS, V, generated
 from hydra.utils import instantiate
 from hypothesis import given, settings
@@ -24,13 +25,16 @@ FILES = {
     file.stem: file for file in sorted((Path(__file__).parents[2] / "conf/model/decoder").glob("*.yaml"))
 }
 SMALL = {"embed_dim": 8, "hidden_dim": 8, "attention_dim": 8, "width": 8, "heads": 2, "layers": 1}
+SMALL |= LANGUAGE_MODEL
 P, D = 3, 4
 MODELS = [*FILES, "ensemble"]
+MEMBERS = [name for name in FILES if has_extra(name)]
 
 
 def make(name, seed):
     if name == "ensemble":
-        return EnsembleDecoder([make(member, seed + i) for i, member in enumerate(FILES)]).eval()
+        return EnsembleDecoder([make(member, seed + i) for i, member in enumerate(MEMBERS)]).eval()
+    require_extra(name)
     config = OmegaConf.load(FILES[name])
     config.update({key: value for key, value in SMALL.items() if key in config})
     torch.manual_seed(seed)
@@ -107,7 +111,7 @@ def test_beam_of_one_is_greedy_and_a_batch_equals_single_images(name):
 
 @torch.no_grad()
 def test_ensemble_averages_probabilities():
-    members, memory_BPD = [make(name, 3) for name in FILES], memories(3, 2)
+    members, memory_BPD = [make(name, 3) for name in MEMBERS], memories(3, 2)
     tokens_BNT = torch.tensor([[[BOS, 4, 5]], [[BOS, 6, 6]]])
     each = [d.head(d(memory_BPD, tokens_BNT).hidden_BNTD).softmax(-1) for d in members]
     together = EnsembleDecoder(members)
