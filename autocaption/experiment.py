@@ -15,6 +15,7 @@ from autocaption.config import changes_on_resume, replayed, with_optional_values
 from autocaption.loggers.csv import CSVLogger
 from autocaption.models.captioner import METRICS
 from autocaption.models.sharding import load_whole
+from autocaption.monitored import require_logged
 from autocaption.ranks import is_first_rank
 from autocaption.recording import overrides, record_data, recorded_run, seed_everything
 from autocaption.report.system import read_system
@@ -95,6 +96,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
     captioner.optimizer_and_schedule(total_steps=1000)  # finds a mistake in them before pictures are read
     trainer = build.trainer(config)
+    require_logged(config, getattr(captioner.metrics["val"], "names", None))
     require_validations(trainer, data.training_batches(trainer.world_size))
     if is_first_rank():
         Console().print(parameter_table(captioner))
