@@ -11,7 +11,13 @@ from rich.console import Console
 
 from autocaption import build, results, slurm
 from autocaption.checks import as_path
-from autocaption.config import changes_on_resume, replayed, with_optional_values, with_overrides
+from autocaption.config import (
+    changes_on_resume,
+    replayed,
+    with_optional_values,
+    with_overrides,
+    with_secrets,
+)
 from autocaption.loggers.csv import CSVLogger
 from autocaption.models.captioner import METRICS
 from autocaption.models.sharding import load_whole
@@ -22,6 +28,7 @@ from autocaption.report.system import read_system
 from autocaption.report.tables import parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume, newest_whole
+from autocaption.runs.kept_secrets import kept
 from autocaption.runs.run import FINISHED, Run, earlier_overrides, is_of_this_job, read, state_of
 from autocaption.trainer_settings import require_validations
 
@@ -84,6 +91,7 @@ def _resumed(config: DictConfig, saved: DictConfig, folder: Path) -> tuple[DictC
     composed = replayed("train", earlier, given) if earlier else config
     merged = with_optional_values(with_overrides(saved, composed, given))
     changes = changes_on_resume(saved, merged)
+    merged = with_secrets(merged, composed, kept(folder))
     merged.runs, merged.run_dir = config.runs, config.run_dir
     return merged, changes
 

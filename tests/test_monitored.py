@@ -11,6 +11,7 @@ from autocaption.metrics import java
 from autocaption.monitored import configured_scores, require_logged
 
 SPLIT = images([["a dog runs", "two dogs"], ["two men sit"]], [["a dog is running"], ["two men sit down"]])
+LIGHTNINGS = "pytorch_lightning.callbacks"
 MISTAKES = {  # what is said, by words of the command line
     "callbacks.best.monitor=val/cidr": "callbacks.best.monitor=val/cidr is no metric that will be logged; "
     "take val/cider",
@@ -19,7 +20,7 @@ MISTAKES = {  # what is said, by words of the command line
     "callbacks.best.monitor=test/cider": "val/cider",
     "callbacks=early_stopping callbacks.early_stopping.monitor=val/blue4": "callbacks.early_stopping.monitor",
     "callbacks=ema callbacks.best.monitor=val/x": "take val/loss or val/perplexity or val/bleu1 or",
-    "+callbacks.a._target_=pytorch_lightning.callbacks.ModelCheckpoint +callbacks.a.monitor=val/x": "callbacks.a",
+    f"+callbacks.a._target_={LIGHTNINGS}.ModelCheckpoint +callbacks.a.monitor=val/x": "callbacks.a",
     "metrics=bleu callbacks.best.monitor=val/cider": "val/cider is no metric",
     "metrics.image_metrics.bleu.n_gram=2": "callbacks.best.monitor=val/bleu4",
     "optimized_metric=val/cidr": "optimized_metric=val/cidr",
@@ -36,7 +37,7 @@ FINE = [
     # Callbacks and metrics of one's own may log anything.
     "+callbacks.mine._target_=mine.Callback callbacks.best.monitor=val/mine",
     "+callbacks.mine._target_=autocaption.callbacks.mine.Mine callbacks.best.monitor=val/mine",
-    "+callbacks.mine._target_=pytorch_lightning.callbacks.LambdaCallback callbacks.best.monitor=val/mine",
+    f"+callbacks.mine._target_={LIGHTNINGS}.LambdaCallback callbacks.best.monitor=val/mine",
     "+metrics.image_metrics.mine._target_=helpers.spy.Spy +metrics.image_metrics.mine.folder=x "
     "callbacks.best.monitor=val/mine",
     "metrics._target_=mine.Metrics callbacks.best.monitor=val/mine",
