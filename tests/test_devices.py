@@ -92,6 +92,28 @@ def test_features_scheduled_sampling_and_early_stopping_on_two_devices(tmp_path)
     assert pictures <= first["seen"] + second["seen"] < 2 * pictures  # one rank encoded them for both
 
 
+DEVICES = {1: ("trainer=cpu", "data.batch_size=16"), 2: ("trainer=ddp_sim", "data.batch_size=8")}
+STOP = "+callbacks.stop={_target_: helpers.interruptions.OneRank, how: signal, rank: 0}"  # in the second step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_run_resumes_where_it_was_on_another_number_of_devices(tmp_path, before, after):
+    whole, _ = trained(tmp_path / "whole", *DEVICES[after])
+    (tmp_path / "parts").mkdir()
+    done = run("train.py", *PLAIN, *DEVICES[before], STOP, cwd=tmp_path / "parts", **PATHS)
+    assert done.returncode == 143, done.stderr
+    words = ("resume=last", "++callbacks.stop=null", *DEVICES[after])
+    done = run("train.py", *words, cwd=tmp_path / "parts", **PATHS)
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = only_run(tmp_path / "parts")
+    assert 1 < read(folder / "run.json")["attempts"][1]["step"] < 5  # amid the first epoch of five steps
+    parts = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert parts["global_step"] == whole["global_step"] == 20
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(parts["state_dict"][name], value, atol=1e-5, rtol=0)
+
+
 @pytest.mark.slow
 def test_sharded_weights_train_what_one_device_trains(tmp_path):
     sharded = ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true")
