@@ -1,14 +1,20 @@
 """Averaged weights: the average by hand, exact resumes, and exceptions anywhere in a training."""
 
 import signal
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
+from helpers.ranks import on_ranks
 from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 
-from autocaption.callbacks.ema import ExponentialMovingAverage
+from autocaption.callbacks.ema import ExponentialMovingAverage, averaged
+from autocaption.models.sharding import gather, gathered, shard
 
 
 class Line(pl.LightningModule):
@@ -300,3 +306,67 @@ def test_checkpoint_saved_during_validation_holds_the_average(tmp_path):
     for name, value in by_hand(model.after_steps, 0.9)[0].items():
         torch.testing.assert_close(saved["state_dict"][name], value)
     assert equal(model.after_steps[-1][1], saved["ema_weights"])
+
+
+class Sharded(pl.LightningModule):
+    """Weights that two ranks share unevenly, a frozen one, and statistics that are not shared out."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 3), nn.BatchNorm1d(3)
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+
+def life_of_an_average(module):
+    """What an EMA saves after training, within a validation, and after a resume."""
+    trainer = SimpleNamespace(global_step=0, state=SimpleNamespace(fn=TrainerFn.FITTING))
+    ema, saved = ExponentialMovingAverage(decay=0.5), []
+
+    def save():
+        checkpoint = {"state_dict": gathered(module.state_dict())}
+        ema.on_save_checkpoint(trainer, module, checkpoint)
+        saved.append({name: {k: v.clone() for k, v in part.items()} for name, part in checkpoint.items()})
+
+    ema.on_fit_start(trainer, module)
+    for trainer.global_step in (1, 2, 3):
+        for tensor in averaged(module).values():
+            tensor.mul_(0.5 + trainer.global_step)
+        ema.on_train_batch_end(trainer, module, None, None, 0)
+    save()
+    ema.on_validation_start(trainer, module)
+    gather(module, whole=True)
+    save()
+    ema.on_validation_end(trainer, module)
+    gather(module, whole=False)
+    save()
+    ema.on_fit_end(trainer, module)
+    trainer.ckpt_path = "a checkpoint"
+    again, steps = ExponentialMovingAverage(decay=0.5), ema.state_dict()
+    again.load_state_dict(steps)
+    whole = [saved[0].get("ema_weights")]
+    if dist.is_initialized():
+        dist.broadcast_object_list(whole)  # every rank reads the file
+    again.on_load_checkpoint(trainer, module, {"ema_weights": whole[0]})
+    ema = again
+    ema.on_fit_start(trainer, module)
+    save()
+    return saved
+
+
+def on_a_rank(rank, module):
+    shard(module, init_device_mesh("cpu", (2,)))
+    return life_of_an_average(module)
+
+
+def test_sharded_weights_have_the_average_of_whole_ones(tmp_path):
+    torch.manual_seed(0)
+    module = Sharded()
+    first, second = on_ranks(on_a_rank, [module, module], tmp_path / "meeting")
+    expected = life_of_an_average(module)
+    assert set(expected[0]["ema_weights"]) == {
+        *("linear.weight", "linear.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
+    }
+    assert len({str(saved["ema_weights"]) for saved in expected}) == 1  # whatever the module holds meanwhile
+    for found, whole in zip(first, expected, strict=True):
+        torch.testing.assert_close(found, whole, atol=0, rtol=0)
+    assert all("linear.weight" not in saved["state_dict"] for saved in second)

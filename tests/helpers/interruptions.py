@@ -62,13 +62,13 @@ class Crash(pl.Callback):
 
 
 class OneRank(pl.Callback):
-    """One rank of several fails, or is killed, in its second step."""
+    """One rank of several fails, or is killed, after a step."""
 
-    def __init__(self, how, rank=1):
-        self.how, self.rank = how, rank
+    def __init__(self, how, rank=1, step=2):
+        self.how, self.rank, self.step = how, rank, step
 
     def on_train_batch_end(self, trainer, *_, **__):
-        if trainer.global_rank != self.rank or trainer.global_step < 2:
+        if trainer.global_rank != self.rank or trainer.global_step < self.step:
             return
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
