@@ -68,7 +68,7 @@ def recorded_run(
     try:
         with run.recorded(), _ranks(_decided(config), run):
             build.save_config(config, folder / "config.yaml")
-            if task != "eval":  # which nothing resumes
+            if task == "train":  # a trial gets them from its sweep again, and nothing resumes an evaluation
                 keep(folder, cast(Any, OmegaConf.to_container(config, resolve=False)))
             if (images := OmegaConf.select(config, "report.images")) is not None:
                 whole("report.images", images, 1)

@@ -1,6 +1,7 @@
 """A run's secrets, for the attempts that resume it: in a file of the run folder that only its owner can read.
 
-It lies there until the run has finished, and no other file of the folder holds a secret (provenance.py).
+It lies there until the run has finished. No other file holds a secret (provenance.py), but those that
+hand a process its configuration.
 """
 
 import json
