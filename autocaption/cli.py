@@ -165,6 +165,7 @@ def _quieten() -> None:
         r"\s*'hydra/launcher/submitit_slurm' is validated against.*",  # its plugin has one of that name, too
         ".*in eval mode at the start of training.*",  # a frozen encoder
         ".*resuming from a checkpoint that ended before the epoch ended.*",  # our loader resumes exactly
+        ".*FSDP2-wrapped module .* returned a view tensor.*",  # on which nothing here works in place
     ):
         warnings.filterwarnings("ignore", message)
     if "SLURM_JOB_ID" not in os.environ:  # on a login node there is nothing to hint at

@@ -40,6 +40,9 @@ class ExponentialMovingAverage(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the average from the module; a resumed module holds the average already."""
+        self._start(pl_module)
+
+    def _start(self, pl_module: pl.LightningModule) -> None:
         self._average = {name: value.clone() for name, value in averaged(pl_module).items()}
         self._show_live(pl_module)
 
@@ -102,6 +105,8 @@ class ExponentialMovingAverage(pl.Callback):
         """Keep the live weights of a resumed training until it starts."""
         if trainer.state.fn is TrainerFn.FITTING:
             self._live = checkpoint.get("ema_weights", {})
+            if self._average:  # weights that are sharded are restored only after on_fit_start
+                self._start(pl_module)
 
     def _show_average(self, module: pl.LightningModule) -> None:
         if self._average and not self._live:

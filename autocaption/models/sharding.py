@@ -91,9 +91,9 @@ def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not isinstance(tensor, DTensor):
             whole[name] = tensor
             continue
-        gathered = tensor.full_tensor()
+        full = tensor.full_tensor()
         if dist.get_rank() == 0:
-            whole[name] = gathered.cpu()
+            whole[name] = full.cpu()
     return whole
 
 

@@ -346,9 +346,17 @@ def life_of_an_average(module):
     whole = [saved[0].get("ema_weights")]
     if dist.is_initialized():
         dist.broadcast_object_list(whole)  # every rank reads the file
-    again.on_load_checkpoint(trainer, module, {"ema_weights": whole[0]})
     ema = again
-    ema.on_fit_start(trainer, module)
+    if sharded := dist.is_initialized():  # Lightning restores these after on_fit_start
+        ema.on_fit_start(trainer, module)
+    ema.on_load_checkpoint(trainer, module, {"ema_weights": whole[0]})
+    if not sharded:
+        ema.on_fit_start(trainer, module)
+    save()
+    for tensor in averaged(module).values():
+        tensor.mul_(2)
+    trainer.global_step += 1
+    ema.on_train_batch_end(trainer, module, None, None, 0)
     save()
     return saved
 
@@ -366,7 +374,9 @@ def test_sharded_weights_have_the_average_of_whole_ones(tmp_path):
     assert set(expected[0]["ema_weights"]) == {
         *("linear.weight", "linear.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
     }
-    assert len({str(saved["ema_weights"]) for saved in expected}) == 1  # whatever the module holds meanwhile
+    assert (
+        len({str(saved["ema_weights"]) for saved in expected[:4]}) == 1
+    )  # whatever the module holds meanwhile
     for found, whole in zip(first, expected, strict=True):
         torch.testing.assert_close(found, whole, atol=0, rtol=0)
     assert all("linear.weight" not in saved["state_dict"] for saved in second)

@@ -1,4 +1,4 @@
-"""Ranks of a gloo group, forked so that none imports torch again; they can't compute gradients."""
+"""Ranks of a gloo group. Forked ones need not import torch again, but can't compute gradients."""
 
 import multiprocessing
 from contextlib import contextmanager
@@ -15,25 +15,30 @@ def joined(rank, ranks, meeting):
     dist.destroy_process_group()
 
 
-def on_ranks(task, given, meeting):
+def work(task, rank, given, meeting, results):
+    with joined(rank, len(given), meeting):
+        results[rank] = task(rank, given[rank])
+
+
+def on_ranks(task, given, meeting, start="fork", seconds=60):
     """What a task gives on each rank; None where it fails.
 
     Args:
         task: a function of the rank and of what it is given.
         given: something for each rank.
         meeting: a file that doesn't exist.
+        start: `fork`, or `spawn`, for which the task must be importable.
+        seconds: how long to wait for each rank.
     """
-
-    def work(rank, own, results):
-        with joined(rank, len(given), meeting):
-            results[rank] = task(rank, own)
-
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context(start)
     with context.Manager() as manager:
         results = manager.dict()
-        ranks = [context.Process(target=work, args=(*one, results)) for one in enumerate(given)]
+        ranks = [
+            context.Process(target=work, args=(task, rank, given, meeting, results))
+            for rank in range(len(given))
+        ]
         for process in ranks:
             process.start()
         for process in ranks:
-            process.join(60)
+            process.join(seconds)
         return [results.get(rank) for rank in range(len(given))]
