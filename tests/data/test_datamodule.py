@@ -196,15 +196,16 @@ def test_workers_share_arrays_instead_of_objects_for_each_image(split, on_broken
     assert counts[0] == counts[1]
 
 
-def resumed(world, rank, position, batch_size=4, accumulate=1, images=26):
+def resumed(world, rank, position, batch_size=4, accumulate=1, images=26, late=False):
     """(DataModule of a rank that resumes at (epoch, images), the ids that it trains on in that epoch)."""
     epoch, trained = position
     data = datamodule(Shapes(seed=0, size=32, train=images, val=7, test=6), batch_size=batch_size)
     data.trainer = types.SimpleNamespace(
         global_rank=rank, world_size=world, accumulate_grad_batches=accumulate, overfit_batches=0
     )
+    early = data.train_dataloader() if late else None
     data.load_state_dict({"epoch": epoch, "images": trained})
-    return data, ids(batches(data.train_dataloader(), epoch))
+    return data, ids(batches(early or data.train_dataloader(), epoch))
 
 
 def whole_epoch(images=26):
@@ -222,6 +223,11 @@ def test_other_ranks_go_on_where_the_checkpoint_was(world, batch_size, accumulat
     assert {data.resumed_batches() for data, _ in found} == {accumulate}
     assert len({len(names) for _, names in found}) == 1 or world == 3
     assert caplog.messages == []
+
+
+def test_a_loader_that_was_made_before_the_restore_goes_on_there_too():
+    """As under trainer=fsdp, where the schedule asks for the number of batches before Lightning restores."""
+    assert resumed(1, 0, (2, 8), late=True)[1] == resumed(1, 0, (2, 8))[1] == whole_epoch()[8:]
 
 
 @pytest.mark.parametrize(("world", "batch_size", "accumulate"), [(2, 3, 1), (2, 2, 2), (1, 5, 1), (3, 4, 1)])
