@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from helpers.configs import CHOICES, composed
 from helpers.scoring import images, metrics
-from hydra.utils import instantiate
 
 from autocaption.errors import UserError
 from autocaption.metrics import java
+from autocaption.metrics.meteor import Meteor
+from autocaption.metrics.spice import Spice
 from autocaption.monitored import configured_scores, require_logged
 
 SPLIT = images([["a dog runs", "two dogs"], ["two men sit"]], [["a dog is running"], ["two men sit down"]])
@@ -89,10 +90,6 @@ def test_metrics_have_the_names_of_their_scores(choice):
 
 
 def test_metrics_of_java_have_the_names_of_their_scores(monkeypatch, tmp_path):
-    monkeypatch.setattr(java, "missing", lambda jar: "")
-    monkeypatch.setattr(java, "jar", lambda jar: tmp_path / jar)
-    for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
-        (tmp_path / name).touch()
-    nodes = composed("metrics=full", f"metrics.image_metrics.spice.corenlp={tmp_path}").metrics.image_metrics
-    for metric in (instantiate(nodes[name]) for name in ("meteor", "spice")):
+    monkeypatch.setattr(java, "jar", lambda name: tmp_path / name)
+    for metric in (Meteor(), Spice(tmp_path)):
         assert list(metric.names) == list(metric.scores(np.ones((1, 23))))
