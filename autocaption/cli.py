@@ -22,6 +22,7 @@ from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.exits import mistake, one_line, one_line_errors
 from autocaption.files import conf_folder
+from autocaption.launch.devices import announced
 from autocaption.launch.parent import JOB_CONFIG, LAUNCHED, receive_config, watch_parent
 from autocaption.launch.signals import stopped_by_signals
 from autocaption.ranks import RANKS
@@ -94,10 +95,17 @@ def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> Non
     @functools.wraps(task)
     def job(config: DictConfig) -> Any:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        return one_line_errors(lambda: task(_complete(config)), explain, folder)
+        return one_line_errors(lambda: _run_alone(task, _complete(config)), explain, folder)
 
     run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)
     one_line_errors(run, explain)
+
+
+def _run_alone(task: Callable[[DictConfig], Any], config: DictConfig) -> Any:
+    """Run a task that no sweep or multirun has given GPUs; those that run beside it take others first."""
+    accelerator, devices = (OmegaConf.select(config, f"trainer.{key}") for key in ("accelerator", "devices"))
+    with announced(accelerator, devices):
+        return task(config)
 
 
 def _complete(config: DictConfig) -> DictConfig:
@@ -156,6 +164,8 @@ def _quieten() -> None:
         ".*LeafSpec.*",
         r"\s*'hydra/launcher/submitit_slurm' is validated against.*",  # its plugin has one of that name, too
         ".*in eval mode at the start of training.*",  # a frozen encoder
+        ".*resuming from a checkpoint that ended before the epoch ended.*",  # our loader resumes exactly
+        ".*FSDP2-wrapped module .* returned a view tensor.*",  # on which nothing here works in place
     ):
         warnings.filterwarnings("ignore", message)
     if "SLURM_JOB_ID" not in os.environ:  # on a login node there is nothing to hint at

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from autocaption.errors import UserError
+from autocaption.runs.kept_secrets import restored, secrets_of
 from autocaption.runs.provenance import HIDDEN, without_secrets
 
 _ABSENT = object()
@@ -142,6 +143,18 @@ def _copy(source: dict, target: dict, path: list[str], delete: bool) -> None:
         del to_node[last]
 
 
+def with_secrets(config: DictConfig, composed: DictConfig, kept: Mapping[str, Any]) -> DictConfig:
+    """A checkpoint's configuration with its secrets, of which it holds none.
+
+    Args:
+        config: the checkpoint's, possibly changed.
+        composed: what Hydra composed, which may have some from a file of this machine (conf/local).
+        kept: {key: secret} of the run (runs/kept_secrets.py), which count first.
+    """
+    own: Any = OmegaConf.to_container(composed, resolve=False)
+    return OmegaConf.create(restored(OmegaConf.to_container(config, resolve=False), kept, secrets_of(own)))
+
+
 def require_secrets(config: DictConfig) -> None:
     """Check that no secret has been replaced by the word that stands for it in all that is kept.
 
@@ -151,8 +164,8 @@ def require_secrets(config: DictConfig) -> None:
     for key, value in _flat(OmegaConf.to_container(config, resolve=False), ""):
         if HIDDEN in str(value):
             raise UserError(
-                f"{key} is a secret, and secrets are not kept; give it again with ++{key}=VALUE "
-                "(a value of ${oc.env:NAME} is kept, and read from the environment)"
+                f"{key} is a secret, kept only until its run has finished; give it again with ++{key}=VALUE "
+                "(${oc.env:NAME} is kept, and read from the environment)"
             )
 
 

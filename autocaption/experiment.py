@@ -11,16 +11,24 @@ from rich.console import Console
 
 from autocaption import build, results, slurm
 from autocaption.checks import as_path
-from autocaption.config import changes_on_resume, replayed, with_optional_values, with_overrides
+from autocaption.config import (
+    changes_on_resume,
+    replayed,
+    with_optional_values,
+    with_overrides,
+    with_secrets,
+)
 from autocaption.loggers.csv import CSVLogger
 from autocaption.models.captioner import METRICS
 from autocaption.models.sharding import load_whole
+from autocaption.monitored import require_logged
 from autocaption.ranks import is_first_rank
 from autocaption.recording import overrides, record_data, recorded_run, seed_everything
 from autocaption.report.system import read_system
 from autocaption.report.tables import parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume, newest_whole
+from autocaption.runs.kept_secrets import kept
 from autocaption.runs.run import FINISHED, Run, earlier_overrides, is_of_this_job, read, state_of
 from autocaption.trainer_settings import require_validations
 
@@ -83,6 +91,7 @@ def _resumed(config: DictConfig, saved: DictConfig, folder: Path) -> tuple[DictC
     composed = replayed("train", earlier, given) if earlier else config
     merged = with_optional_values(with_overrides(saved, composed, given))
     changes = changes_on_resume(saved, merged)
+    merged = with_secrets(merged, composed, kept(folder))
     merged.runs, merged.run_dir = config.runs, config.run_dir
     return merged, changes
 
@@ -95,6 +104,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
     captioner.optimizer_and_schedule(total_steps=1000)  # finds a mistake in them before pictures are read
     trainer = build.trainer(config)
+    require_logged(config, getattr(captioner.metrics["val"], "names", None))
     require_validations(trainer, data.training_batches(trainer.world_size))
     if is_first_rank():
         Console().print(parameter_table(captioner))

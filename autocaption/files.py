@@ -46,11 +46,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_private_json(path: Path, value: Any) -> None:
-    """Write a value that may hold secrets as JSON, in a new file that only the user can read."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(value, file)
+    """Write a value that may hold secrets as JSON, whole or not at all; only the user can read the file."""
+
+    def write(aside: Path) -> None:
+        aside.unlink(missing_ok=True)
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(value, file)
+
+    write_whole(path, write)
 
 
 def try_lock(file: TextIO) -> bool:

@@ -21,6 +21,7 @@ from autocaption.data.sources import Source
 from autocaption.errors import UserError
 from autocaption.loggers.wandb import close_wandb
 from autocaption.ranks import announce, is_first_rank, outside_rank, outside_world
+from autocaption.runs.kept_secrets import forget, keep
 from autocaption.runs.provenance import FILE as PROVENANCE
 from autocaption.runs.provenance import command_line, hide_argument, record_fact, record_start
 from autocaption.runs.rank_folder import RankFolder
@@ -67,6 +68,8 @@ def recorded_run(
     try:
         with run.recorded(), _ranks(_decided(config), run):
             build.save_config(config, folder / "config.yaml")
+            if task == "train":  # a trial gets them from its sweep again, and nothing resumes an evaluation
+                keep(folder, cast(Any, OmegaConf.to_container(config, resolve=False)))
             if (images := OmegaConf.select(config, "report.images")) is not None:
                 whole("report.images", images, 1)
             code = keep_code(Path(__file__).parents[1], folder)
@@ -76,6 +79,7 @@ def recorded_run(
                 run.note(resumed_from=file, step=step)
                 log.info("Resuming %s from %s, step %d", folder, file, step)
             yield run
+        forget(folder)
     except PreemptedError as error:
         log.info("Stopped by %s. Resume with: resume=%s", signal.Signals(error.signal).name, folder)
         raise

@@ -5,7 +5,7 @@ import time
 import numpy as np
 from nltk.translate.bleu_score import corpus_bleu
 
-from autocaption.metrics.bleu import Bleu
+from autocaption.metrics.corpus_bleu import CorpusBleu
 from benchmarks.generated import LENGTHS
 
 BATCH = 32  # captions an update, as in validation
@@ -22,7 +22,7 @@ def captions(random: np.random.Generator, count: int) -> list[str]:
 
 
 def ours(generated: list[str], references: list[list[str]]) -> list[float]:
-    metric = Bleu(n_gram=4)
+    metric = CorpusBleu(n_gram=4)
     for start in range(0, len(generated), BATCH):
         metric.update(generated[start : start + BATCH], references[start : start + BATCH])
     return [value.item() for value in metric.compute().values()]

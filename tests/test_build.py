@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from autocaption import build
+from autocaption.build import trainer_parts
 from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 from autocaption.runs.checkpoint_io import SafeCheckpointIO
@@ -121,3 +122,13 @@ def test_the_saved_configuration_is_resolved_and_without_secrets(tmp_path):
     assert OmegaConf.to_container(saved, resolve=False)["data"]["source"]["root"] == "/d"
     assert "hunter2" not in (tmp_path / "config.yaml").read_text()
     assert saved.seed == config.seed
+
+
+def test_ddp_is_set_up_on_the_stream_that_trains(tmp_path, monkeypatch):
+    """As seen on a GPU, with stand-ins for what a CPU has not."""
+    strategy = build.trainer(composed("trainer=ddp_sim", "logger=none", f"run_dir={tmp_path}")).strategy
+    monkeypatch.setattr(strategy, "determine_ddp_device_ids", lambda: [0])
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: pytest.fail("a stream of its own"))
+    monkeypatch.setattr(trainer_parts, "DistributedDataParallel", lambda **given: given)
+    model = torch.nn.Linear(1, 1)
+    assert strategy._setup_model(model) == {"module": model, "device_ids": [0]}

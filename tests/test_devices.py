@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import ROOT
 from helpers.commands import TINY, only_run, read, run
+from helpers.interruptions import assert_same
 
 PLAIN = [
     *(*TINY, "model=show_attend_tell", "model.encoder._target_=helpers.plain_encoder.PlainEncoder"),
@@ -92,14 +93,60 @@ def test_features_scheduled_sampling_and_early_stopping_on_two_devices(tmp_path)
     assert pictures <= first["seen"] + second["seen"] < 2 * pictures  # one rank encoded them for both
 
 
+DEVICES = {1: ("trainer=cpu", "data.batch_size=16"), 2: ("trainer=ddp_sim", "data.batch_size=8")}
+STOP = "+callbacks.stop={_target_: helpers.interruptions.OneRank, how: signal, rank: 0}"  # in the second step
+STOP_LATE = STOP.replace("}", ", step: 7}")  # in the second epoch
+
+
 @pytest.mark.slow
-def test_sharded_weights_train_what_one_device_trains(tmp_path):
-    sharded = ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true")
-    one, _ = trained(tmp_path / "one", "trainer=cpu", "data.batch_size=16")
-    two, folder = trained(tmp_path / "two", *sharded, "data.batch_size=8")
-    assert one["state_dict"].keys() == two["state_dict"].keys()
-    for name, value in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][name], value, atol=1e-5, rtol=0)
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_run_resumes_where_it_was_on_another_number_of_devices(tmp_path, before, after):
+    whole, _ = trained(tmp_path / "whole", *DEVICES[after])
+    (tmp_path / "parts").mkdir()
+    done = run("train.py", *PLAIN, *DEVICES[before], STOP, cwd=tmp_path / "parts", **PATHS)
+    assert done.returncode == 143, done.stderr
+    words = ("resume=last", "++callbacks.stop=null", *DEVICES[after])
+    done = run("train.py", *words, cwd=tmp_path / "parts", **PATHS)
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = only_run(tmp_path / "parts")
+    assert 1 < read(folder / "run.json")["attempts"][1]["step"] < 5  # amid the first epoch of five steps
+    parts = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert parts["global_step"] == whole["global_step"] == 20
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(parts["state_dict"][name], value, atol=1e-5, rtol=0)
+
+
+SHARDED = (
+    *("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"),
+    *("data.batch_size=8", "callbacks=ema"),
+)
+
+
+@pytest.fixture(name="sharded", scope="module")
+def train_sharded(tmp_path_factory):
+    """The last checkpoint and the folder of an uninterrupted run with sharded weights."""
+    return trained(tmp_path_factory.mktemp("sharded") / "two", *SHARDED)
+
+
+@pytest.mark.slow
+def test_sharded_weights_train_what_one_device_trains(sharded, tmp_path):
+    one, _ = trained(tmp_path / "one", "trainer=cpu", "data.batch_size=16", "callbacks=ema")
+    two, folder = sharded
+    for weights in ("state_dict", "ema_weights"):
+        assert one[weights].keys() == two[weights].keys()
+        for name, value in one[weights].items():
+            torch.testing.assert_close(two[weights][name], value, atol=1e-5, rtol=0)
     words = (f"checkpoint={folder}/checkpoints/best.ckpt", "trainer=cpu")  # a whole model, for any device
-    done = run("eval.py", *words, cwd=tmp_path / "two", **PATHS)
+    done = run("eval.py", *words, cwd=tmp_path, **PATHS)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_sharded_weights_resume_in_a_moved_folder_as_if_nothing_had_happened(sharded, tmp_path):
+    done = run("train.py", *PLAIN, *SHARDED, STOP_LATE, cwd=tmp_path, **PATHS)
+    assert done.returncode == 143, done.stderr
+    moved = only_run(tmp_path).rename(tmp_path / "runs/moved")
+    done = run("train.py", "resume=last", "++callbacks.stop=null", cwd=tmp_path, **PATHS)
+    assert done.returncode == 0, done.stderr
+    assert read(moved / "run.json")["attempts"][1]["step"] in (8, 9)
+    assert_same(moved, sharded[1])

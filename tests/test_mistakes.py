@@ -44,7 +44,7 @@ WHILE_IT_STARTS = {
     "trainer.precision=bf16-true": "take 32-true, bf16-mixed or 16-mixed",
     "trainer.max_epochs=-1 trainer.max_time=00:00:01:00 scheduled_sampling=0.5": "scheduled_sampling",
     "callbacks.best.filename=../../best": "filename=../../best",
-    "callbacks=early_stopping callbacks.early_stopping.monitor=val/x": "val/x",
+    "callbacks=early_stopping callbacks.early_stopping.monitor=val/x": "early_stopping.monitor=val/x is no",
     "~optimizer": "no optimizer",
     "~data.batch_size": "no data.batch_size",
     "model.decoder=null": "no model.decoder",

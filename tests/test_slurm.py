@@ -206,8 +206,9 @@ def test_two_commands_of_a_job_are_two_runs_and_a_finished_one_is_not_repeated(c
     assert states(folder) == ["preempted", "finished"]
 
 
-def test_a_multirun_within_a_job_resumes_its_jobs(cluster, submit, tmp_path):
-    job = submit("-m", *TINY, "logger=csv", "seed=1,2", HALTS.replace("step: 20", "step: 4"))
+@pytest.mark.parametrize("given", [(), ("hydra.sweep.dir=runs/multirun/mine",)], ids=["its own", "given"])
+def test_a_multirun_within_a_job_resumes_its_jobs_in_its_folder(cluster, submit, tmp_path, given):
+    job = submit("-m", *TINY, "logger=csv", "seed=1,2", HALTS.replace("step: 20", "step: 4"), *given)
     folder = halted(tmp_path)
     cluster.call("scancel", "--signal=USR1", job)
     wait_for(lambda: read(folder / "run.json")["state"] == "preempted", LONG)
@@ -215,6 +216,7 @@ def test_a_multirun_within_a_job_resumes_its_jobs(cluster, submit, tmp_path):
     cluster.wait(job, "COMPLETED", "FAILED", seconds=LONG)
     assert cluster.state(job) == "COMPLETED"
     (root,) = (tmp_path / "runs/multirun").iterdir()
+    assert root.name.startswith("mine" if given else f"slurm_{job}_")
     assert states(root / "0") == ["preempted", "finished"]
     assert states(root / "1")[-1] == "finished"
 

@@ -34,5 +34,6 @@ def save_config(config: DictConfig, path: Path) -> None:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration as plain values, without secrets."""
-    return without_secrets(OmegaConf.to_container(config, resolve=True))
+    """The resolved configuration as plain values, without secrets, also where another key refers to one."""
+    hidden = without_secrets(OmegaConf.to_container(config, resolve=False), references=False)
+    return without_secrets(OmegaConf.to_container(OmegaConf.create(hidden), resolve=True))

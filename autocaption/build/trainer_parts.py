@@ -1,5 +1,6 @@
 """The Trainer of a configuration, and the precision in which it multiplies."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from pytorch_lightning.callbacks import (
     ProgressBar,
 )
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from autocaption.build.parts import part, parts, plain
 from autocaption.checks import whole
@@ -54,7 +57,7 @@ def trainer(config: DictConfig) -> pl.Trainer:
             whole("callbacks.early_stopping.patience", callback.patience, 0)
     if not own_loggers:  # it refuses to run without one
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
-    return instantiate(
+    made = instantiate(
         settings,
         logger=own_loggers,
         callbacks=callbacks,
@@ -62,6 +65,20 @@ def trainer(config: DictConfig) -> pl.Trainer:
         enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         default_root_dir=config.run_dir,
         _convert_="all",
+    )
+    if isinstance(made.strategy, DDPStrategy):
+        made.strategy._setup_model = functools.partial(_wrapped, made.strategy)  # type: ignore[method-assign]
+    return made
+
+
+def _wrapped(strategy: Any, model: torch.nn.Module) -> DistributedDataParallel:
+    """The model under DDP, set up on the stream that it is trained on.
+
+    Lightning (2.6.6) takes a stream of its own, for CUDA graphs, which nobody captures here: on a GPU each
+    gradient then waits for that stream, and torch (from 2.11 on) warns of it.
+    """
+    return DistributedDataParallel(
+        module=model, device_ids=strategy.determine_ddp_device_ids(), **strategy._ddp_kwargs
     )
 
 

@@ -8,8 +8,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from autocaption.checks import number
-from autocaption.errors import UserError
-from autocaption.models.sharding import is_sharded
+from autocaption.models.sharding import copy_into, gathered, own_parts
 
 
 class ExponentialMovingAverage(pl.Callback):
@@ -26,6 +25,8 @@ class ExponentialMovingAverage(pl.Callback):
     Lightning's WeightAveraging (2.6.6) copies the whole module, frozen encoder included, starts from the
     weights after the first step, and leaves the average in the module if a validation raises.
 
+    Of sharded weights (trainer=fsdp) each rank averages its own part.
+
     Args:
         decay: the upper limit of d.
     """
@@ -38,15 +39,10 @@ class ExponentialMovingAverage(pl.Callback):
         self._live: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the average from the module; a resumed module holds the average already.
+        """Start the average from the module; a resumed module holds the average already."""
+        self._start(pl_module)
 
-        Raises:
-            UserError: the weights are shared out to the ranks.
-        """
-        if is_sharded(pl_module):
-            raise UserError(
-                "callbacks=ema can't average weights under trainer=fsdp; take trainer=ddp, or no ema"
-            )
+    def _start(self, pl_module: pl.LightningModule) -> None:
         self._average = {name: value.clone() for name, value in averaged(pl_module).items()}
         self._show_live(pl_module)
 
@@ -59,7 +55,8 @@ class ExponentialMovingAverage(pl.Callback):
         self.steps = trainer.global_step
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         live = averaged(pl_module)
-        torch._foreach_lerp_([self._average[name] for name in live], list(live.values()), 1 - decay)
+        average = own_parts(self._average[name] for name in live)
+        torch._foreach_lerp_(average, own_parts(live.values()), 1 - decay)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Validate the average during training; `trainer.validate` takes the module as it is."""
@@ -98,9 +95,9 @@ class ExponentialMovingAverage(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Save the average as the model and the live weights beside it, also during a validation."""
-        if live := self._live or {name: checkpoint["state_dict"][name] for name in self._average}:
-            checkpoint["ema_weights"] = live
-        checkpoint["state_dict"] |= self._average
+        if live := self._live or (averaged(pl_module) if self._average else {}):
+            checkpoint["ema_weights"] = gathered(live)
+        checkpoint["state_dict"] |= gathered(self._average)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -108,6 +105,8 @@ class ExponentialMovingAverage(pl.Callback):
         """Keep the live weights of a resumed training until it starts."""
         if trainer.state.fn is TrainerFn.FITTING:
             self._live = checkpoint.get("ema_weights", {})
+            if self._average:  # weights that are sharded are restored only after on_fit_start
+                self._start(pl_module)
 
     def _show_average(self, module: pl.LightningModule) -> None:
         if self._average and not self._live:
@@ -135,4 +134,4 @@ def _copy(values: dict[str, Tensor], module: pl.LightningModule) -> None:
     """Copy values into the module."""
     for name, tensor in averaged(module).items():
         if name in values:
-            tensor.copy_(values[name])
+            copy_into(tensor, values[name])

@@ -87,6 +87,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self._datasets: dict[str, CaptionDataset] = {}
         self._loaders = Loaders()
         self._position = (0, 0)  # epoch and images that a resumed training starts from
+        self._order: TrainingSampler | None = None  # of the last train_dataloader
 
     def split_of(self, stage: str) -> str:
         """The split that a stage (train, val, test) reads."""
@@ -114,18 +115,12 @@ class CaptionDataModule(pl.LightningDataModule):
         In order under `trainer.overfit_batches`, which takes the same batches every epoch.
         """
         dataset = self._dataset("train", training=True)
-        if self._position != self._resumed_position() and is_first_rank():
-            log.warning(
-                "No step of this batch size and number of devices ends at image %d of epoch %d; "
-                "resuming from the start of the epoch",
-                *(self._position[1], self._position[0] + 1),
-            )
         self._order = TrainingSampler(
             dataset.tokens.counts(),
             self.batch_size,
             self.seed,
             *self._rank(),
-            position=self._resumed_position(),
+            position=self._start(),
             shuffled=not getattr(self.trainer, "overfit_batches", 0),
         )
         return self._loader(dataset, sampler=self._order, batch_size=self.batch_size)
@@ -135,6 +130,7 @@ class CaptionDataModule(pl.LightningDataModule):
         trainer: Any = self.trainer
         accumulate = trainer.accumulate_grad_batches
         first = batch_idx - batch_idx % accumulate
+        assert self._order is not None
         step = range(first, min(first + accumulate, trainer.num_training_batches))
         return self._order.weights(trainer.current_epoch, batch_idx, step, accumulate)
 
@@ -151,6 +147,8 @@ class CaptionDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Start the next training from there."""
         self._position = state_dict["epoch"], state_dict["images"]
+        if self._order is not None:  # Lightning restores sharded weights, and this, once it has a loader
+            self._order.position = self._start()
 
     def resumed_batches(self) -> int | None:
         """Batches of the resumed epoch that are trained on, as counted now; None between two epochs.
@@ -160,6 +158,16 @@ class CaptionDataModule(pl.LightningDataModule):
         _, trained = self._position
         _, images = self._resumed_position()
         return images // self._images_a_batch() if trained else None
+
+    def _start(self) -> tuple[int, int]:
+        """The position that training starts from; a warning where it is not the checkpoint's."""
+        if self._position != self._resumed_position() and is_first_rank():
+            log.warning(
+                "No step of this batch size and number of devices ends at image %d of epoch %d; "
+                "resuming from the start of the epoch",
+                *(self._position[1], self._position[0] + 1),
+            )
+        return self._resumed_position()
 
     def _resumed_position(self) -> tuple[int, int]:
         """The checkpoint's position, or the start of its epoch where no step ends there."""

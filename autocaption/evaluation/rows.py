@@ -19,6 +19,7 @@ from autocaption.config import (
     require_values,
     with_optional_values,
     with_overrides,
+    with_secrets,
 )
 from autocaption.errors import UserError
 from autocaption.evaluation.names import joined, short_names, slug
@@ -87,7 +88,7 @@ def planned(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for model in models:
         for search, (composed, changes) in searches.items():
             merged = with_overrides(config_at(model.checkpoints[0]), composed, changes, MODEL_KEYS)
-            merged = with_optional_values(merged)
+            merged = with_secrets(with_optional_values(merged), composed, {})
             row = Row(
                 name=joined(model.name, search, len(models) > 1, len(searches) > 1),
                 checkpoints=[str(path) for path in model.checkpoints],

@@ -7,13 +7,14 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
 from autocaption.machine import cores
 
+GPU = ("auto", "gpu", "cuda")  # accelerators
 # One GPU in the output of `nvidia-smi -L`; lines of MIG slices are indented.
 _LISTED = re.compile(r"^GPU (\d+): .*?(?:\(UUID: (\S+)\))?$", re.MULTILINE)
 
@@ -66,7 +67,7 @@ def reserved(
         the environment variables that restrict the process to its GPUs, and the file descriptors that it
         must inherit: the reservation lasts as long as it has them open.
     """
-    if accelerator not in ("auto", "gpu", "cuda"):
+    if accelerator not in GPU:
         gpus = {}
     wanted = devices if isinstance(devices, int) and devices > 0 else max(1, len(gpus) // slots)
     taken: dict[str, TextIO] = {}
@@ -80,6 +81,28 @@ def reserved(
         ids = ",".join(gpu for gpu in gpus if gpu in taken)
         environment = {"CUDA_VISIBLE_DEVICES": ids} if gpus else {}
         yield environment, [lock.fileno() for lock in taken.values()]
+
+
+@contextlib.contextmanager
+def announced(accelerator: str | None, devices: object) -> Iterator[None]:
+    """Mark the GPUs that this process's Trainer takes as used, for those who reserve some beside it.
+
+    They are the user's choice, and so are not changed: others may use them, too.
+
+    Args:
+        accelerator: `trainer.accelerator`.
+        devices: `trainer.devices`: a number of GPUs, from the first, a list of their indices, or `auto`.
+    """
+    names = list(visible_gpus().values()) if accelerator in GPU else []
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        names = [name for index, name in enumerate(names) if index in devices]
+    elif isinstance(devices, int) and devices > 0:
+        names = names[:devices]
+    with contextlib.ExitStack() as locks:
+        for name in names:
+            tried = (_lock(name, level) for level in itertools.count())
+            locks.enter_context(next(lock for lock in tried if lock is not None))
+        yield
 
 
 def _lock(name: str, level: int) -> TextIO | None:

@@ -7,73 +7,40 @@ from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics import Metric
 
 from autocaption.checks import whole
 from autocaption.metrics.corpus import Corpus
 from autocaption.metrics.ngrams import Words
 
 
-class Bleu(Metric):
+class Bleu:
     """Corpus BLEU-1 to BLEU-n (Papineni et al. 2002) as in the COCO caption evaluation.
 
     n-grams are clipped by the reference that has most of them, and lengths are compared with the closest
     reference, the shorter of two. Where an order has no match in a whole split, its BLEU is 0 (coco-caption
     adds 1e-15 to each count).
 
-    It is a metric of CaptionMetrics, and a torchmetrics Metric of its own for captions and references that
-    have been tokenized alike: words are split at white space.
-
     Args:
         n_gram: the longest n-grams.
     """
 
-    full_state_update = False
-    sums: Tensor
-
-    def __init__(self, n_gram: int = 4, **settings: object) -> None:
-        super().__init__(**settings)
+    def __init__(self, n_gram: int = 4) -> None:
         self.n_gram = whole("metrics.image_metrics.bleu.n_gram", n_gram, 1)
-        self.add_state("sums", torch.zeros(2 * n_gram + 2, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, preds: Sequence[str], target: Sequence[Sequence[str]]) -> None:
-        """Count captions against their references.
-
-        Args:
-            preds: one caption an image.
-            target: the references of each image, at least one.
-
-        Raises:
-            ValueError: a string in place of a list, lists of unequal length, or an image without references.
-        """
-        if isinstance(preds, str) or any(isinstance(references, str) for references in target):
-            raise ValueError("BLEU takes a list of captions and, for each, a list of references")
-        if len(preds) != len(target) or not all(target):
-            raise ValueError(f"{len(preds)} captions for {len(target)} images; each needs references")
-        captions = [text.split() for text in preds]
-        references = [[text.split() for text in texts] for texts in target]
-        self.sums += torch.from_numpy(counts(captions, references, self.n_gram).sum(0)).to(self.sums.device)
-
-    def compute(self) -> dict[str, Tensor]:
-        """`bleu1` to `bleuN`, between 0 and 1."""
-        scores = self.scores(self.sums.cpu().numpy())
-        return {name: torch.tensor(float(score)).nan_to_num(0.0) for name, score in scores.items()}
+        self.names = tuple(f"bleu{n}" for n in range(1, n_gram + 1))
 
     def statistics(self, corpus: Corpus) -> NDArray:
         """Matches and n-grams of each order, and the lengths of caption and closest reference."""
         return counts(corpus.captions, corpus.references, self.n_gram)
 
     def scores(self, sums: NDArray) -> dict[str, NDArray]:
-        """`bleu1` to `bleuN`."""
+        """`bleu1` to `bleuN`, between 0 and 1."""
         N = self.n_gram
         length, closest = sums[..., -2], sums[..., -1]
         with np.errstate(divide="ignore"):  # without a match, exp(log(0)) is 0
             logs = np.log(sums[..., :N] / sums[..., N : 2 * N].clip(min=1))
         penalty = np.minimum(0.0, 1 - closest / length.clip(min=1e-9))
-        return {f"bleu{n}": np.exp(penalty + logs[..., :n].mean(-1)) for n in range(1, N + 1)}
+        return {name: np.exp(penalty + logs[..., :n].mean(-1)) for n, name in enumerate(self.names, 1)}
 
 
 def counts(captions: Sequence[Words], references: Sequence[Sequence[Words]], n_gram: int) -> NDArray:

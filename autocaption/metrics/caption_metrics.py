@@ -13,7 +13,7 @@ from torchmetrics.utilities import dim_zero_cat
 from autocaption.data.sources import ImageId
 from autocaption.errors import UserError
 from autocaption.metrics.corpus import Corpus, EvaluationTokenizer, Generated, TrainingCaptions
-from autocaption.metrics.scored import ImageMetric, Scored, SplitMetric
+from autocaption.metrics.scored import ImageMetric, Scored, SplitMetric, names_of
 
 
 class CaptionMetrics(Metric):
@@ -110,6 +110,11 @@ class CaptionMetrics(Metric):
         if isinstance(scores[0], UserError):
             raise scores[0]
         return {name: torch.tensor(score, dtype=torch.float64) for name, score in scores[0].items()}
+
+    @property
+    def names(self) -> list[str] | None:
+        """The names of the scores; None where a metric doesn't tell its own."""
+        return names_of([*self.image_metrics, *self.split_metrics])
 
     def images(self) -> list[Generated]:
         """What was kept: within `compute` of all ranks, otherwise of this one."""

@@ -112,6 +112,8 @@ class Cider:
     It compares systems on one split only: with other images, the same caption scores otherwise.
     """
 
+    names = ("cider",)
+
     def statistics(self, corpus: Corpus) -> NDArray:
         """Score and 1 of each image."""
         scorer = CiderD(corpus.references, DocumentFrequencies.of(corpus.references))
@@ -124,6 +126,8 @@ class Cider:
 
 class CiderTrainDf:
     """Mean CIDEr-D with the document frequencies of the training split: comparable between splits."""
+
+    names = ("cider_train_df",)
 
     def statistics(self, corpus: Corpus) -> NDArray:
         """Score and 1 of each image."""

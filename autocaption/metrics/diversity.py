@@ -17,6 +17,8 @@ from autocaption.metrics.scored import mean, with_count
 class MeanLength:
     """Words a caption."""
 
+    names = ("mean_length",)
+
     def statistics(self, corpus: Corpus) -> NDArray:
         """Words and 1 of each image."""
         return with_count(np.array([len(words) for words in corpus.captions], np.float64))
@@ -28,6 +30,8 @@ class MeanLength:
 
 class Novel:
     """The share of images whose caption is no training caption."""
+
+    names = ("novel",)
 
     def statistics(self, corpus: Corpus) -> NDArray:
         """Whether it is new, and 1, of each image."""
@@ -46,6 +50,8 @@ class SelfCider:
     logarithm, to the base of their number, of the largest singular value's share in all singular values of
     the matrix of CIDEr similarities. Images with one caption have none.
     """
+
+    names = ("self_cider",)
 
     def statistics(self, corpus: Corpus) -> NDArray:
         """Diversity and 1 of each image with several captions."""
@@ -85,6 +91,8 @@ class Diversity:
 
     They shrink with every repeated image, so that a bootstrap gives no interval of them.
     """
+
+    names = ("distinct1", "distinct2", "vocabulary", "most_frequent")
 
     def split_scores(self, corpus: Corpus) -> dict[str, float]:
         """`distinct1` and `distinct2`, `vocabulary` and `most_frequent`.

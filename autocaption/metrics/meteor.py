@@ -40,6 +40,8 @@ class Meteor:
     statistics, so that there are scores an image and intervals.
     """
 
+    names = ("meteor",)
+
     def statistics(self, corpus: Corpus) -> NDArray:
         """The jar's 23 statistics of each image against its best reference."""
         rows = [_align(*pair) for pair in zip(corpus.captions, corpus.references, strict=True)]

@@ -19,6 +19,8 @@ class RougeL:
     two different references; the summarisation community's ROUGE-L is another formula.
     """
 
+    names = ("rouge_l",)
+
     def statistics(self, corpus: Corpus) -> NDArray:
         """Score and 1 of each image."""
         scores = map(_score, corpus.captions, corpus.references)

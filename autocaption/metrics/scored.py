@@ -3,8 +3,9 @@
 Legend: I images, S statistics of a metric, R resamples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,11 @@ from autocaption.metrics.corpus import Corpus
 class ImageMetric(Protocol):
     """A metric that follows from sums over images, so that it has a score of each image and an interval."""
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of its scores."""
+        ...
+
     def statistics(self, corpus: Corpus) -> NDArray:
         """statistics_IS: what is summed over images."""
         ...
@@ -28,6 +34,11 @@ class ImageMetric(Protocol):
 
 class SplitMetric(Protocol):
     """A metric of a split as a whole, which no sum over its images gives."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of its scores."""
+        ...
 
     def split_scores(self, corpus: Corpus) -> dict[str, float]:
         """{name: score}."""
@@ -69,6 +80,13 @@ class Scored:
             for metric, statistics_IS in self.statistics
             for name, scores_R in metric.scores(counts_RI @ statistics_IS).items()
         }
+
+
+def names_of(metrics: Iterable[ImageMetric | SplitMetric]) -> list[str] | None:
+    """The names of the scores of all; None where one, of the user's own, doesn't tell them."""
+    every = [getattr(metric, "names", None) for metric in metrics]
+    told = [names for names in every if names is not None]
+    return list(chain.from_iterable(told)) if len(told) == len(every) else None
 
 
 def with_count(values_I: NDArray) -> NDArray:

@@ -23,6 +23,8 @@ class SentenceBleu:
     two words left are dropped, and images without any reference left are left out.
     """
 
+    names = ("sentence_bleu4",)
+
     def statistics(self, corpus: Corpus) -> NDArray:
         """Score and 1 of each image, or twice 0."""
         captions = [original(image.captions[0]) for image in corpus.images]

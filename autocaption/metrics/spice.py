@@ -46,6 +46,8 @@ def spice(corenlp: str | None) -> "Spice | None":
 class Spice:
     """Mean SPICE F-score (Anderson et al. 2016), as coco-caption runs it."""
 
+    names = ("spice",)
+
     def __init__(self, corenlp: Path) -> None:
         jar = java.jar(java.SPICE)
         self.classes = os.pathsep.join([str(jar), f"{jar.parent}/lib/*", f"{corenlp}/*"])

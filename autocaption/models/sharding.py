@@ -3,13 +3,15 @@
 Rajbhandari et al. 2020 (ZeRO, stage 3); Zhao et al. 2023 (FSDP).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch.distributed as dist
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 # Methods that training calls beside `forward`; each gathers the parameters for itself. One must not call
 # another of the same module: torch shares the parameters out at the end of the inner one. What only search
@@ -30,6 +32,12 @@ class FullySharded(ModelParallelStrategy):
         """Share out to all ranks; by default Lightning (2.6) counts the nodes only."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load weights and optimizer states; the CheckpointIO, which Lightning leaves out, reads the rest."""
+        checkpoint = self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
+        super().load_checkpoint(checkpoint_path, weights_only)
+        return checkpoint
 
 
 def shard(module: nn.Module, mesh: Any) -> None:
@@ -69,3 +77,29 @@ def load_whole(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         set_model_state_dict(module, dict(weights), options=StateDictOptions(full_state_dict=True))
     else:
         module.load_state_dict(weights)
+
+
+def own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """This rank's parts of tensors, which share their memory; a tensor that isn't sharded is its own part."""
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+
+def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors, as a checkpoint holds them; of sharded ones on the first rank alone. A collective."""
+    whole: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, DTensor):
+            whole[name] = tensor
+            continue
+        full = tensor.full_tensor()
+        if dist.get_rank() == 0:
+            whole[name] = full.cpu()
+    return whole
+
+
+def copy_into(tensor: Tensor, value: Tensor) -> None:
+    """Copy a value, whole or sharded as the tensor is, into the tensor."""
+    if isinstance(tensor, DTensor) and not isinstance(value, DTensor):
+        value = value.to(tensor.device)
+        value = distribute_tensor(value, tensor.device_mesh, tensor.placements, src_data_rank=None)
+    tensor.copy_(value)

@@ -114,18 +114,25 @@ def gpus() -> list[str]:
     return done.stdout.splitlines() if done.returncode == 0 else []
 
 
-def without_secrets(value: Any, key: str = "") -> Any:
+def without_secrets(value: Any, key: str = "", references: bool = True) -> Any:
     """A copy of nested plain values without secrets.
 
     Hidden are values whose key ends in a word such as `api_key`, `password` or `token`, and passwords in
-    URLs. A reference such as ${oc.env:MY_TOKEN} stays: it says where the secret is, not what.
+    URLs.
+
+    Args:
+        value: the values.
+        key: of the value.
+        references: whether one to a secret, such as ${oc.env:MY_TOKEN}, stays: it says where it is, not what.
     """
     if isinstance(value, dict):
         inherited = key if _SECRET.search(key) else ""  # everything within a secret is secret
-        return {name: without_secrets(part, inherited or str(name)) for name, part in value.items()}
+        return {
+            name: without_secrets(part, inherited or str(name), references) for name, part in value.items()
+        }
     if isinstance(value, list):
-        return [without_secrets(part, key) for part in value]
-    if value is None or (isinstance(value, str) and _REFERENCE.fullmatch(value)):
+        return [without_secrets(part, key, references) for part in value]
+    if value is None or (references and isinstance(value, str) and _REFERENCE.fullmatch(value)):
         return value
     if _SECRET.search(key):
         return HIDDEN

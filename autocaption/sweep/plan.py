@@ -12,12 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from autocaption.checks import number, whole
 from autocaption.config import require_values
 from autocaption.errors import UserError
+from autocaption.monitored import configured_scores, require_logged
 from autocaption.runs.provenance import hide_argument, holds_secret
 from autocaption.sweep.space import CustomSpace, Space, as_text, read_space
 from autocaption.sweep.study import as_list, check_name
 from autocaption.sweep.trials import compose
 
 MODES = {"maximize": "max", "minimize": "min"}  # Optuna's directions, as modes of a checkpoint
+# Keys of which what a trial logs depends; where they are searched, the trial checks its objective itself.
+MONITORING = "metrics", "callbacks", "experiment"
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) ->
     groups = [key for key in keys if loader.get_group_options(key)]
     _check_keys(space, groups, base_config)
     custom = _custom_space(settings.custom_space)
+    if custom is None and not any(key.lstrip("+").startswith(MONITORING) for key in space.distributions):
+        require_logged(base_config, configured_scores(base_config), objective)
     return Plan(settings, space, base_config, objective, direction, fixed, groups, custom)
 
 

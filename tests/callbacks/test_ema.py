@@ -1,14 +1,20 @@
 """Averaged weights: the average by hand, exact resumes, and exceptions anywhere in a training."""
 
 import signal
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
+from helpers.ranks import on_ranks
 from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 
 from autocaption.callbacks.ema import ExponentialMovingAverage, averaged
+from autocaption.models.sharding import gather, gathered, shard
 
 
 class Line(pl.LightningModule):
@@ -309,3 +315,77 @@ def test_a_frozen_weight_is_not_copied_by_any_of_its_names():
     assert set(copy_of(model)) - set(averaged(model)) == {
         *("frozen.weight", "frozen.bias", "tied.weight", "net.1.num_batches_tracked")
     }
+
+
+class Sharded(pl.LightningModule):
+    """Weights that two ranks share unevenly, a frozen one, and statistics that are not shared out."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 3), nn.BatchNorm1d(3)
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+
+def life_of_an_average(module):
+    """What an EMA saves after training, within a validation, and after a resume."""
+    trainer = SimpleNamespace(global_step=0, state=SimpleNamespace(fn=TrainerFn.FITTING))
+    ema, saved = ExponentialMovingAverage(decay=0.5), []
+
+    def save():
+        checkpoint = {"state_dict": gathered(module.state_dict())}
+        ema.on_save_checkpoint(trainer, module, checkpoint)
+        saved.append({name: {k: v.clone() for k, v in part.items()} for name, part in checkpoint.items()})
+
+    ema.on_fit_start(trainer, module)
+    for trainer.global_step in (1, 2, 3):
+        for tensor in averaged(module).values():
+            tensor.mul_(0.5 + trainer.global_step)
+        ema.on_train_batch_end(trainer, module, None, None, 0)
+    save()
+    ema.on_validation_start(trainer, module)
+    gather(module, whole=True)
+    save()
+    ema.on_validation_end(trainer, module)
+    gather(module, whole=False)
+    save()
+    ema.on_fit_end(trainer, module)
+    trainer.ckpt_path = "a checkpoint"
+    again, steps = ExponentialMovingAverage(decay=0.5), ema.state_dict()
+    again.load_state_dict(steps)
+    whole = [saved[0].get("ema_weights")]
+    if dist.is_initialized():
+        dist.broadcast_object_list(whole)  # every rank reads the file
+    ema = again
+    if sharded := dist.is_initialized():  # Lightning restores these after on_fit_start
+        ema.on_fit_start(trainer, module)
+    ema.on_load_checkpoint(trainer, module, {"ema_weights": whole[0]})
+    if not sharded:
+        ema.on_fit_start(trainer, module)
+    save()
+    for tensor in averaged(module).values():
+        tensor.mul_(2)
+    trainer.global_step += 1
+    ema.on_train_batch_end(trainer, module, None, None, 0)
+    save()
+    return saved
+
+
+def on_a_rank(rank, module):
+    shard(module, init_device_mesh("cpu", (2,)))
+    return life_of_an_average(module)
+
+
+def test_sharded_weights_have_the_average_of_whole_ones(tmp_path):
+    torch.manual_seed(0)
+    module = Sharded()
+    first, second = on_ranks(on_a_rank, [module, module], tmp_path / "meeting")
+    expected = life_of_an_average(module)
+    assert set(expected[0]["ema_weights"]) == {
+        *("linear.weight", "linear.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var")
+    }
+    assert (
+        len({str(saved["ema_weights"]) for saved in expected[:4]}) == 1
+    )  # whatever the module holds meanwhile
+    for found, whole in zip(first, expected, strict=True):
+        torch.testing.assert_close(found, whole, atol=0, rtol=0)
+    assert all("linear.weight" not in saved["state_dict"] for saved in second)

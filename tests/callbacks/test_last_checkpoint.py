@@ -74,6 +74,22 @@ def test_resumes_exactly_from_every_checkpoint(whole, tmp_path):
         assert_same(again, folder)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "steps"),
+    [(4, 2 + 6 + 10), (16, 2 + 2 + 3), (12, 2 + 4 + 4)],  # of 12, none ends after 16 images: the epoch anew
+)
+def test_another_batch_size_counts_the_epoch_anew(whole, tmp_path, batch_size, steps):
+    folder, words = whole
+    if words:
+        pytest.skip("as in the plain variant")
+    shutil.copytree(folder, tmp_path / "other", ignore=shutil.ignore_patterns("*.lock"))
+    second = tmp_path / "other/checkpoints/copy-01.ckpt"
+    assert torch.load(second, weights_only=True)["global_step"] == 2
+    train(tmp_path / "other", f"resume={second}", f"data.batch_size={batch_size}")
+    saved = torch.load(tmp_path / "other/checkpoints/last.ckpt", weights_only=True)
+    assert (saved["global_step"], saved["epoch"]) == (steps, 1)
+
+
 @pytest.mark.parametrize("moment", [0, 2, 5, 7, 9])
 def test_a_signal_at_any_moment_stops_and_resumes_exactly(whole, tmp_path, moment):
     folder, words = whole

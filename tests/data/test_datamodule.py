@@ -194,3 +194,50 @@ def test_workers_share_arrays_instead_of_objects_for_each_image(split, on_broken
         assert len(dataset) == images // 2
         counts.append(objects_below((dataset.ids, dataset.tokens, dataset.referred, dataset.inputs.images)))
     assert counts[0] == counts[1]
+
+
+def resumed(world, rank, position, batch_size=4, accumulate=1, images=26, late=False):
+    """(DataModule of a rank that resumes at (epoch, images), the ids that it trains on in that epoch)."""
+    epoch, trained = position
+    data = datamodule(Shapes(seed=0, size=32, train=images, val=7, test=6), batch_size=batch_size)
+    data.trainer = types.SimpleNamespace(
+        global_rank=rank, world_size=world, accumulate_grad_batches=accumulate, overfit_batches=0
+    )
+    early = data.train_dataloader() if late else None
+    data.load_state_dict({"epoch": epoch, "images": trained})
+    return data, ids(batches(early or data.train_dataloader(), epoch))
+
+
+def whole_epoch(images=26):
+    return ids(
+        batches(datamodule(Shapes(seed=0, size=32, train=images, val=7, test=6)).train_dataloader(), 2)
+    )
+
+
+@pytest.mark.parametrize(("world", "batch_size", "accumulate"), [(1, 4, 1), (2, 4, 1), (2, 2, 2), (3, 4, 1)])
+def test_other_ranks_go_on_where_the_checkpoint_was(world, batch_size, accumulate, caplog):
+    trained = batch_size * world * accumulate
+    found = [resumed(world, rank, (2, trained), batch_size, accumulate) for rank in range(world)]
+    left = [name for _, names in found for name in names]
+    assert set(left) == set(whole_epoch()[trained:]) | set(left[26 - trained :])
+    assert {data.resumed_batches() for data, _ in found} == {accumulate}
+    assert len({len(names) for _, names in found}) == 1 or world == 3
+    assert caplog.messages == []
+
+
+def test_a_loader_that_was_made_before_the_restore_goes_on_there_too():
+    """As under trainer=fsdp, where the schedule asks for the number of batches before Lightning restores."""
+    assert resumed(1, 0, (2, 8), late=True)[1] == resumed(1, 0, (2, 8))[1] == whole_epoch()[8:]
+
+
+@pytest.mark.parametrize(("world", "batch_size", "accumulate"), [(2, 3, 1), (2, 2, 2), (1, 5, 1), (3, 4, 1)])
+def test_other_ranks_start_the_epoch_anew_where_no_step_ends_there_and_say_so(
+    world, batch_size, accumulate, caplog
+):
+    found = [resumed(world, rank, (2, 4), batch_size, accumulate) for rank in range(world)]
+    assert {name for _, names in found for name in names} == set(whole_epoch())
+    assert {data.resumed_batches() for data, _ in found} == {0}
+    assert {*caplog.messages} == {
+        "No step of this batch size and number of devices ends at image 4 of epoch 3; "
+        "resuming from the start of the epoch"
+    }

@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -44,6 +45,15 @@ class Kick(pl.Callback):
         self.seen += 1
 
 
+class Given(pl.Callback):
+    """Remembers what every one of its kind was given."""
+
+    seen: ClassVar = []
+
+    def __init__(self, a, b):
+        self.seen.append((a, b))
+
+
 class Crash(pl.Callback):
     """Raises an error that nobody foresaw."""
 
@@ -52,13 +62,13 @@ class Crash(pl.Callback):
 
 
 class OneRank(pl.Callback):
-    """One rank of several fails, or is killed, in its second step."""
+    """One rank of several fails, or is killed, after a step."""
 
-    def __init__(self, how, rank=1):
-        self.how, self.rank = how, rank
+    def __init__(self, how, rank=1, step=2):
+        self.how, self.rank, self.step = how, rank, step
 
     def on_train_batch_end(self, trainer, *_, **__):
-        if trainer.global_rank != self.rank or trainer.global_step < 2:
+        if trainer.global_rank != self.rank or trainer.global_step < self.step:
             return
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)

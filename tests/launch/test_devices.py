@@ -5,8 +5,9 @@ import subprocess
 import tempfile
 
 import pytest
+from helpers.scripts import run_here
 
-from autocaption.launch.devices import reserved, threads, visible_gpus
+from autocaption.launch.devices import announced, reserved, threads, visible_gpus
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +87,38 @@ def test_gpus_come_from_the_environment_before_nvidia_smi(monkeypatch, tmp_path)
     assert visible_gpus() == {"0": "GPU-a", "7": "7", "GPU-b": "GPU-b"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == {}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "first_free"),
+    [("auto", 1, "1"), ("gpu", 2, "2"), ("cuda", [0, 2], "1"), ("auto", "auto", "0"), ("cpu", 1, "0")],
+)
+def test_a_sweep_leaves_the_gpus_alone_that_a_run_of_its_own_has_taken(
+    accelerator, devices, first_free, monkeypatch
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    with announced(accelerator, devices), reserved(gpus("0", "1", "2"), "auto", 1) as (found, _):
+        assert found == {"CUDA_VISIBLE_DEVICES": first_free}
+    with reserved(gpus("0", "1", "2"), "auto", 1) as (found, _):  # it has ended
+        assert found == {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+def test_two_runs_may_share_a_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with announced("gpu", 1), announced("gpu", 1), reserved(gpus("0"), "gpu", 1) as (found, _):
+        assert found == {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+def test_a_command_takes_its_gpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (tmp_path / "probe.py").write_text(
+        "from autocaption.cli import command\n"
+        "from autocaption.launch.devices import reserved, visible_gpus\n"
+        "def probe(config):\n"
+        "    with reserved(visible_gpus(), 'auto', 1) as (found, _):\n"
+        "        print(found)\n"
+        "command(probe, 'train')\n"
+    )
+    for words, free in (((), "1"), (("trainer=cpu",), "0")):
+        done = run_here("probe.py", *words, cwd=tmp_path)
+        assert done.stdout == f"{{'CUDA_VISIBLE_DEVICES': '{free}'}}\n", done.stderr

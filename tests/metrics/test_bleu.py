@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 
-from autocaption.metrics.bleu import Bleu
+from autocaption.metrics.corpus_bleu import CorpusBleu
 
 WORDS = st.sampled_from(["a", "b", "c", "d"])  # few words, so that long n-grams match by chance
 
@@ -27,7 +27,7 @@ def corpora(draw, hypothesis=ANY, reference=SOME):
 
 
 def bleu(*updates, metric=None, n_gram=4):
-    metric = metric or Bleu(n_gram=n_gram)
+    metric = metric or CorpusBleu(n_gram=n_gram)
     for preds, target in updates:
         metric.update(preds, target)
     return {name: value.item() for name, value in metric.compute().items()}
@@ -110,20 +110,20 @@ def test_two_updates_equal_one(one, other):
 
 @given(corpora(), corpora())
 def test_two_devices_equal_one(one, other):
-    theirs = Bleu()
+    theirs = CorpusBleu()
     theirs.update(*other)
 
     def gather(tensor, group=None):
         name = next(name for name, value in mine.metric_state.items() if value is tensor)
         return [tensor, theirs.metric_state[name]]
 
-    mine = Bleu(dist_sync_fn=gather, distributed_available_fn=lambda: True)
+    mine = CorpusBleu(dist_sync_fn=gather, distributed_available_fn=lambda: True)
     assert bleu(one, metric=mine) == bleu((one[0] + other[0], one[1] + other[1]))
     assert bleu(metric=theirs) == bleu(other)
 
 
 def test_reset_forgets_all_counts():
-    metric = Bleu()
+    metric = CorpusBleu()
     corpus = (["a b c d e"], [["a b c d", "b c d e"]])
     expected = bleu(corpus, metric=metric)
     metric.update(["z"], [["a"]])
@@ -149,7 +149,7 @@ def test_update_does_not_change_its_arguments():
     ],
 )
 def test_invalid_inputs_are_refused_and_not_counted(preds, target):
-    metric = Bleu()
+    metric = CorpusBleu()
     with pytest.raises(ValueError, match="references"):
         metric.update(preds, target)
     good = (["a b c d"], [["a b c d"]])

@@ -1,13 +1,11 @@
 """The metrics of a split: what they take, and that devices, batches and order change nothing."""
 
-import multiprocessing
 import random
-from contextlib import contextmanager
 
 import pytest
 import torch
-import torch.distributed as dist
 from helpers.configs import composed
+from helpers.ranks import on_ranks
 from helpers.scoring import images, metrics, scores
 
 from autocaption import build
@@ -57,14 +55,6 @@ def test_batches_and_order_change_no_digit():
     assert values(metric) == EXPECTED
 
 
-@contextmanager
-def joined(number, ranks, meeting):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=number, world_size=ranks)
-    yield
-    dist.destroy_process_group()
-
-
 def scoring(number, shard):
     metric = updated(metrics(), shard)
     first = values(metric)
@@ -76,24 +66,6 @@ def refused(number, shard):
     with pytest.raises(UserError, match="needs the training captions"):
         updated(build.metrics(composed(), None), shard).compute()
     return number
-
-
-def on_ranks(task, shards, meeting):
-    """What a task gives on each rank; forked, so that none imports torch again."""
-
-    def work(number, shard, results):
-        with joined(number, len(shards), meeting):
-            results[number] = task(number, shard)
-
-    context = multiprocessing.get_context("fork")
-    with context.Manager() as manager:
-        results = manager.dict()
-        ranks = [context.Process(target=work, args=(*one, results)) for one in enumerate(shards)]
-        for process in ranks:
-            process.start()
-        for process in ranks:
-            process.join(60)
-        return [results.get(number) for number in range(len(shards))]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from helpers.scoring import images, metrics
 
 from autocaption.data.sources.flickr8k import flickr8k
 from autocaption.metrics import java
-from autocaption.metrics.bleu import Bleu
 from autocaption.metrics.corpus import Corpus, TrainingCaptions
+from autocaption.metrics.corpus_bleu import CorpusBleu
 from autocaption.metrics.meteor import meteor
 from autocaption.metrics.tokenizers import PtbTokenizer, WordsTokenizer
 
@@ -37,7 +37,7 @@ def test_scores_of_each_image_equal_coco_caption(scored, name):
 
 
 def test_bleu_alone_equals_coco_caption():
-    metric = Bleu()
+    metric = CorpusBleu()
     for start in (0, 4):  # in two updates
         metric.update(CAPTIONS[start : start + 4 or None], REFERENCES[start : start + 4 or None])
     metric.update(CAPTIONS[8:], REFERENCES[8:])

@@ -92,12 +92,22 @@ def test_a_new_key_and_the_keys_of_a_searched_group_are_accepted():
         (["optimizer.lr=interval(0.1,1.0)", "sweep.study_name=../a"], r"sweep\.study_name=\.\./a: take"),
         (["optimizer.lr=interval(0.1,1.0)", "sweep.study_name=a/b"], r"sweep\.study_name=a/b: take"),
         (["optimizer.lr=interval(0.1,1.0)", "sweep.study_name='a?b'"], r"sweep\.study_name=a\?b: take"),
+        (
+            ["optimizer.lr=interval(0.1,1.0)", "sweep.objective=val/cidr"],
+            r"sweep\.objective=val/cidr .* val/cider",
+        ),
         (["sweep.custom_space=no.such"], r"sweep\.custom_space=no\.such can't be imported"),
     ],
 )
 def test_mistakes_are_found_before_the_first_trial(overrides, hint):
     with pytest.raises(UserError, match=hint):
         plan(*overrides)
+
+
+def test_where_metrics_are_searched_the_trial_checks_its_objective():
+    assert plan("metrics=coco,bleu", "metrics=choice(bleu,coco)", "sweep.objective=val/x").objective == [
+        "val/x"
+    ]
 
 
 def test_the_multi_objective_sweep_has_a_direction_for_each_metric():
