@@ -9,6 +9,7 @@ Legend: B images, T words, P places, D width.
 import statistics
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ def measure(
         return {}
     ours, search = transformer_beam.decoder(**changes), BeamSearch(beam, 0.0, words, min_length=words)
     theirs = gpt2_search(ours, beam, words)
-    metrics = {}
+    metrics: dict[str, float] = {}
     for images in batches:
         memory_BPD = torch.randn(images, places, FEATURE_DIM).relu()
 
@@ -47,7 +48,7 @@ def measure(
             with torch.autocast("cpu", torch.bfloat16):
                 return find()
 
-        tasks = (find, find_in_bf16, lambda memory_BPD=memory_BPD: theirs(memory_BPD))
+        tasks: Any = (find, find_in_bf16, lambda memory_BPD=memory_BPD: theirs(memory_BPD))
         for task in tasks:
             found = task()
             assert found.shape == (images, words), found.shape
@@ -63,15 +64,16 @@ def measure(
     return metrics
 
 
-def gpt2_search(like: nn.Module, beam: int, words: int) -> Callable[[Tensor], Tensor]:
+def gpt2_search(like: Any, beam: int, words: int) -> Callable[[Tensor], Tensor]:
     """Beam search with a GPT-2 of this decoder's sizes: memory_BPD to the best captions' tokens_BT."""
     from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, set_seed
 
     set_seed(0)
-    special = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
+    special: Any = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
     width, layers = like.project.out_features, like.layers
+    config: Any = GPT2Config
     model = GPT2LMHeadModel(
-        GPT2Config(
+        config(
             **{"vocab_size": len(vocabulary()), "n_positions": words + 1, "add_cross_attention": True},
             **{"n_embd": width, "n_layer": len(layers), "n_head": layers[0].heads, **special},
         )

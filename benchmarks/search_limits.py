@@ -6,6 +6,7 @@ that is no product. What bf16 gains a search stands beside what it gains those p
 
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -21,14 +22,14 @@ def measure(
     *, images: int = 64, beam: int = 5, length: int = 20, places: int = 49, rounds: int = 7, **sizes: int
 ) -> dict[str, float]:
     search, memory_BPD = BeamSearch(beam, 0.0, length), torch.randn(images, places, FEATURE_DIM).relu()
-    metrics = {}
+    metrics: dict[str, float] = {}
     for file in DECODERS:
         config = OmegaConf.load(file)
         config.update({name: size for name, size in sizes.items() if name in config})
         torch.manual_seed(0)
-        brief = Brief(instantiate(config, vocab_size=len(vocabulary()), memory_dim=FEATURE_DIM).eval())
+        brief: Any = Brief(instantiate(config, vocab_size=len(vocabulary()), memory_dim=FEATURE_DIM).eval())
 
-        def find(brief: Brief = brief) -> None:
+        def find(brief: Any = brief) -> None:
             search(brief, memory_BPD)
 
         with Products() as products:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 
 from autocaption.data.tokenizer import EOS
 from autocaption.models.protocols import State
@@ -53,7 +53,7 @@ class Brief:
         return logits_RV, State((after.rows, words_R + 1), after.images)
 
 
-def decoder(**changes: int) -> nn.Module:
+def decoder(**changes: int) -> Any:
     """The decoder of model=transformer with random weights."""
     torch.manual_seed(0)
     sizes = {"vocab_size": len(vocabulary()), "memory_dim": FEATURE_DIM, **changes}
@@ -72,7 +72,8 @@ def measure(
 ) -> dict[str, float]:
     net = decoder(**changes)
     search, memory_BPD = BeamSearch(beam, 0.0, length), torch.randn(images, places, FEATURE_DIM).relu()
-    search(Brief(net), memory_BPD[:2])  # warm up
+    warm: Any = Brief(net)
+    search(warm, memory_BPD[:2])
     fast, slow, words = _compared(net, search, memory_BPD, rounds)
     fast_few, slow_few, _ = _compared(net, search, memory_BPD[:few], rounds)
     return {
@@ -84,9 +85,7 @@ def measure(
     }
 
 
-def _compared(
-    net: nn.Module, search: BeamSearch, memory_BPD: Tensor, rounds: int
-) -> tuple[float, float, float]:
+def _compared(net: Any, search: BeamSearch, memory_BPD: Tensor, rounds: int) -> tuple[float, float, float]:
     """Seconds of a search with caches and of one that recomputes, and the words of a caption."""
     brief: list[Any] = [Brief(net), Brief(Recomputing(net))]
     seconds: list[list[float]] = [[], []]
