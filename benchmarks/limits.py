@@ -70,8 +70,8 @@ def measure(*, images: int = 32, places: int = 49, rounds: int = 7, **sizes: int
         step = _step_of(decoder, memory_BPD, batch)
         with Products() as products:
             step()
-        alone = _products_of(products.found)
-        pairs = [(_seconds(step), _seconds(alone)) for _ in range(rounds)]  # in turn, so on the same machine
+        alone = repeated(products.found)
+        pairs = [(seconds(step), seconds(alone)) for _ in range(rounds)]  # in turn, so on the same machine
         whole, limit = (statistics.median(times) for times in zip(*pairs, strict=True))
         metrics[f"{file.stem}: captions/s"] = int((lengths_BN > 0).sum()) / whole
         metrics[f"{file.stem}: of the arithmetic limit"] = limit / whole
@@ -90,10 +90,13 @@ def _step_of(decoder: Any, memory_BPD: torch.Tensor, batch: Batch) -> Callable[[
     return step
 
 
-def _products_of(found: list[Product]) -> Callable[[], None]:
+def repeated(found: list[Product], dtype: torch.dtype = torch.float32) -> Callable[[], None]:
     """Repeats the products; operands are allocated once, those of equal shape together."""
     operands = {
-        (b, m, k, n): (torch.randn(b, m, k), torch.randn(b, k, n), torch.empty(b, m, n))
+        (b, m, k, n): (
+            *(torch.randn(b, m, k, dtype=dtype), torch.randn(b, k, n, dtype=dtype)),
+            torch.empty(b, m, n, dtype=dtype),
+        )
         for b, m, k, n in set(found)
     }
 
@@ -108,7 +111,7 @@ def _products_of(found: list[Product]) -> Callable[[], None]:
     return alone
 
 
-def _seconds(task: Callable[[], None]) -> float:
+def seconds(task: Callable[[], None]) -> float:
     start = time.perf_counter()
     task()
     return time.perf_counter() - start

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 
 import pytest
@@ -15,10 +16,12 @@ from benchmarks import (
     extraction,
     gpu,
     growth,
+    hugging_face,
     limits,
     scale,
     scoring,
     search,
+    search_limits,
     startup,
     sweeping,
     training,
@@ -45,7 +48,14 @@ PARTS = {
     ),
     "sweeping": lambda: sweeping.measure(trials=2),
     "transformer_beam": lambda: transformer_beam.measure(
-        images=2, beam=2, length=6, places=4, rounds=1, width=16, heads=2, layers=1
+        images=3, few=2, beam=2, length=6, places=4, rounds=1, width=16, heads=2, layers=1
+    ),
+    "search_limits": lambda: search_limits.measure(
+        **{"images": 2, "beam": 2, "length": 6, "places": 4, "rounds": 1, "width": 16, "heads": 2},
+        **{"embed_dim": 16, "hidden_dim": 16, "attention_dim": 8},
+    ),
+    "hugging_face": lambda: hugging_face.measure(
+        batches=(32, 64), beam=2, words=3, places=4, rounds=1, width=16, heads=2, layers=1
     ),
     "scale": lambda: scale.measure(images=60, captions=300, workers=2, batch=4),
 }
@@ -72,10 +82,20 @@ def in_process(monkeypatch):
 
 @pytest.mark.parametrize("part", bench.PARTS)
 def test_part_gives_its_metrics(part, in_process):
+    if part == "hugging_face":
+        pytest.importorskip("transformers")
     metrics = PARTS[part]()
     named = {name.removeprefix(f"{part}: ") for name in LATEST["metrics"] if name.startswith(f"{part}: ")}
     assert set(metrics) == named - {"peak MB"}  # of the part's process
     assert all(math.isfinite(value) for value in metrics.values()), metrics
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert hugging_face.measure() == {}
+    assert capsys.readouterr().err == (
+        "hugging_face is skipped: pip install -e '.[bench]' for transformers\n"
+    )
 
 
 @pytest.mark.slow

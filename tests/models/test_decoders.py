@@ -12,7 +12,7 @@ from helpers.decoders import DOUBLE, LANGUAGE_MODEL, D, P, V, hidden, ragged, re
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from autocaption import build
 from autocaption.data.tokenizer import BOS, EOS, PAD, UNK
@@ -236,7 +236,8 @@ def test_a_fresh_lstm_keeps_most_of_its_cell_state(name):
     state = decoder.init_state(torch.randn(50, P, D))
     kept = []
     for cell in (0.0, 1.0):
-        rows = tuple(torch.full_like(part, cell * (i % 2)) for i, part in enumerate(state.rows))
+        leaves, spec = tree_flatten(state.rows)
+        rows = tree_unflatten([torch.full_like(part, cell * (i % 2)) for i, part in enumerate(leaves)], spec)
         _, after = decoder.step(torch.full((50,), BOS), State(rows, state.images))
-        kept.append(after.rows[1])
+        kept.append(tree_leaves(after.rows)[1])
     assert (kept[1] - kept[0]).mean().item() == pytest.approx(0.73, abs=0.02)

@@ -111,14 +111,17 @@ def test_rows_without_tokens_off_the_cpu():
 def test_cell_equals_a_single_step_of_torch(layers):
     module, x_RE, h_LRD, c_LRD = make(layers, 5, 5)
     _, expected = module(x_RE.unsqueeze(0), (h_LRD, c_LRD))
-    torch.testing.assert_close(cell(module, x_RE, h_LRD, c_LRD), expected, atol=1e-12, rtol=0)
+    after = cell(module, x_RE, list(zip(h_LRD, c_LRD, strict=True)))
+    found = tuple(torch.stack(parts) for parts in zip(*after, strict=True))
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
 def test_cell_drops_between_layers_in_training_only():
     module, x_RE, h_LRD, c_LRD = make(2, 5, 5)
-    expected = cell(module, x_RE, h_LRD, c_LRD)
+    before = list(zip(h_LRD, c_LRD, strict=True))
+    (first, _), (second, _) = cell(module, x_RE, before)
     module.dropout = 0.9
-    dropped_LRD, _ = cell(module.train(), x_RE, h_LRD, c_LRD)
-    assert torch.equal(dropped_LRD[0], expected[0][0])
-    assert not torch.equal(dropped_LRD[1], expected[0][1])
-    assert torch.equal(cell(module.eval(), x_RE, h_LRD, c_LRD)[0], expected[0])
+    (same, _), (dropped, _) = cell(module.train(), x_RE, before)
+    assert torch.equal(same, first)
+    assert not torch.equal(dropped, second)
+    assert torch.equal(cell(module.eval(), x_RE, before)[1][0], second)

@@ -16,6 +16,7 @@ from autocaption.data.packing import Layout, TimeMajor
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders import require_sizes
 from autocaption.models.decoders.attention_recurrence import Weights, attend
+from autocaption.models.decoders.logits import logits_of
 from autocaption.models.decoders.lstm_cell import advance
 from autocaption.models.decoders.unrolled import additive_weights, unroll
 from autocaption.models.dropout import Dropout, WordDropout
@@ -87,7 +88,7 @@ class AttentionDecoder(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden (..., D)."""
-        return self.output(self.dropout(hidden))
+        return logits_of(self.dropout(hidden), self.output.weight, self.output.bias)
 
     def init_state(self, memory_BPD: Tensor) -> State:
         """The LSTM's states, and keys and values of the memory."""

@@ -4,6 +4,7 @@ Legend: B images, N captions an image, T time, P places, D width, V vocabulary, 
 M packed tokens (time-major).
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,11 +12,12 @@ from autocaption.checks import number, whole
 from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders import MOST_LAYERS, require_sizes
-from autocaption.models.decoders.lstm_recurrence import cell, lstm
+from autocaption.models.decoders.logits import logits_of
+from autocaption.models.decoders.lstm_recurrence import States, cell, lstm
 from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
 
-Rows = tuple[Tensor, Tensor]  # h_RLD, c_RLD
+Rows = tuple[States, ...]  # of the layers
 
 
 class LSTMDecoder(nn.Module):
@@ -66,15 +68,15 @@ class LSTMDecoder(nn.Module):
         """The hidden state after each input token; zero at <pad>."""
         packing = (layout or Layout.of(tokens_BNT)).time_major
         h_LRD, c_LRD = (
-            part_BLD.index_select(0, packing.image_R).transpose(0, 1).contiguous()
-            for part_BLD in self._start(memory_BPD)
+            torch.stack(parts).index_select(1, packing.image_R)
+            for parts in zip(*self._start(memory_BPD), strict=True)
         )
         embedded_MD = self.dropout(self.embed(self.word_dropout(packing.pack(tokens_BNT))))
         return Decoded(packing.unpack(lstm(self.lstm, embedded_MD, packing.rows_T, h_LRD, c_LRD)))
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden (..., D)."""
-        return self.output(self.dropout(hidden))
+        return logits_of(self.dropout(hidden), self.output.weight, self.output.bias)
 
     def init_state(self, memory_BPD: Tensor) -> State:
         """The state after the image, before <bos>."""
@@ -82,10 +84,8 @@ class LSTMDecoder(nn.Module):
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         """logits_RV of the next word, and the state with these tokens."""
-        h_RLD, c_RLD = state.rows
-        embedded_RD = self.dropout(self.embed(tokens_R))
-        rows = self._step(embedded_RD, h_RLD.transpose(0, 1), c_RLD.transpose(0, 1))
-        return self.head(rows[0][:, -1]), State(rows, state.images)
+        rows = cell(self.lstm, self.dropout(self.embed(tokens_R)), state.rows)
+        return self.head(rows[-1][0]), State(rows, state.images)
 
     def _start(self, memory_BPD: Tensor) -> Rows:
         vector_BD = self.project(memory_BPD.mean(1))
@@ -94,9 +94,5 @@ class LSTMDecoder(nn.Module):
             vector_BD = F.batch_norm(vector_BD, norm.running_mean, norm.running_var, norm.weight, norm.bias)
         else:
             vector_BD = self.norm(vector_BD)
-        nothing_LBD = vector_BD.new_zeros(self.lstm.num_layers, len(vector_BD), self.lstm.hidden_size)
-        return self._step(self.dropout(vector_BD), nothing_LBD, nothing_LBD)
-
-    def _step(self, x_RD: Tensor, h_LRD: Tensor, c_LRD: Tensor) -> Rows:
-        h_LRD, c_LRD = cell(self.lstm, x_RD, h_LRD, c_LRD)
-        return h_LRD.transpose(0, 1), c_LRD.transpose(0, 1)
+        nothing_BD = vector_BD.new_zeros(len(vector_BD), self.lstm.hidden_size)
+        return cell(self.lstm, self.dropout(vector_BD), [(nothing_BD, nothing_BD)] * self.lstm.num_layers)

@@ -19,6 +19,8 @@ from torch.autograd import Function
 from autocaption.data.packing import slices
 from autocaption.models.decoders.lstm_cell import Kept, advance, retreat, slopes
 
+States = tuple[Tensor, Tensor]  # h_RD and c_RD of a layer
+
 
 class _Layer(Function):
     @staticmethod
@@ -133,15 +135,14 @@ def by_torch(
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def cell(module: torch.nn.LSTM, x_RE: Tensor, h_LRD: Tensor, c_LRD: Tensor) -> tuple[Tensor, Tensor]:
-    """One time step of all layers: the states (L, R, D) after the input."""
-    hidden, cells = [], []
+def cell(module: torch.nn.LSTM, x_RE: Tensor, states: Sequence[States]) -> tuple[States, ...]:
+    """One time step of all layers: the states after the input."""
+    after = []
     dropout = module.dropout if module.training else 0.0
-    for layer in range(module.num_layers):
+    for layer, before in enumerate(states):
         if layer and dropout:
             x_RE = torch.nn.functional.dropout(x_RE, dropout)
         weights = (getattr(module, f"{name}_l{layer}") for name in _WEIGHTS)
-        x_RE, c_RD = torch.lstm_cell(x_RE, (h_LRD[layer], c_LRD[layer]), *weights)
-        hidden.append(x_RE)
-        cells.append(c_RD)
-    return torch.stack(hidden), torch.stack(cells)
+        x_RE, c_RD = torch.lstm_cell(x_RE, before, *weights)
+        after.append((x_RE, c_RD))
+    return tuple(after)

@@ -8,13 +8,13 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autocaption.checks import number, whole
 from autocaption.data.packing import Layout
 from autocaption.errors import UserError
 from autocaption.models.decoders import MOST_LAYERS, require_sizes
+from autocaption.models.decoders.logits import logits_of
 from autocaption.models.decoders.transformer_layer import KeysValues, MemoryLayer, TransformerLayer
 from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
@@ -107,7 +107,7 @@ class TransformerDecoder(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden (..., D)."""
-        return F.linear(hidden, self.embed.weight, self.bias)
+        return logits_of(hidden, self.embed.weight, self.bias)
 
     def init_state(self, memory_BPD: Tensor) -> State:
         """An empty cache, and every layer's keys and values of the memory.
@@ -115,7 +115,8 @@ class TransformerDecoder(nn.Module):
         Generated tokens are cached once an image, in the order of generation, and each row keeps the
         positions of its own tokens in that cache. So search reorders a few indices, not the caches.
         """
-        memory = self._memory(memory_BPD)
+        # Contiguous, since attention would copy them at every step.
+        memory = [(keys.contiguous(), values.contiguous()) for keys, values in self._memory(memory_BPD)]
         past = [tuple(part[:, : self.heads, :0] for part in keys_values) for keys_values in memory]
         empty_R0 = torch.zeros(len(memory_BPD), 0, dtype=torch.long, device=memory_BPD.device)
         return State(empty_R0, (past, memory))
@@ -128,8 +129,8 @@ class TransformerDecoder(nn.Module):
         positions_R = before + torch.arange(K, device=tokens_R.device).repeat(B)
         x_RD = self._embed(tokens_R, tokens_R.new_full((1,), own_RT.shape[1]))  # new_tensor would wait
         own_RT = torch.cat([own_RT, positions_R.unsqueeze(1)], 1)
-        mask_RS = torch.zeros(B * K, before + K, dtype=torch.bool, device=tokens_R.device)
-        mask_BKS = mask_RS.scatter_(1, own_RT, True).view(B, K, -1)
+        mask_RS = torch.full((B * K, before + K), -torch.inf, device=tokens_R.device)
+        mask_BKS = mask_RS.scatter_(1, own_RT, 0.0).view(B, K, -1)
         x_BKD, caches = x_RD.view(B, K, -1), []
         for layer, cache, keys_values in zip(self.layers, past, memory, strict=True):
             x_BKD, cache = layer.step(x_BKD, cache, mask_BKS, keys_values)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from autocaption.data.packing import Layout, TimeMajor
 from autocaption.data.tokenizer import PAD
 from autocaption.models.decoders import require_sizes
+from autocaption.models.decoders.logits import logits_of
 from autocaption.models.decoders.lstm_cell import advance
 from autocaption.models.decoders.unrolled import additive_weights, unroll
 from autocaption.models.dropout import Dropout, WordDropout
@@ -90,7 +91,7 @@ class UpDownDecoder(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden (..., D)."""
-        return self.output(self.dropout(hidden))
+        return logits_of(self.dropout(hidden), self.output.weight, self.output.bias)
 
     def init_state(self, memory_BPD: Tensor) -> State:
         """Both LSTMs' states, all zero, and the images' part of what follows."""
