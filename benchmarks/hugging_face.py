@@ -6,7 +6,6 @@ earlier steps, and give captions of exactly as many words. Skipped where transfo
 Legend: B images, T words, P places, D width.
 """
 
-import statistics
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ from autocaption.data.tokenizer import BOS, EOS, PAD, UNK
 from autocaption.search.beam import BeamSearch
 from benchmarks import transformer_beam
 from benchmarks.generated import FEATURE_DIM, vocabulary
-from benchmarks.limits import seconds
+from benchmarks.limits import in_bf16, medians
 
 
 def measure(
@@ -44,17 +43,12 @@ def measure(
         def find(memory_BPD: Tensor = memory_BPD) -> Tensor:
             return search(ours, memory_BPD).tokens_BKT[:, 0]
 
-        def find_in_bf16(find: Callable[[], Tensor] = find) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
-                return find()
-
-        tasks: Any = (find, find_in_bf16, lambda memory_BPD=memory_BPD: theirs(memory_BPD))
+        tasks: Any = (find, in_bf16(find), lambda memory_BPD=memory_BPD: theirs(memory_BPD))
         for task in tasks:
             found = task()
             assert found.shape == (images, words), found.shape
             assert (found > EOS).all()
-        times = [[seconds(task) for task in tasks] for _ in range(rounds)]  # in turn, so on the same machine
-        fast, fast_bf16, slow = map(statistics.median, zip(*times, strict=True))
+        fast, fast_bf16, slow = medians(tasks, rounds)
         metrics |= {
             f"{images} images: captions/s": images / fast,
             f"{images} images: captions/s of transformers": images / slow,

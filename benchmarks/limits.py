@@ -6,7 +6,7 @@ that is no product. Products are noted while a step runs, so that no decoder's a
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,7 @@ def measure(*, images: int = 32, places: int = 49, rounds: int = 7, **sizes: int
         with Products() as products:
             step()
         alone = repeated(products.found)
-        pairs = [(seconds(step), seconds(alone)) for _ in range(rounds)]  # in turn, so on the same machine
-        whole, limit = (statistics.median(times) for times in zip(*pairs, strict=True))
+        whole, limit = medians((step, alone), rounds)
         metrics[f"{file.stem}: captions/s"] = int((lengths_BN > 0).sum()) / whole
         metrics[f"{file.stem}: of the arithmetic limit"] = limit / whole
     return metrics
@@ -111,7 +110,23 @@ def repeated(found: list[Product], dtype: torch.dtype = torch.float32) -> Callab
     return alone
 
 
-def seconds(task: Callable[[], None]) -> float:
+def in_bf16(task: Callable[[], Any]) -> Callable[[], Any]:
+    """The task under autocast."""
+
+    def within() -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return task()
+
+    return within
+
+
+def medians(tasks: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """The median seconds of each task; they take turns, and so run on the same machine."""
+    times = [[seconds(task) for task in tasks] for _ in range(rounds)]
+    return [statistics.median(own) for own in zip(*times, strict=True)]
+
+
+def seconds(task: Callable[[], Any]) -> float:
     start = time.perf_counter()
     task()
     return time.perf_counter() - start

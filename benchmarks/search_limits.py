@@ -4,8 +4,6 @@ The limit of a search is the time of its products in fp32 at the machine's own s
 that is no product. What bf16 gains a search stands beside what it gains those products.
 """
 
-import statistics
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +12,7 @@ from omegaconf import OmegaConf
 
 from autocaption.search.beam import BeamSearch
 from benchmarks.generated import FEATURE_DIM, vocabulary
-from benchmarks.limits import DECODERS, Products, repeated, seconds
+from benchmarks.limits import DECODERS, Products, in_bf16, medians, repeated
 from benchmarks.transformer_beam import Brief
 
 
@@ -34,12 +32,8 @@ def measure(
 
         with Products() as products:
             find()
-        tasks = (
-            *(find, repeated(products.found)),
-            *(_in_bf16(find), repeated(products.found, torch.bfloat16)),
-        )
-        times = [[seconds(task) for task in tasks] for _ in range(rounds)]  # in turn, so on the same machine
-        whole, limit, whole_bf16, limit_bf16 = map(statistics.median, zip(*times, strict=True))
+        alone, alone_bf16 = (repeated(products.found, dtype) for dtype in (torch.float32, torch.bfloat16))
+        whole, limit, whole_bf16, limit_bf16 = medians((find, alone, in_bf16(find), alone_bf16), rounds)
         metrics |= {
             f"{file.stem}: captions/s": images / whole,
             f"{file.stem}: of the arithmetic limit": limit / whole,
@@ -47,14 +41,6 @@ def measure(
             f"{file.stem}: times of its products in bf16": limit / limit_bf16,
         }
     return metrics
-
-
-def _in_bf16(task: Callable[[], None]) -> Callable[[], None]:
-    def within() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            task()
-
-    return within
 
 
 if __name__ == "__main__":

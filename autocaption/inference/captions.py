@@ -6,7 +6,7 @@ Legend: B images, K captions an image, T time.
 import math
 from dataclasses import dataclass, field
 
-from autocaption.data.tokenizer import PAD, Tokenizer, until_end
+from autocaption.data.tokenizer import Tokenizer, until_end
 from autocaption.models.protocols import Captions
 
 
@@ -48,9 +48,7 @@ def captions_of(found: Captions, tokenizer: Tokenizer, k: int, length_penalty: f
         k: the most captions of an image.
         length_penalty: of the search; 0 where its scores are sums.
     """
-    lengths_BK = (found.tokens_BKT != PAD).sum(2).clamp_min(1)
-    logp_BK = found.scores_BK * lengths_BK**length_penalty if found.logp_BK is None else found.logp_BK
-    parts = (found.tokens_BKT, found.scores_BK, logp_BK, found.exist_BK)
+    parts = (found.tokens_BKT, found.scores_BK, found.log_probabilities(length_penalty), found.exist_BK)
     images = zip(*(part[:, :k].tolist() for part in parts), strict=True)
     return [
         [

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autocaption.data.batch import Batch
 from autocaption.data.packing import Layout
+from autocaption.data.tokenizer import PAD
 from autocaption.data.transforms import Fit, Interpolation
 
 
@@ -154,6 +155,17 @@ class Captions:
     tokens_BKT: Tensor
     scores_BK: Tensor
     logp_BK: Tensor | None = None
+
+    def log_probabilities(self, length_penalty: float) -> Tensor:
+        """logp_BK, also where the scores are made of it.
+
+        Args:
+            length_penalty: of the search; 0 where its scores are sums.
+        """
+        if self.logp_BK is not None:
+            return self.logp_BK
+        lengths_BK = (self.tokens_BKT != PAD).sum(2).clamp_min(1)
+        return self.scores_BK * lengths_BK**length_penalty
 
     @property
     def exist_BK(self) -> Tensor:

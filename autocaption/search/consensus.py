@@ -8,7 +8,7 @@ from torch import Tensor
 
 from autocaption.checks import whole
 from autocaption.data.sources import ImageId
-from autocaption.data.tokenizer import EOS, PAD
+from autocaption.data.tokenizer import EOS
 from autocaption.models.protocols import Captions, Decoder
 from autocaption.search.beam import BeamSearch
 from autocaption.search.hypotheses import take
@@ -46,8 +46,7 @@ class ConsensusSearch:
         exists_BK = found.scores_BK > -torch.inf
         similarity_BK = mean_similarity(found.tokens_BKT, exists_BK).masked_fill(~exists_BK, -torch.inf)
         scores_BK, order_BK = similarity_BK.sort(dim=1, descending=True, stable=True)
-        lengths_BK = (found.tokens_BKT != PAD).sum(2).clamp_min(1)
-        logp_BK = found.scores_BK * lengths_BK**self.beam.length_penalty
+        logp_BK = found.log_probabilities(self.beam.length_penalty)
         return Captions(take(found.tokens_BKT, order_BK), scores_BK, logp_BK.gather(1, order_BK))
 
 
