@@ -66,11 +66,17 @@ class Spice:
                 [*command, "-out", str(found), "-subset", "-silent"], capture_output=True, text=True
             )
             if done.returncode or not found.is_file():
-                lines = [line for line in done.stderr.splitlines() if "Error" in line or "Exception" in line]
-                raise UserError(f"SPICE's jar failed: {' '.join(lines[:2]) or 'no message'}")
+                raise UserError(f"SPICE's jar failed: {_reason(done.stdout + done.stderr) or 'no message'}")
             scores = {row["image_id"]: row["scores"]["All"]["f"] for row in json.loads(found.read_text())}
         return with_count(np.array([scores[i] for i in range(len(asked))], np.float64))
 
     def scores(self, sums: NDArray) -> dict[str, NDArray]:
         """`spice`, between 0 and 1."""
         return {"spice": mean(sums)}
+
+
+def _reason(said: str) -> str:
+    """The lines that say why: from the first that names an error, without the places in the code."""
+    lines = [line.strip() for line in said.splitlines() if not line.startswith("\tat ")]
+    first = next((i for i, line in enumerate(lines) if "Error" in line or "Exception" in line), len(lines))
+    return " ".join(lines[first : first + 2])

@@ -84,16 +84,31 @@ def test_spice_needs_a_java_that_its_jar_can_write_with(jars, monkeypatch, caplo
     assert ("SPICE is left out: its jar needs Java 8 to 14, and `java` is Java 17" in caplog.text) == left_out
 
 
-def test_a_spice_jar_that_fails_says_why(jars, monkeypatch):
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            "Parsing captions\\nError: Could not score\\njava.lang.OutOfMemoryError: heap\\n\\tat X' >&2",
+            "Error: Could not score java.lang.OutOfMemoryError: heap",
+        ),
+        (  # what Java itself says before it starts goes to stdout
+            "Error occurred during initialization of VM\\nToo small initial heap'",
+            "Error occurred during initialization of VM Too small initial heap",
+        ),
+        (
+            'Exception in thread "main" X\\n\\tat Y\\nCaused by: Z\' >&2',
+            'Exception in thread "main" X Caused by: Z',
+        ),
+        ("' >&2", "no message"),
+    ],
+)
+def test_a_spice_jar_that_fails_says_why(jars, monkeypatch, said, line):
     for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
         (jars / name).touch()
-    said = "Parsing reference captions\\nError: Could not score\\njava.lang.OutOfMemoryError: heap\\n\\tat X"
-    fake_java(jars, monkeypatch, f"[ $1 = -version ] || {{ printf '{said}' >&2; exit 1; }}")
+    fake_java(jars, monkeypatch, f"[ $1 = -version ] || {{ printf '{said}; exit 1; }}")
     rest = metrics()
     rest.image_metrics = [spice(str(jars))]
-    with pytest.raises(
-        UserError, match=r"^SPICE's jar failed: Error: Could not score .*OutOfMemoryError: heap$"
-    ):
+    with pytest.raises(UserError, match=f"^SPICE's jar failed: {line}$"):
         rest.score(images(["a dog"], [["a dog"]]))
 
 
