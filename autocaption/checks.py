@@ -1,7 +1,7 @@
 """Checks of the values that users choose; the part that takes a value checks it when it is made."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,9 @@ def as_path(key: str, value: Any) -> Path:
     """The value as a path; `~` is the home folder.
 
     Raises:
-        UserError: names the key that has no value.
+        UserError: names the key that has no value, or several.
     """
-    if value is None or not str(value):
+    if value is None or not str(value) or (isinstance(value, Collection) and not isinstance(value, str)):
         raise UserError(f"{key}={_shown(value)}: give a path")
     return Path(str(value)).expanduser()
 

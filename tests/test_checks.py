@@ -115,3 +115,5 @@ def test_words_and_paths(monkeypatch):
     assert as_path("a.b", 3) == Path("3")
     with pytest.raises(UserError, match=r"^a.b=null: give a path$"):
         as_path("a.b", None)
+    with pytest.raises(UserError, match=r"^a.b=\['x', 'y'\]: give a path$"):
+        as_path("a.b", ["x", "y"])

@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 import zipfile
+from glob import escape
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,10 +36,23 @@ def new_run_name() -> str:
 def run_folder(runs: str, resume: str | None) -> str:
     """The folder of the run: a new one under `runs`, or that of the run to resume."""
     return (
-        str(as_path("runs", runs) / new_run_name())
-        if resume is None
-        else str(folder_to_resume(runs, str(resume)))
+        str(runs_root(runs) / new_run_name()) if resume is None else str(folder_to_resume(runs, str(resume)))
     )
+
+
+def runs_root(runs: str) -> Path:
+    """The folder that `runs=` means, in which new runs lie.
+
+    Raises:
+        UserError: it is a glob, as of runs that are there already.
+    """
+    root = as_path("runs", runs)
+    if escape(str(root)) != str(root) and not root.exists():
+        raise UserError(
+            f"runs={root}: name one folder, in which new runs will lie; those of several seeds are named by "
+            "eval.py seeds=GLOB"
+        )
+    return root
 
 
 def folder_to_resume(runs: str, resume: str) -> Path:
@@ -48,7 +62,7 @@ def folder_to_resume(runs: str, resume: str) -> Path:
         UserError: there is none.
     """
     if resume == "last":
-        root = as_path("runs", runs).absolute()
+        root = runs_root(runs).absolute()
         newest = newest_to_resume(root)
         if newest is None:
             raise UserError(f"resume=last: no run under {root} is left to resume; name one: resume=RUN")
