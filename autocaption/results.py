@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +14,7 @@ from autocaption.data.sources import SPLITS, Source
 from autocaption.data.transforms import Box
 from autocaption.files import write_json
 from autocaption.loggers.wandb import WandbLogger
+from autocaption.metrics.bootstrap import Differences
 from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.report.run_report import write_report
 from autocaption.report.scores import intervals_of, write_per_image
@@ -72,6 +74,7 @@ def report(
     seen: Callable[[int, int], Box],
     most: int | None,
     note: str = "",
+    compared: Differences = MappingProxyType({}),
 ) -> None:
     """Write report.html; where that fails, the run's results are on disk all the same, and it goes on.
 
@@ -83,6 +86,7 @@ def report(
         seen: what part of a picture of this width and height the models see.
         most: how many images the gallery holds; None for all.
         note: what a reader must know about the metrics.
+        compared: pairs of the systems, by their names.
     """
     try:
         (folder / REPORT).unlink(missing_ok=True)  # an earlier attempt's would show its results
@@ -95,6 +99,7 @@ def report(
             seen=seen,
             most=most,
             note=note,
+            compared=compared,
         )
     except Exception as error:
         log.warning("no %s (report=null asks for none): %s: %s", REPORT, type(error).__name__, error)

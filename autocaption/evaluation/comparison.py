@@ -8,14 +8,13 @@ from typing import Any
 
 from rich.table import Table
 
+from autocaption.evaluation.names import mean_of_seeds
 from autocaption.evaluation.rows import Row
 from autocaption.evaluation.seeds import Mean, mean_of
-from autocaption.metrics.bootstrap import Comparison, Resampled
+from autocaption.metrics.bootstrap import Comparison, Differences, Resampled
 from autocaption.metrics.scored import Scored
 from autocaption.report.examples import FIRST, by_importance
 from autocaption.report.tables import score_cell
-
-Differences = Mapping[tuple[str, str], Mapping[str, Comparison]]
 
 NAME, CELL = 24, 14  # characters of a row's name, and of a metric
 
@@ -88,6 +87,14 @@ class Comparisons:
     def apart(self) -> list[str]:
         """The rows that were scored on other images than the first."""
         return [one.row.name for one in self.results if _ids(one) != _ids(self.results[0])]
+
+    def of_systems(self) -> Differences:
+        """All differences by the names that the report has, those of means first."""
+        of_means = {
+            (mean_of_seeds(one), mean_of_seeds(other)): found
+            for (one, other), found in self.mean_differences.items()
+        }
+        return {**of_means, **self.differences}
 
     def plain(self) -> dict[str, Any]:
         """What metrics.json holds of them."""

@@ -17,10 +17,12 @@ from autocaption.data.sources import ImageId, Source
 from autocaption.data.transforms import Box
 from autocaption.evaluation.comparison import Comparisons, Result
 from autocaption.evaluation.human import NOTE, WithoutFirst
+from autocaption.evaluation.names import mean_of_seeds
 from autocaption.evaluation.result_file import read_captions
 from autocaption.evaluation.rows import Row, planned, rows_of
 from autocaption.evaluation.tracking import log_scores, log_tables, started_loggers
 from autocaption.files import write_json
+from autocaption.metrics.bootstrap import Differences
 from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.ranks import is_first_rank
 from autocaption.recording import overrides, record_data, recorded_run, seed_everything
@@ -144,12 +146,15 @@ class _Evaluation:
         if len(found) == 1:
             (one,) = found
             best = one.row.checkpoints[0] if len(one.row.checkpoints) == 1 else ""
-            self._report(lambda: [self._system(one.row, self.folder.name)])
+            self._report(lambda: [self._system(one.row, self.folder.name)], {})
             results.show(one.written, self.folder, best)
         else:
             together = Comparisons.of(self.split, found)
             write_json(self.folder / results.METRICS, {**together.plain(), **self._rules(found)})
-            self._report(lambda: [*(self._system(one.row, one.row.name) for one in found), *_means(together)])
+            self._report(
+                lambda: [*(self._system(one.row, one.row.name) for one in found), *_means(together)],
+                together.of_systems(),
+            )
             for table in together.tables(console.width):
                 console.print(table)
             if apart := together.apart():
@@ -181,12 +186,11 @@ class _Evaluation:
         training = Path(row.checkpoints[0]).parents[1] if len(row.checkpoints) == 1 else None
         return read_system(self.folder / row.folder, name, self.split, training, self.folder)
 
-    def _report(self, systems: Callable[[], Sequence[System]]) -> None:
+    def _report(self, systems: Callable[[], Sequence[System]], compared: Differences) -> None:
         if self.config.get("report"):
             note = f"scored against {NOTE}" if self.config.human else ""
-            results.report(
-                self.folder, systems, self.source, self.split, self.seen, self.config.report.images, note
-            )
+            most = self.config.report.images
+            results.report(self.folder, systems, self.source, self.split, self.seen, most, note, compared)
 
 
 def _means(together: Comparisons) -> list[System]:
@@ -194,7 +198,7 @@ def _means(together: Comparisons) -> list[System]:
     split = together.split
     return [
         System(
-            name=f"{group}, mean",
+            name=mean_of_seeds(group),
             split=split,
             metrics={f"{split}/{name}": one.mean for name, one in found.items()},
             intervals={f"{split}/{name}": (one.low, one.high) for name, one in found.items()},

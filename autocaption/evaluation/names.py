@@ -23,6 +23,11 @@ def joined(model: str, search: str, several_models: bool, several_searches: bool
     return search if several_searches else model
 
 
+def mean_of_seeds(group: str) -> str:
+    """What the mean of an experiment's seeds is called beside the rows."""
+    return f"{group}, mean"
+
+
 def slug(place: int, names: Sequence[str]) -> str:
     """The name of a row's folder, and of the row to loggers, of which MLflow takes no other characters.
 

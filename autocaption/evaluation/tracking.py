@@ -9,10 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
 from autocaption import build
-from autocaption.evaluation.comparison import Comparisons, Differences, Result
+from autocaption.evaluation.comparison import Comparisons, Result
+from autocaption.evaluation.names import mean_of_seeds
 from autocaption.evaluation.rows import Row
 from autocaption.loggers.wandb import WandbLogger
-from autocaption.metrics.bootstrap import Comparison
+from autocaption.metrics.bootstrap import Comparison, Differences
 from autocaption.ranks import is_first_rank
 
 Table = tuple[list[str], list[list[Any]]]  # columns and rows
@@ -75,7 +76,7 @@ def _rows(together: Comparisons) -> Table:
         for one in together.results
     }
     for group, means in together.means.items():
-        found[f"{group}, mean"] = {name: (one.mean, one.low, one.high) for name, one in means.items()}
+        found[mean_of_seeds(group)] = {name: (one.mean, one.low, one.high) for name, one in means.items()}
     names = list(dict.fromkeys(name for scores in found.values() for name in scores))
     columns = ["row", *(f"{name}{end}" for name in names for end in ("", " low", " high"))]
     nothing = (None, None, None)

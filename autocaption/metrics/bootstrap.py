@@ -44,6 +44,10 @@ class Comparison(NamedTuple):
     p: float
 
 
+# {(system, other): {metric: how much higher the first is}}
+Differences = Mapping[tuple[str, str], Mapping[str, Comparison]]
+
+
 def intervals(
     scored: Scored, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from PIL import Image
 
 from autocaption.data.sources import CaptionedImage
 from autocaption.data.transforms import Box
+from autocaption.metrics.bootstrap import Differences
 from autocaption.report import html
 from autocaption.report.charts import BINS, curve_charts, histograms
+from autocaption.report.comparisons import pairs
 from autocaption.report.examples import differences, drawn, ranked, sentence_metrics, spread
 from autocaption.report.scoreboard import scoreboard
 from autocaption.report.system import Sentence, System
@@ -17,6 +20,7 @@ from autocaption.report.thumbnails import GALLERY, LARGE, Shrink, Thumbnail, thu
 
 PICKED, DIFFERING = 8, 8  # images of each kind of example, and of those that systems differ on
 TILES = 6  # metrics in large type
+PAIRS = 10  # of a metric that stand open; more are folded away
 FULL = 2  # systems with which the gallery holds as many images as asked for; with more, it holds fewer
 
 
@@ -48,6 +52,7 @@ def write_report(
     seen: Callable[[int, int], Box],
     most: int | None,
     note: str = "",
+    compared: Differences = MappingProxyType({}),
 ) -> None:
     """Write the page.
 
@@ -61,6 +66,7 @@ def write_report(
         most: how many images the gallery holds, None for all that have a caption; with many systems it holds
             fewer, and with several no heat maps, so that the page stays small.
         note: what a reader must know about the metrics.
+        compared: pairs of the systems, by their names.
     """
     by_id = {str(image.id): image for image in images}
     said = [id for id in by_id if any(id in system.sentences for system in systems)]
@@ -105,6 +111,8 @@ def write_report(
         note=note,
         scoreboard=scoreboard(systems),
         tiles=TILES,
+        pairs=pairs([system.name for system in systems], compared),
+        open_pairs=PAIRS,
         curves=curve_charts(systems),
         histograms=histograms(systems, {metric: html.title(metric) for metric in metrics}),
         examples={heading: [large[id] for id in ids] for heading, ids in examples.items() if ids},

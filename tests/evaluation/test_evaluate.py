@@ -126,6 +126,10 @@ def test_a_comparison_has_one_report_and_says_by_what_rules_it_was_made(compared
     assert (metrics["split"], metrics["evaluation_tokenizer"]) == ("test", "words")
     page = (folder / "report.html").read_text()
     assert all(f">{name}</th>" in page for name in metrics["rows"])
+    pairs = page.split('id="pairs"')[1].split("</section>")[0]
+    found = [pair["metrics"]["test/cider"] for pair in metrics["differences"]]
+    assert all(f">p {one['p']:.3f}<" in pairs for one in found)
+    assert pairs.count("<li") == sum(len(pair["metrics"]) for pair in metrics["differences"])
     assert len(list(folder.rglob("report.html"))) == 1
     assert str(folder / "report.html") in output
 

@@ -3,11 +3,13 @@
 import json
 import re
 from html.parser import HTMLParser
+from itertools import combinations
 
 import pytest
 from PIL import Image
 
 from autocaption.data.sources import CaptionedImage
+from autocaption.metrics.bootstrap import Comparison
 from autocaption.report.heat_maps import HeatMaps
 from autocaption.report.html import number, title, write_page
 from autocaption.report.run_report import write_report
@@ -62,9 +64,9 @@ def system(count, name="beam", scores=True, **changes):
     return System(name, "test", **{"metrics": metrics, "sentences": sentences, **changes})
 
 
-def page(tmp_path, systems, count, most=None, seen=lambda width, height: (0.0, 0.0, 1.0, 1.0)):
+def page(tmp_path, systems, count, most=None, seen=lambda width, height: (0.0, 0.0, 1.0, 1.0), **more):
     many, read = images(count)
-    write_report(tmp_path / "report.html", "RUN", systems, many, read, seen, most)
+    write_report(tmp_path / "report.html", "RUN", systems, many, read, seen, most, **more)
     return (tmp_path / "report.html").read_text()
 
 
@@ -145,6 +147,40 @@ def test_the_best_of_several_systems_is_marked_and_they_are_told_apart(tmp_path)
     for name, cells in rows:
         best = [bool(found) for found in re.findall(r'<td( class="best")?>', cells)]
         assert best == [False, name != "Mean length"]
+
+
+def test_every_pair_is_compared_in_every_metric(tmp_path):
+    apart, alike = Comparison(-1.5, -2.0, -1.0, 0.002), Comparison(0.5, -0.25, 1.0, 0.25)
+    compared = {
+        ("a", "b"): {"bleu1": alike, "cider": apart},
+        ("a", "c"): {"cider": alike},
+        ("b", "c"): {"cider": apart._replace(difference=3.0, low=1.0, high=4.0)},
+    }
+    text = page(tmp_path, [system(2, name) for name in "abc"], 2, compared=compared)
+    section = text.split('id="pairs"')[1].split("</section>")[0]
+    cards = section.split("<h3>")[1:]
+    assert [card.partition("<")[0] for card in cards] == ["CIDEr-D", "BLEU-1"]
+    plain = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", cards[0]))
+    assert "a less b −1.500 −2.000 to −1.000 p 0.002" in plain  # noqa: RUF001
+    assert "a less c +0.500 −0.250 to +1.000 p 0.250" in plain  # noqa: RUF001
+    assert "b less c +3.000 +1.000 to +4.000" in plain
+    bars = re.findall(r'<span class="bar(.*?)".*?left:(.*?)%;width:(.*?)%.*?left:(.*?)%', cards[0])
+    assert bars == [  # on one axis from -4 to 4, in the colour of the higher one
+        (" c1", "25.0", "12.5", "31.2"),
+        ("", "46.9", "15.6", "56.2"),
+        (" c1", "62.5", "37.5", "87.5"),
+    ]
+    assert 'id="pairs"' not in page(tmp_path, [system(2)], 2)
+
+
+def test_many_pairs_are_folded_away_but_there(tmp_path):
+    compared = {
+        (one, other): {"cider": Comparison(0.5, 0.25, 1.0, 0.002)} for one, other in combinations("abcdef", 2)
+    }
+    text = page(tmp_path, [system(1, name) for name in "abcdef"], 1, compared=compared)
+    shown, folded = text.split('id="pairs"')[1].split("</section>")[0].split("<details>")
+    assert (shown.count("<li"), folded.count("<li")) == (10, 5)
+    assert "5 more" in folded
 
 
 def test_best_and_worst_follow_the_scores(tmp_path):
