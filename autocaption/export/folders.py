@@ -6,10 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from autocaption import build
-from autocaption.data.transforms import Square
+from autocaption.data.stacked import Stacked
+from autocaption.data.subwords import SubwordTokenizer
+from autocaption.data.tokenizer import Tokenizer, words
 from autocaption.errors import UserError
 from autocaption.export import graphs
 from autocaption.export.card import make_folder, write_card
@@ -25,7 +29,7 @@ SAFETENSORS_USAGE = """    import autocaption
     model = autocaption.load("FOLDER")  # this one
     print(model.caption("picture.jpg")[0].text)
 """
-ONNX_USAGE = """    pip install numpy pillow onnxruntime
+ONNX_USAGE = """    pip install numpy pillow onnxruntime{more}
     python caption.py picture.jpg
 """
 RUNNER = "caption.py"
@@ -65,31 +69,37 @@ def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
         int8: whether the weights of matrix products become 8-bit integers.
 
     Raises:
-        UserError: the checkpoint cannot be read, has subwords or several encoders, or its model has no
+        UserError: the checkpoint cannot be read, has subwords under a rule of its own, or its model has no
             counterpart in ONNX.
     """
     saved = checkpoints.load(checkpoint)
     vocabulary = saved[RECIPE]["vocabulary"]
-    if not isinstance(vocabulary, list):
-        raise UserError("a model of subwords cannot be exported to ONNX yet; take --format safetensors")
     captioner, transform, _ = build.for_pictures(saved)
-    if not isinstance(transform, Square):
-        raise UserError(
-            "a model of several encoders cannot be exported to ONNX yet; take --format safetensors"
-        )
+    _require_known_rule(captioner.tokenizer)
     graphs.require_extra()
     make_folder(folder)
-    graphs.write_graphs(captioner, folder)
+    view_CHW = transform(Image.new("RGB", (64, 64)), seed=0)
+    images_BCHW = torch.randint(256, (2, *view_CHW.shape), dtype=torch.uint8)
+    graphs.write_graphs(captioner, images_BCHW, folder)
     if int8:
         graphs.quantize(folder)
     search: Any = OmegaConf.to_container(build.config_of(saved).search, resolve=True)
     if (name := search["_target_"].rpartition(".")[2]) not in ("BeamSearch", "GreedySearch"):
         log.warning("%s searches by beams, not by the checkpoint's %s", RUNNER, name)
+    squares = transform.transforms if isinstance(transform, Stacked) else (transform,)
     settings = {
-        "pictures": dataclasses.asdict(transform),
+        "pictures": [dataclasses.asdict(one) for one in squares],
         "vocabulary": vocabulary,
         "search": {key: search.get(key, value) for key, value in SEARCH.items()},
     }
     write_json(folder / exported.CONFIG, settings)
     shutil.copyfile(Path(__file__).with_name("onnx_caption.py"), folder / RUNNER)
-    write_card(saved, folder, ONNX_USAGE)
+    write_card(saved, folder, ONNX_USAGE.format(more=" tokenizers" if isinstance(vocabulary, str) else ""))
+
+
+def _require_known_rule(tokenizer: Tokenizer) -> None:
+    if isinstance(tokenizer, SubwordTokenizer) and tokenizer.rule is not words:
+        raise UserError(
+            f"{RUNNER} splits what subwords spell by the rule `words`, and this model has another "
+            "tokenizer.rule; take --format safetensors"
+        )

@@ -38,15 +38,19 @@ from autocaption.search.state import expand
 GRAPHS = ("encoder", "start", "step")
 
 
-def write_graphs(captioner: Captioner, folder: Path) -> None:
+def write_graphs(captioner: Captioner, images_BCHW: Tensor, folder: Path) -> None:
     """Write encoder.onnx, start.onnx and step.onnx.
+
+    Args:
+        captioner: the model.
+        images_BCHW: two or more of what its encoder takes, whatever they show.
+        folder: where to.
 
     Raises:
         UserError: a part of the model has no counterpart in ONNX.
     """
     network: Any = captioner.encoder
-    decoder, size = captioner.decoder, network.image_size
-    images_BCHW = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
+    decoder = captioner.decoder
     encoder: Any = folded(network, images_BCHW)  # which halves an EfficientNet's time in ONNX Runtime
     with torch.no_grad(), _quiet():
         memory_1PD = encoder(images_BCHW)[:1]

@@ -1,6 +1,7 @@
 """Caption pictures with ONNX Runtime: python caption.py picture.jpg [--beam-size 3] [--output captions.json]
 
-Needs numpy, pillow, onnxruntime, and the files beside it: encoder.onnx, start.onnx, step.onnx, config.json.
+Needs numpy, pillow, onnxruntime, for a model of subwords also tokenizers, and the files beside it:
+encoder.onnx, start.onnx, step.onnx, config.json.
 
     from caption import OnnxCaptioner
 
@@ -16,7 +17,11 @@ Legend: K beams, T words, V vocabulary, H height, W width.
 import argparse
 import json
 import math
+import string
 import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 PAD, BOS, EOS, UNK = range(4)
+Text = Callable[[Sequence[int]], str]  # of tokens
 
 
 class OnnxCaptioner:
@@ -38,6 +44,8 @@ class OnnxCaptioner:
     def __init__(self, folder: str | Path, threads: int = 0) -> None:
         folder = Path(folder)
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        vocabulary = self.config["vocabulary"]
+        self.text = of_subwords(vocabulary) if isinstance(vocabulary, str) else of_words(vocabulary)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -64,7 +72,7 @@ class OnnxCaptioner:
         return self.caption_pixels(self.pixels(picture), beam_size, length_penalty, max_length)
 
     def pixels(self, picture: str | Path | Image.Image) -> np.ndarray:
-        """What the encoder takes: the centre of a picture, uint8 (3, H, W)."""
+        """What the encoder takes, uint8 (3, H, W): the picture as each of the encoders wants it."""
         if not isinstance(picture, Image.Image):
             with Image.open(picture) as image:
                 return self.pixels(image)
@@ -72,23 +80,9 @@ class OnnxCaptioner:
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        picture = picture.convert("RGB")
-        settings = self.config["pictures"]
-        size, fit = settings["size"], settings["fit"]
-        side = round(size / settings["crop_share"])
-        scaled = (side, side)
-        if fit != "squash":
-            among = min if fit == "crop" else max  # the sides, the one that becomes `side`
-            whole = int if fit == "crop" else round
-            width, height = (max(1, whole(side * one / among(picture.size))) for one in picture.size)
-            scaled = (width, height)
-        picture = picture.resize(scaled, Image.Resampling[settings["interpolation"].upper()])
-        if fit == "pad":
-            square = Image.new("RGB", (side, side), tuple(settings["colour"]))
-            square.paste(picture, ((side - scaled[0]) // 2, (side - scaled[1]) // 2))
-            picture = square
-        left, top = (round((one - size) / 2) for one in picture.size)
-        return np.asarray(picture.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+        views = [square(picture.convert("RGB"), **one) for one in self.config["pictures"]]
+        width = max(view_CHW.shape[2] for view_CHW in views)
+        return np.concatenate([np.pad(one, [(0, 0), (0, 0), (0, width - one.shape[2])]) for one in views], 1)
 
     def caption_pixels(
         self,
@@ -104,8 +98,7 @@ class OnnxCaptioner:
         T = max_length or search["max_length"]
         (memory,) = self.encoder.run(None, {"images": pixels_CHW[None]})
         found = self.beams(memory, K, penalty, T)
-        words = self.config["vocabulary"]
-        return [(" ".join(words[i] for i in tokens if i > EOS), score) for score, tokens in found]
+        return [(self.text([i for i in tokens if i > EOS]), score) for score, tokens in found]
 
     def beams(self, memory: np.ndarray, K: int, penalty: float, T: int) -> list[tuple[float, list[int]]]:
         """(score, tokens) of the K best captions, best first."""
@@ -169,6 +162,59 @@ class OnnxCaptioner:
         return [output.name for output in session.get_outputs()]
 
 
+def of_words(vocabulary: Sequence[str]) -> Text:
+    """Text of tokens that are words."""
+    return lambda tokens: " ".join(vocabulary[i] for i in tokens)
+
+
+def of_subwords(vocabulary: str) -> Text:
+    """Text of tokens that are parts of words, by the tokenizer of which this is the tokenizer.json."""
+    import tokenizers
+
+    model = tokenizers.Tokenizer.from_str(vocabulary)
+
+    def text(tokens: Sequence[int]) -> str:
+        found: list[str] = []
+        for unknown, group in groupby(tokens, lambda i: i == UNK):
+            own = [i - UNK - 1 for i in group]  # its ids follow the special ones
+            found += ["<unk>"] * len(own) if unknown else words(model.decode(own))
+        return " ".join(found)
+
+    return text
+
+
+def words(text: str) -> list[str]:
+    """Lower case, split at white space, without punctuation: what training split a caption into."""
+    text = unicodedata.normalize("NFC", text).lower()
+    return unicodedata.normalize("NFC", "".join(one for one in text if not _is_deleted(one))).split()
+
+
+def _is_deleted(character: str) -> bool:
+    category = unicodedata.category(character)
+    mark = category[0] == "P" or category == "Sk" or character in string.punctuation
+    return mark or (category == "Cf" and character not in "\u200c\u200d")  # zero-width (non-)joiners
+
+
+def square(
+    picture: Image.Image, size: int, crop_share: float, fit: str, interpolation: str, colour: Sequence[int]
+) -> np.ndarray:
+    """The centre of a picture as an encoder wants it, uint8 (3, H, W)."""
+    side = round(size / crop_share)
+    scaled = (side, side)
+    if fit != "squash":
+        among = min if fit == "crop" else max  # the sides, the one that becomes `side`
+        whole = int if fit == "crop" else round
+        width, height = (max(1, whole(side * one / among(picture.size))) for one in picture.size)
+        scaled = (width, height)
+    picture = picture.resize(scaled, Image.Resampling[interpolation.upper()])
+    if fit == "pad":
+        padded = Image.new("RGB", (side, side), tuple(colour))
+        padded.paste(picture, ((side - scaled[0]) // 2, (side - scaled[1]) // 2))
+        picture = padded
+    left, top = (round((one - size) / 2) for one in picture.size)
+    return np.asarray(picture.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
 def log_softmax(logits_KV: np.ndarray) -> np.ndarray:
     """The logarithm of the softmax."""
     shifted_KV = logits_KV - logits_KV.max(1, keepdims=True)
@@ -188,7 +234,10 @@ def main() -> None:
         "--output", type=Path, metavar="FILE", help="also write the captions here, in COCO's result format"
     )
     arguments = parser.parse_args()
-    captioner = OnnxCaptioner(Path(__file__).parent)
+    try:
+        captioner = OnnxCaptioner(Path(__file__).parent)
+    except ModuleNotFoundError as error:
+        sys.exit(f"captions of this model need `pip install {error.name}`")
     results, unread = [], 0
     for picture in arguments.pictures:
         try:

@@ -20,6 +20,20 @@ from autocaption.errors import UserError
 DECODERS = sorted(file.stem for file in (CONF / "model/decoder").glob("*.yaml") if file.stem != "base")
 
 
+SUBWORDS = ("tokenizer=bpe", "tokenizer.vocab_size=300")
+SIDE_BY_SIDE = (
+    "model/encoder=concat",
+    "model/encoder@model.encoder.sources.first=convnet",
+    "model/encoder@model.encoder.sources.second=convnet",
+    *("model.encoder.image_size=64", "model.encoder.sources.second.image_size=32"),
+    *(
+        f"model.encoder.sources.{name}.{size}"
+        for name in ("first", "second")
+        for size in ("width=4", "out_dim=8")
+    ),
+)
+
+
 def texts(found):
     return [[caption.text for caption in captions] for captions in found]
 
@@ -99,14 +113,14 @@ def test_a_failed_export_leaves_no_card(lstm, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_model_of_several_encoders_is_no_onnx_graph(lstm, tmp_path, monkeypatch):
-    from autocaption.export import folders
+def test_a_rule_that_the_runner_doesn_t_know_is_one_line(lstm, tmp_path):
+    pytest.importorskip("tokenizers")
+    from autocaption.export.folders import export_onnx
 
-    square = Square(32)
-    several = (None, Stacked((square, square)), 1)
-    monkeypatch.setattr(folders.build, "for_pictures", lambda saved: several)
-    with pytest.raises(UserError, match=r"several encoders .* take --format safetensors"):
-        folders.export_onnx(lstm[0], tmp_path / "out")
+    rule = "tokenizer.rule.path=autocaption.data.tokenizer.original"
+    path, *_ = save_tiny(tmp_path, "lstm", "tokenizer=bpe", rule)
+    with pytest.raises(UserError, match=r"another tokenizer.rule; take --format safetensors"):
+        export_onnx(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -124,17 +138,22 @@ def runner(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoder", DECODERS)
-def test_onnx_captions_as_torch_does(decoder, tmp_path):
+@pytest.mark.parametrize(
+    ("decoder", "changes"),
+    [*((name, ()) for name in DECODERS), ("transformer", SUBWORDS), ("attention", SIDE_BY_SIDE)],
+)
+def test_onnx_captions_as_torch_does(decoder, changes, tmp_path):
     pytest.importorskip("onnxscript")
+    pytest.importorskip("tokenizers")
     from autocaption.export import graphs
     from autocaption.export.folders import export_onnx
 
-    path, _, data = save_tiny(tmp_path, decoder)
+    path, _, data = save_tiny(tmp_path, decoder, *changes)
     pictures = pictures_of(data)
     export_onnx(path, tmp_path / "out")
     model, other = autocaption.load(path, "cpu"), runner(tmp_path / "out")
     pixels = [model.prepare(picture) for picture in pictures]
+    assert [other.pixels(one).shape for one in pictures] == [tuple(one.pixels_CHW.shape) for one in pixels]
     for beams, penalty in ((1, 0.0), (3, 0.0), (5, 0.8)):
         settings = {"search": "beam", "beam_size": beams, "length_penalty": penalty, "max_length": 8}
         expected = model.caption(pixels, k=beams, **settings)
@@ -182,36 +201,39 @@ def test_the_onnx_folder_needs_neither_torch_nor_us(tmp_path):
         assert same == len(expected) if name == "whole" else same >= len(expected) / 2
 
 
-@pytest.mark.parametrize(
-    "square",
-    [
-        Square(64),
-        Square(64, 0.8, "crop", "bicubic"),
-        Square(64, 0.9, "squash"),
-        Square(64, 0.9, "pad", "bicubic", (3, 4, 5)),
-    ],
-    ids=str,
-)
-def test_the_runner_sees_a_picture_as_training_does(lstm, square):
+def seeing(*squares):
+    """A runner for encoders that want these pictures."""
     pytest.importorskip("onnxruntime")
     from autocaption.export.onnx_caption import OnnxCaptioner
 
-    _, pictures, _ = lstm
     alone = OnnxCaptioner.__new__(OnnxCaptioner)
-    alone.config = {"pictures": json.loads(json.dumps(dataclasses.asdict(square)))}
+    alone.config = {"pictures": json.loads(json.dumps([dataclasses.asdict(one) for one in squares]))}
+    return alone
+
+
+@pytest.mark.parametrize(
+    "squares",
+    [
+        (Square(64),),
+        (Square(64, 0.8, "crop", "bicubic"),),
+        (Square(64, 0.9, "squash"),),
+        (Square(64, 0.9, "pad", "bicubic", (3, 4, 5)),),
+        (Square(64, 0.9), Square(80, 0.8, "squash"), Square(48)),
+    ],
+    ids=str,
+)
+def test_the_runner_sees_a_picture_as_training_does(lstm, squares):
+    _, pictures, _ = lstm
+    alone = seeing(*squares)
     for picture in (pictures[1], pictures[2].resize((101, 150)), pictures[0].resize((150, 101))):
-        expected = square(picture, seed=0).numpy().astype(int)
+        expected = Stacked(squares)(picture, seed=0).numpy().astype(int)
         assert abs(alone.pixels(picture) - expected).max() <= 2
 
 
 def test_the_runner_puts_transparent_pictures_on_white(lstm):
-    pytest.importorskip("onnxruntime")
-    from autocaption.export.onnx_caption import OnnxCaptioner
-
     path, pictures, _ = lstm
     model = autocaption.load(path, "cpu")
-    alone = OnnxCaptioner.__new__(OnnxCaptioner)
-    alone.config = {"pictures": dataclasses.asdict(Square(model.captioner.encoder.image_size))}
+    alone = seeing(Square(model.captioner.encoder.image_size))
     clear = pictures[0].resize((150, 101)).convert("RGBA")
     clear.putalpha(99)
     expected = model.prepare(clear).pixels_CHW.numpy().astype(int)
@@ -227,7 +249,7 @@ def test_the_runner_writes_what_eval_scores_and_names_what_it_cannot_read(
     from autocaption.export import onnx_caption
 
     def without_graphs(self, folder):
-        self.config = {"pictures": dataclasses.asdict(Square(8))}
+        self.config = {"pictures": [dataclasses.asdict(Square(8))]}
 
     monkeypatch.setattr(onnx_caption.OnnxCaptioner, "__init__", without_graphs)
     monkeypatch.setattr(

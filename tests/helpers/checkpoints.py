@@ -23,7 +23,8 @@ def save_tiny(folder, decoder="lstm", *changes, **extra):
     """
     require_extra(decoder)
     torch.manual_seed(0)
-    common = [word for word in TINY if not word.startswith("model.decoder.")]
+    chosen = [f"{word.partition('=')[0].replace('/', '.')}." for word in changes]  # have values of their own
+    common = [word for word in TINY if not word.startswith(("model.decoder.", *chosen))]
     grid = () if decoder == "lstm" else ("model.encoder.pooling=grid",)
     words = (*common, f"model/decoder={decoder}", *grid, "logger=none", "run_dir=/run", *changes)
     config = composed(*words).copy()
