@@ -56,7 +56,7 @@ def test_nothing_is_inline():
 
 
 def test_the_page_tells_the_limits():
-    assert "up to 10 MB" in text("index.html")
+    assert "up to 10&nbsp;MB" in text("index.html")
     assert READABLE in text("index.html")
     assert 'data-max-bytes="10000000"' in text("index.html")
     assert len(FORMATS) >= 6
