@@ -1,5 +1,7 @@
 """Java, and the jars that pycocoevalcap brings along."""
 
+import functools
+import logging
 import re
 import shutil
 import subprocess
@@ -10,6 +12,8 @@ PTB = "tokenizer/stanford-corenlp-3.4.1.jar"
 METEOR = "meteor/meteor-1.5.jar"
 SPICE = "spice/spice-1.0.jar"
 JAVA = ["java", "-Dfile.encoding=UTF-8"]  # whatever the locale
+
+log = logging.getLogger(__name__)
 
 
 def jar(name: str) -> Path:
@@ -26,6 +30,12 @@ def missing(name: str) -> str | None:
     if not jar(name).is_file():
         return "there is no pycocoevalcap; pip install 'autocaption[coco]'"
     return None
+
+
+@functools.cache  # once, however many rows an evaluation has
+def say_left_out(metric: str, reason: str) -> None:
+    """Log that a metric is left out, and why."""
+    log.warning("%s is left out: %s", metric, reason)
 
 
 def major_version() -> int:

@@ -4,7 +4,6 @@ Legend: I images, S statistics, M matchers (exact word, stem, synonym, paraphras
 """
 
 import functools
-import logging
 import subprocess
 
 import numpy as np
@@ -16,8 +15,6 @@ from autocaption.metrics.corpus import Corpus
 from autocaption.metrics.ngrams import Words
 from autocaption.metrics.scored import ratio
 
-log = logging.getLogger(__name__)
-
 # METEOR 1.5's parameters for English (Denkowski & Lavie 2014, table 2).
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 MATCHERS = np.array([1.0, 0.6, 0.8, 0.6])
@@ -28,7 +25,7 @@ CHUNKS, CAPTION_MATCHES, REFERENCE_MATCHES = 20, 21, 22  # columns of the statis
 def meteor() -> "Meteor | None":
     """METEOR, or None and a line in the log where Java or the jar is missing."""
     if reason := java.missing(java.METEOR):
-        log.warning("METEOR is left out: %s", reason)
+        java.say_left_out("METEOR", reason)
         return None
     return Meteor()
 

@@ -1,7 +1,6 @@
 """SPICE, by its own jar and the user's CoreNLP."""
 
 import json
-import logging
 import os
 import subprocess
 import tempfile
@@ -17,8 +16,6 @@ from autocaption.metrics.scored import mean, with_count
 
 NEWEST = 14  # Java that has the JavaScript engine through which SPICE's jar writes its scores
 
-log = logging.getLogger(__name__)
-
 
 def spice(corenlp: str | None) -> "Spice | None":
     """SPICE, or None and a line in the log where Java or a jar is missing, or Java is too new.
@@ -33,7 +30,7 @@ def spice(corenlp: str | None) -> "Spice | None":
     if not reason and (version := java.major_version()) > NEWEST:
         reason = f"its jar needs Java 8 to {NEWEST}, and `java` is Java {version}"
     if reason:
-        log.warning("SPICE is left out: %s", reason)
+        java.say_left_out("SPICE", reason)
         return None
     folder = Path(str(corenlp)).expanduser()
     if len(list(folder.glob("stanford-corenlp-*.jar"))) < 2:

@@ -12,6 +12,11 @@ from autocaption.metrics.spice import spice
 from autocaption.metrics.tokenizers import PtbTokenizer
 
 
+@pytest.fixture(autouse=True)
+def nothing_said():
+    java.say_left_out.cache_clear()
+
+
 @pytest.fixture(name="jars")
 def fake_jars(tmp_path, monkeypatch):
     for name in (java.METEOR, java.PTB, java.SPICE):
@@ -34,6 +39,8 @@ def test_without_java_the_rest_is_scored_and_a_line_says_so(monkeypatch, caplog)
     assert found["bleu1"] == 1
     assert not {"meteor", "spice"} & set(found)
     messages = [record.getMessage() for record in caplog.records]
+    metrics("full")  # of another row: all has been said
+    assert len(caplog.records) == 2
     assert messages == [
         "METEOR is left out: there is no `java`; install a Java runtime",
         "SPICE is left out: there is no `java`; install a Java runtime",
