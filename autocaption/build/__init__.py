@@ -10,6 +10,7 @@ from autocaption.build.model_parts import (
     from_config,
     metrics,
     model_of,
+    require_one_vocabulary,
 )
 from autocaption.build.parts import save_config
 from autocaption.build.trainer_parts import compiled, fastest, loggers, precision, trainer
@@ -27,6 +28,7 @@ __all__ = [
     "metrics",
     "model_of",
     "precision",
+    "require_one_vocabulary",
     "save_config",
     "source_of",
     "trainer",

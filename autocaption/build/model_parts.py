@@ -71,15 +71,11 @@ def from_checkpoints(
     Raises:
         UserError: their vocabularies, or the pictures that they take, differ.
     """
+    require_one_vocabulary(checkpoints)
     configs = [config_of(saved) for saved in checkpoints.values()]
     members = [model_of(*pair) for pair in zip(configs, checkpoints.values(), strict=True)]
     first, name = members[0], next(iter(checkpoints))
     for path, other, its in zip(checkpoints, members, configs, strict=True):
-        if other.tokenizer.vocabulary != first.tokenizer.vocabulary:
-            raise UserError(
-                f"{path} has another vocabulary ({len(other.tokenizer.vocabulary)} words) than {name} "
-                f"({len(first.tokenizer.vocabulary)}); an ensemble's members are trained on the same captions"
-            )
         if view(its, other.encoder) != view(configs[0], first.encoder):
             raise UserError(f"{path} takes pictures of another size or crop than {name}")
     encoder: Any = first.encoder
@@ -172,7 +168,23 @@ def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, View, int]:
     return captioner, view(config, captioner.encoder), config.data.max_pixels
 
 
-def config_of(checkpoint: dict[str, Any]) -> DictConfig:
+def require_one_vocabulary(checkpoints: Mapping[str, Mapping[str, Any]]) -> None:
+    """Find out whether checkpoints, by path, can be an ensemble as far as their words tell.
+
+    Raises:
+        UserError: one has another vocabulary than the first.
+    """
+    words = {path: saved[RECIPE]["vocabulary"] for path, saved in checkpoints.items()}
+    first = next(iter(words))
+    for path, its in words.items():
+        if its != words[first]:
+            raise UserError(
+                f"{path} has another vocabulary than {first}; an ensemble's members are trained on the same "
+                "captions, with the same tokenizer"
+            )
+
+
+def config_of(checkpoint: Mapping[str, Any]) -> DictConfig:
     """The configuration that a checkpoint carries."""
     return OmegaConf.create(checkpoint[RECIPE]["config"])
 

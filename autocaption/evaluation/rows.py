@@ -25,6 +25,7 @@ from autocaption.errors import UserError
 from autocaption.evaluation.names import joined, short_names, slug
 from autocaption.evaluation.searches import with_searches
 from autocaption.evaluation.seeds import best_checkpoints
+from autocaption.models.captioner import RECIPE
 from autocaption.runs import checkpoint
 
 log = logging.getLogger(__name__)
@@ -79,10 +80,12 @@ def planned(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for key in ("compare", "ensemble", "human"):
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]}: take true or false")
-    config_at = functools.cache(lambda path: build.config_of(checkpoint.load(path)))
+    # All are read, and fit one another, before the first is scored; without their weights.
+    recipe_at = functools.cache(lambda path: {RECIPE: checkpoint.load(path)[RECIPE]})
+    config_at = functools.cache(lambda path: build.config_of(recipe_at(path)))
     models = [*_checkpoints(config), *_seeds(config, config_at)]
-    for path in dict.fromkeys(path for model in models for path in model.checkpoints):
-        config_at(path)  # all are read before the first is scored
+    for model in models:
+        build.require_one_vocabulary({str(path): recipe_at(path) for path in model.checkpoints})
     searches = with_searches(config, overrides) if models else {}
     found: list[tuple[Row, DictConfig]] = []
     for model in models:

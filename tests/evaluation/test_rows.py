@@ -203,3 +203,14 @@ def test_runs_that_differ_in_more_than_their_seed_are_said(asked, home, tmp_path
     torch.save(saved, tmp_path / "m/1" / CHECKPOINT)
     asked(f"seeds={tmp_path}/m")
     assert "m/1 differ in more than their seed: optimizer.lr" in caplog.text
+
+
+def test_members_of_other_words_are_refused_before_any_is_scored(asked, home, tmp_path):
+    shutil.copytree(home / "m", tmp_path / "m")
+    other = tmp_path / "m/1" / CHECKPOINT
+    saved = torch.load(other, weights_only=True)
+    saved["recipe"]["vocabulary"] = saved["recipe"]["vocabulary"][:-1]
+    torch.save(saved, other)
+    words = f"checkpoint=[{tmp_path}/m/0/{CHECKPOINT},{other}]"
+    assert names(asked(words, "compare=true")) == ["0", "1"]
+    assert f"{other} has another vocabulary" in refused(asked, words, "compare=true", "ensemble=true")
