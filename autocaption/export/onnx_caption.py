@@ -234,6 +234,8 @@ def main() -> None:
         "--output", type=Path, metavar="FILE", help="also write the captions here, in COCO's result format"
     )
     arguments = parser.parse_args()
+    if arguments.beam_size is not None and arguments.beam_size < 1:
+        parser.error(f"--beam-size={arguments.beam_size}: take 1 or more")
     try:
         captioner = OnnxCaptioner(Path(__file__).parent)
     except ModuleNotFoundError as error:

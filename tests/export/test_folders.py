@@ -270,3 +270,7 @@ def test_the_runner_writes_what_eval_scores_and_names_what_it_cannot_read(
     found = read_captions(tmp_path / "captions.json", images, "val")
     assert found == {file.stem: "(3, 8, 8)" for file in files}
     assert not list(tmp_path.glob("*.partial"))
+    monkeypatch.setattr("sys.argv", ["caption.py", str(files[0]), "--beam-size", "0"])
+    with pytest.raises(SystemExit):
+        onnx_caption.main()
+    assert "--beam-size=0: take 1 or more" in capsys.readouterr().err
