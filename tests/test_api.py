@@ -77,6 +77,10 @@ def test_a_picture_may_come_as_anything(model, pictures, tmp_path):
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     expected = model.caption(picture, k=3)
     given = [path, str(path), path.read_bytes(), array, tensor, picture.convert("RGBA"), model.prepare(path)]
+    given += [bytearray(path.read_bytes()), memoryview(path.read_bytes())]
+    with open(path, "rb") as file:
+        assert model.caption(file, k=3) == expected
+    assert model.caption([io.BytesIO(path.read_bytes())], k=3) == [expected]
     for one in given:
         assert model.caption(one, k=3) == expected
     texts = [[caption.text for caption in expected]] * len(given)
@@ -110,6 +114,8 @@ def test_exif_counts_in_bytes_and_in_pillow_s_pictures(model, pictures):
     [
         ("gone.png", r"picture not found: gone\.png"),
         (b"no picture", "broken picture: a picture \\(bytes\\): it is not an image"),
+        (io.BytesIO(b"no picture"), "broken picture: a picture \\(BytesIO\\): it is not an image"),
+        (io.StringIO("text"), "a picture \\(StringIO\\) is open as text"),
         (3, "int"),
         (None, "NoneType"),
         (np.zeros((4, 4, 3)), r"shape \(4, 4, 3\) and type float64"),

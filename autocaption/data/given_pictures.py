@@ -5,6 +5,7 @@ Legend: H height, W width, C channels.
 
 import os
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,7 +15,18 @@ from torch import Tensor
 from autocaption.data.pictures import MAX_PIXELS, DecodeError, TooLargeError, as_shown
 from autocaption.errors import UserError
 
-GivenPicture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is open for reading, in binary mode."""
+
+    def read(self) -> bytes:
+        """The rest of its content."""
+        ...
+
+
+Content = bytes | bytearray | memoryview
+GivenPicture = str | os.PathLike[str] | Content | Readable | Image.Image | np.ndarray | Tensor
 
 
 def opened(
@@ -23,8 +35,8 @@ def opened(
     """A picture in RGB, decoded as in training whatever it comes as.
 
     Args:
-        picture: a path, the content of a file, a picture of Pillow, a uint8 array (H, W, C) or (H, W), or a
-            uint8 tensor (C, H, W); C is 1, 3 or 4.
+        picture: a path, an open file, the content of a file, a picture of Pillow, a uint8 array (H, W, C) or
+            (H, W), or a uint8 tensor (C, H, W); C is 1, 3 or 4.
         name: what errors call it; None for its path or its kind.
         least: a side in pixels; a larger JPEG may be decoded at a fraction of its size, with no side shorter.
         max_pixels: a picture of more pixels is refused before it is decoded.
@@ -38,8 +50,12 @@ def opened(
         if isinstance(picture, str | os.PathLike):
             with open(Path(picture).expanduser(), "rb") as file:
                 return as_shown(file, least, max_pixels)
-        if isinstance(picture, bytes | Image.Image):
+        if isinstance(picture, Image.Image):
             return as_shown(picture, least, max_pixels)
+        if isinstance(picture, Readable):
+            picture = _content(picture, name)
+        if isinstance(picture, Content):
+            return as_shown(bytes(picture), least, max_pixels)
         return as_shown(_image_of(picture, name), None, max_pixels)
     except FileNotFoundError:
         raise UserError(f"picture not found: {name}; check the path") from None
@@ -49,6 +65,13 @@ def opened(
         raise UserError(f"picture too large: {name}: {error}; make it smaller") from None
     except DecodeError as error:
         raise UserError(f"broken picture: {name}: {error}") from None
+
+
+def _content(file: Readable, name: str) -> bytes:
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise UserError(f"{name} is open as text; open it in binary mode, with open(PATH, 'rb')")
+    return content
 
 
 def _image_of(pixels: object, name: str) -> Image.Image:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from autocaption import build
 from autocaption.checks import choice, whole
-from autocaption.data.given_pictures import GivenPicture, opened
+from autocaption.data.given_pictures import Content, GivenPicture, Readable, opened
 from autocaption.data.tokenizer import until_end
 from autocaption.data.transforms import Box
 from autocaption.inference.captions import Caption, captions_of
@@ -98,7 +98,7 @@ class CaptionModel:
             model.caption(Path("photos").glob("*.jpg"), search="beam", beam_size=5, length_penalty=0.7)
             model.caption(picture, k=3, search="sample", temperature=0.8, seed=1)
 
-        A picture is a path, the content of a file (bytes), a PIL image, a uint8 array (H, W, C), a uint8
+        A picture is a path, an open file, its content (bytes), a PIL image, a uint8 array (H, W, C), a uint8
         tensor (C, H, W), or what `prepare` returns.
 
         Args:
@@ -195,5 +195,5 @@ class CaptionModel:
 
 
 def _is_one(images: Any) -> bool:
-    one = str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor | Prepared
+    one = str | os.PathLike | Content | Readable | Image.Image | np.ndarray | Tensor | Prepared
     return isinstance(images, one) or not isinstance(images, Iterable)
