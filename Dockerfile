@@ -3,8 +3,9 @@
 FROM python:3.12-slim
 WORKDIR /app
 COPY constraints.txt .
-# Wheels for the CPU are a tenth of the size of those for CUDA.
-RUN pip install --no-cache-dir torch torchvision --constraint constraints.txt \
+# Wheels for the CPU are a tenth of the size of those for CUDA. What they need comes with the rest, since their
+# index doesn't have every version of it.
+RUN pip install --no-cache-dir --no-deps torch torchvision --constraint constraints.txt \
     --index-url https://download.pytorch.org/whl/cpu
 COPY . .
 RUN pip install --no-cache-dir --constraint constraints.txt --editable '.[serve]' && useradd --uid 1000 autocaption

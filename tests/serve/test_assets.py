@@ -86,6 +86,8 @@ def test_the_container_starts_the_service_as_nobody_special():
     assert volume["target"] == str(arguments.checkpoint.parent)
     assert volume["read_only"]
     assert not volume["bind"]["create_host_path"]  # nor a folder of root's where there is no model yet
-    carried = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"]
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored.index("conf/local") > ignored.index("!conf")  # a machine's own settings, keys among them
+    carried = [line[1:] for line in ignored if line[0] == "!"]
     assert {"autocaption", "conf", "pyproject.toml"} <= set(carried)
     assert all((ROOT / name).exists() for name in carried)
