@@ -1,11 +1,14 @@
 """The report in a real browser: it sorts, searches, opens an image and shows where a word looked."""
 
+from itertools import combinations
+
 import pytest
 from helpers.browser import CHROMIUM, browser
 from PIL import Image
 
 from autocaption.data.__main__ import main
 from autocaption.data.sources import CaptionedImage
+from autocaption.metrics.bootstrap import Comparison
 from autocaption.report.heat_maps import HeatMaps
 from autocaption.report.html import write_page
 from autocaption.report.run_report import write_report
@@ -143,6 +146,29 @@ def test_follows_the_system_s_colours_until_told_otherwise(page, report, dark):
 def test_fits_a_phone(page, report):
     page.open(report, width=360, height=740, mobile=True)
     assert page.run("document.documentElement.scrollWidth") == 360
+
+
+def test_a_comparison_fits_a_phone_and_keeps_the_names_of_metrics(chromium, tmp_path):
+    names = ["a model with a rather long name", "another_one_that_cannot_be_broken", "a third"]
+    systems = [
+        System(name, "test", {"test/cider": 0.75, "test/bleu4": 0.25}, {"test/cider": (0.5, 1.0)})
+        for name in names
+    ]
+    found = {"cider": Comparison(0.5, 0.25, 1.0, 0.002), "bleu4": Comparison(0.0, -0.5, 0.25, 0.5)}
+    compared = dict.fromkeys(combinations(names, 2), found)
+    write_report(file := tmp_path / "r.html", "RUN", systems, [], None, None, None, compared=compared)
+    chromium.errors.clear()
+    chromium.open(file, width=360, height=740, mobile=True)
+    assert chromium.run("document.documentElement.scrollWidth") == 360
+    inside = "(row => row.scrollWidth <= row.clientWidth)"
+    assert chromium.run(f"[...document.querySelectorAll('.pairs li')].every({inside})")
+    assert chromium.run("document.querySelectorAll('.pairs li').length") == 6
+    place = "document.querySelector('tbody th').getBoundingClientRect().x"
+    before = chromium.run(place)
+    moved = chromium.run("(w => (w.scrollLeft = 100, w.scrollLeft))(document.querySelector('.wide'))")
+    assert moved == 100
+    assert chromium.run(place) == before
+    assert chromium.errors == []
 
 
 def test_a_sweep_s_page_has_no_errors(chromium, tmp_path):
