@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import pytest
+from helpers import ROOT
 from helpers.browser import CHROMIUM, browser
 from PIL import Image
 
@@ -18,6 +19,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
+AXE = ROOT / "build/axe/package/axe.min.js"
 SHOWN = "[...document.querySelectorAll('#images .card')].filter(c => c.offsetParent).map(c => c.dataset.id)"
 CAPTIONS = {"a": "two dogs run", "b": "a cat sleeps", "c": "the dog sleeps", "d": "ein Ärger"}
 SCORES = {"a": 0.5, "b": 0.25, "c": 1.5, "d": 0.75}
@@ -146,6 +148,7 @@ def test_follows_the_system_s_colours_until_told_otherwise(page, report, dark):
 def test_fits_a_phone(page, report):
     page.open(report, width=360, height=740, mobile=True)
     assert page.run("document.documentElement.scrollWidth") == 360
+    require_accessible(page)
 
 
 def test_a_comparison_fits_a_phone_and_keeps_the_names_of_metrics(chromium, tmp_path):
@@ -169,6 +172,15 @@ def test_a_comparison_fits_a_phone_and_keeps_the_names_of_metrics(chromium, tmp_
     assert moved == 100
     assert chromium.run(place) == before
     assert chromium.errors == []
+    require_accessible(chromium)
+
+
+def require_accessible(page):
+    """By axe-core, where make test-browser has fetched it."""
+    if AXE.is_file():
+        page.call("Runtime.evaluate", expression=AXE.read_text())
+        found = "({violations}) => violations.map((one) => [one.id, one.nodes.map((node) => node.html)])"
+        assert page.run(f"axe.run().then({found})") == []
 
 
 def test_a_sweep_s_page_has_no_errors(chromium, tmp_path):
@@ -191,3 +203,4 @@ def test_the_page_of_a_data_set_obeys_its_policy(chromium, tmp_path, monkeypatch
     assert chromium.run("document.documentElement.dataset.theme") in ("dark", "light")
     assert chromium.run("document.querySelectorAll('img').length") > 6
     assert chromium.errors == []
+    require_accessible(chromium)

@@ -284,9 +284,10 @@ def test_a_command_stands_once_whatever_it_made(tmp_path):
         system(1, name, facts={"command": f"python {of}.py"}) for name, of in zip("abc", "xxy", strict=True)
     ]
     text = page(tmp_path, shown, 1)
+    text = re.sub("<pre[^>]*>", "<pre>", text)
     assert text.count("<pre>python x.py</pre>") == text.count("<pre>python y.py</pre>") == 1
     assert "<div>a, b<pre>" in text
-    assert "<div>Made by<pre>" in page(tmp_path, shown[:2], 1)
+    assert re.search("<div>Made by<pre[^>]*>python x", page(tmp_path, shown[:2], 1))
 
 
 def test_every_caption_finds_its_own_direction(tmp_path):
