@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.configs import composed
+from helpers.configs import composed_with
 
 from autocaption import experiment
 from autocaption.callbacks.last_checkpoint import LastCheckpoint
@@ -33,9 +33,9 @@ VARIANTS = {
 }
 
 
-def train(folder, *words):
+def train(folder, *words, **values):
     folder.mkdir(exist_ok=True)
-    experiment.train(composed(*WORDS, f"run_dir={folder}", *words).copy())
+    experiment.train(composed_with({"run_dir": str(folder), **values}, *WORDS, *words))
 
 
 def left(folder):
@@ -70,7 +70,7 @@ def test_resumes_exactly_from_every_checkpoint(whole, tmp_path):
         again = tmp_path / checkpoint.stem
         shutil.copytree(folder, again, ignore=shutil.ignore_patterns("copy-*", "*.lock"))
         shutil.copy(checkpoint, again / "checkpoints" / checkpoint.name)
-        train(again, *words, f"resume={again}/checkpoints/{checkpoint.name}")
+        train(again, *words, resume=f"{again}/checkpoints/{checkpoint.name}")
         assert_same(again, folder)
 
 
@@ -85,7 +85,7 @@ def test_another_batch_size_counts_the_epoch_anew(whole, tmp_path, batch_size, s
     shutil.copytree(folder, tmp_path / "other", ignore=shutil.ignore_patterns("*.lock"))
     second = tmp_path / "other/checkpoints/copy-01.ckpt"
     assert torch.load(second, weights_only=True)["global_step"] == 2
-    train(tmp_path / "other", f"resume={second}", f"data.batch_size={batch_size}")
+    train(tmp_path / "other", f"data.batch_size={batch_size}", resume=str(second))
     saved = torch.load(tmp_path / "other/checkpoints/last.ckpt", weights_only=True)
     assert (saved["global_step"], saved["epoch"]) == (steps, 1)
 
@@ -95,12 +95,12 @@ def test_a_signal_at_any_moment_stops_and_resumes_exactly(whole, tmp_path, momen
     folder, words = whole
     if words and moment in (2, 9):
         pytest.skip("covered by the plain variant")
-    kick = f"+callbacks.kick={{_target_: helpers.interruptions.Kick, moment: {moment}}}"
+    kick = {"callbacks.kick": {"_target_": "helpers.interruptions.Kick", "moment": moment}}
     with pytest.raises(PreemptedError) as stopped:
-        train(tmp_path / "parts", *words, kick)
+        train(tmp_path / "parts", *words, **kick)
     assert stopped.value.code == 143
     assert multiprocessing.active_children() == []
-    train(tmp_path / "parts", *words, f"resume={tmp_path}/parts")
+    train(tmp_path / "parts", *words, resume=f"{tmp_path}/parts")
     assert_same(tmp_path / "parts", folder)
 
 

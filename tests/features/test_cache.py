@@ -7,18 +7,16 @@ import errno
 import os
 import resource
 import signal
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
 from helpers.features import CENTRE, RANDOM, Encoder, cache, scenes
+from helpers.processes import exit_codes, forked
 from PIL import Image
 
 from autocaption.data.sources.flickr8k import flickr8k as source_of
+from autocaption.data.sources.shapes import Shapes
 from autocaption.data.transforms import Square
 from autocaption.errors import UserError
 
@@ -90,46 +88,46 @@ def test_views_are_the_transform_s(tmp_path):
     assert len(np.unique(stored_BKPD[2].round(4), axis=0)) > 2
 
 
-# A process that is killed, or not, while it encodes; it writes the number of every picture it reads.
-PROCESS = """
-import os, signal, sys
-from autocaption.data.sources.shapes import Shapes
-from helpers.features import CENTRE, Encoder, cache
-
 class Noted(Shapes):
+    """Writes down the number of every picture that is read."""
+
     def read(self, image, least=None):
         with open("read.txt", "a") as file:
-            file.write(image.id + os.linesep)
+            print(image.id, file=file)
         return super().read(image, least)
 
+
 class Mortal(Encoder):
+    """Kills its process once it has seen so many pictures."""
+
+    def __init__(self, life):
+        super().__init__()
+        self.life = life
+
     def forward(self, images_BCHW):
-        if self.seen >= int(sys.argv[1]):
+        if self.seen >= self.life:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(images_BCHW)
 
-source = Noted(seed=0, size=20, train=1200, val=3, test=1)
-cache("features", Mortal(), batch_size=40).get(source, source.split("train"), CENTRE, 1)
-"""
 
-
-def start(folder, life):
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
-    command = [sys.executable, "-c", textwrap.dedent(PROCESS), str(life)]
-    return subprocess.Popen(command, cwd=folder, env=environment)
+def encode(folder, life=10**9):
+    """What a process does."""
+    os.chdir(folder)
+    source = Noted(seed=0, size=20, train=1200, val=3, test=1)
+    cache("features", Mortal(life), batch_size=40).get(source, source.split("train"), CENTRE, 1)
 
 
 def whole(tmp_path):
-    """The features of PROCESS's data, computed undisturbed."""
+    """The same features, computed undisturbed."""
     source, images = scenes(1200)
     return cache(tmp_path / "whole", batch_size=40).get(source, images, CENTRE, 1)
 
 
 def test_continues_after_a_kill(tmp_path):
-    assert start(tmp_path, 900).wait() == -signal.SIGKILL
+    assert exit_codes(forked(encode, tmp_path, 900)) == [-signal.SIGKILL]
     assert made(tmp_path / "features") == []
     (tmp_path / "read.txt").unlink()
-    assert start(tmp_path, 10**9).wait() == 0
+    assert exit_codes(forked(encode, tmp_path)) == [0]
     read = (tmp_path / "read.txt").read_text().split()
     # Once each for the name; of the 900 that were encoded, no more than SAVE_EVERY and a batch again.
     assert 1200 + 300 <= len(read) <= 1200 + 300 + 512 + 41
@@ -138,8 +136,7 @@ def test_continues_after_a_kill(tmp_path):
 
 
 def test_two_at_once_compute_it_once(tmp_path):
-    both = [start(tmp_path, 10**9) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+    assert exit_codes(*(forked(encode, tmp_path) for _ in range(2))) == [0, 0]
     read = (tmp_path / "read.txt").read_text().split()
     assert len(read) == 2 * 1200 + 1201  # for both names, for the features, and one for their shape
     (name,) = made(tmp_path / "features")

@@ -25,5 +25,13 @@ def composed(*overrides, name="train"):
         return compose(name, list(overrides))
 
 
+def composed_with(values, *overrides):
+    """A composition with values by key: those of one test, for which Hydra need not compose again."""
+    config = composed(*overrides).copy()
+    for key, value in values.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    return config
+
+
 def plain(config):
     return OmegaConf.to_container(config, resolve=False)
