@@ -4,8 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from helpers.configs import composed, plain
-from omegaconf import OmegaConf
+from helpers.configs import composed, composed_with, plain
 
 from autocaption import build
 from autocaption.checks import as_path, choice, number, whole
@@ -14,6 +13,7 @@ from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
 
 TINY = (
+    "logger=csv",
     "data.source.train=4",
     "data.source.val=2",
     "data.source.test=2",
@@ -62,8 +62,7 @@ CASES = [
 def test_a_word_or_a_negative_number_is_one_line(choice, key, value, tmp_path):
     if value == -1 and key in NEGATIVE:
         return
-    config = composed(*TINY, "logger=csv", choice, f"run_dir={tmp_path}").copy()
-    OmegaConf.update(config, key, value)
+    config = composed_with({"run_dir": str(tmp_path), key: value}, *TINY, choice)
 
     def start():
         _, captioner = build.from_config(config)
