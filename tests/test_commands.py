@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.commands import TINY, only_run, read, run
+from helpers.commands import TINY, only_run, read, run, run_anew
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -19,7 +19,7 @@ from autocaption.loggers.wandb_log import read_log
 def trained(tmp_path_factory):
     """A finished run with the default loggers: (its folder, the process)."""
     folder = tmp_path_factory.mktemp("trained")
-    done = run("train.py", *TINY, "tags=[a]", "+registry={password: hunter2}", cwd=folder)
+    done = run_anew("train.py", *TINY, "tags=[a]", "+registry={password: hunter2}", cwd=folder)
     assert done.returncode == 0, done.stderr
     return only_run(folder), done
 
@@ -98,7 +98,7 @@ def test_checkpoints_hold_plain_values_only(trained):
 
 def test_eval_of_the_best_checkpoint_gives_the_run_s_test_metrics(trained, tmp_path):
     folder, _ = trained
-    done = run("eval.py", f"checkpoint={folder}/checkpoints/best.ckpt", cwd=tmp_path)
+    done = run_anew("eval.py", f"checkpoint={folder}/checkpoints/best.ckpt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     again, metrics = read(only_run(tmp_path) / "metrics.json"), read(folder / "metrics.json")
     for name in ("test/bleu1", "test/bleu4", "test/loss"):
@@ -276,6 +276,6 @@ def test_compiled_training_is_training(tmp_path):
 def test_show_the_configuration_without_torch(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')")
     for words in (["--cfg", "job", "--resolve"], ["--help"]):
-        done = run("train.py", *words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        done = run_anew("train.py", *words, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         assert done.returncode == 0, done.stderr
         assert "show_and_tell" in done.stdout or "hidden_dim: 512" in done.stdout

@@ -5,12 +5,9 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
-from helpers import ROOT
-from helpers.commands import TINY, only_run, read, run
+from helpers.commands import TINY, only_run, read, run, start
 from helpers.interruptions import assert_same
 from helpers.sweeps import wait_for
 
@@ -24,19 +21,6 @@ WORDS += [
     "trainer.max_epochs=4",
     "callbacks.last.every_n_steps=2",
 ]
-
-
-def start(cwd, *words, command="train.py"):
-    environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, ROOT / command, *words],
-        cwd=cwd,
-        env=environment | {"PYTHONPATH": f"{ROOT}:{ROOT}/tests"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def rows(cwd):
@@ -60,7 +44,7 @@ def kill_at(process, cwd, count, writing):
 
     wait_for(reached, seconds=240)
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill_all()
 
 
 def survive(cwd, whole, words, seed, kills):
@@ -72,11 +56,11 @@ def survive(cwd, whole, words, seed, kills):
         if folder is not None and not list(folder.glob("checkpoints/last*.ckpt")):
             shutil.rmtree(cwd / "runs")  # nothing to resume yet: start anew
             folder = None
-        process = start(cwd, *(["resume=last"] if folder is not None else words))
+        process = start("train.py", *(["resume=last"] if folder is not None else words), cwd=cwd)
         if killed < kills:
             count = rng.randint(min(rows(cwd) + 1, total - 2), total - 2)
             kill_at(process, cwd, count, writing=rng.random() < 0.3)
-        _, err = process.communicate(timeout=240)
+        _, err = process.communicate()
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, err
             return killed
@@ -133,10 +117,10 @@ def test_killed_again_and_again(tmp_path, words):
     ],
 )
 def test_a_signal_stops_a_run_that_resumes_as_if_nothing_had_happened(whole, tmp_path, number, code, state):
-    process = start(tmp_path, *WORDS, "logger=default")
+    process = start("train.py", *WORDS, "logger=default", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("runs/*/csv/metrics.csv")))
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == code, err
     folder = only_run(tmp_path)
     assert f"resume={folder}" in out + err
@@ -184,9 +168,9 @@ def history(log):
 
 
 def test_two_devices_resume_the_last_run(tmp_path):
-    process = start(tmp_path, *WORDS, "trainer=ddp_sim")
+    process = start("train.py", *WORDS, "trainer=ddp_sim", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/last.ckpt")))
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill_all()
     process.communicate()
     again = run("train.py", "resume=last", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -194,11 +178,11 @@ def test_two_devices_resume_the_last_run(tmp_path):
 
 
 def test_a_second_process_in_a_folder_is_refused_in_one_line(tmp_path):
-    process = start(tmp_path, *WORDS, "trainer.max_epochs=1000")
+    process = start("train.py", *WORDS, "trainer.max_epochs=1000", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/last.ckpt")))
     done = run("train.py", f"resume={only_run(tmp_path)}", cwd=tmp_path)
     last = run("train.py", "resume=last", cwd=tmp_path)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill_all()
     process.communicate()
     assert (done.returncode, last.returncode) == (1, 1)
     assert "another process is running" in done.stderr
@@ -217,8 +201,8 @@ def test_nan_ends_a_run_as_failed(tmp_path):
 
 def test_an_unforeseen_error_is_one_line_that_names_its_traceback(tmp_path):
     crash = "+callbacks.crash={_target_: helpers.interruptions.Crash}"
-    process = start(tmp_path, *WORDS, crash)
-    _, err = process.communicate(timeout=120)
+    process = start("train.py", *WORDS, crash, cwd=tmp_path)
+    _, err = process.communicate()
     assert process.returncode == 1
     (line,) = err.strip().splitlines()
     folder = only_run(tmp_path)

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import subprocess
 import sys
 
 import pytest
 from helpers import ROOT
-from helpers.commands import TINY, only_run, read
+from helpers.commands import TINY, Command, only_run, read
 from helpers.sweeps import wait_for
 from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 
@@ -106,15 +105,7 @@ def start(folder, *words):
         **{"SLURM_JOB_ID": "12", "PATH": f"{folder}/bin:{os.environ['PATH']}"},
         **{"PYTHONPATH": f"{ROOT}:{ROOT}/tests", "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
     }
-    return subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *TINY, "logger=csv", *words],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return Command(ROOT / "train.py", [*TINY, "logger=csv", *words], folder, environment)
 
 
 @pytest.mark.slow  # as is the same on a real cluster (-m slurm)
@@ -122,16 +113,16 @@ def test_a_requeued_job_resumes_its_run_and_a_finished_one_is_left_alone(tmp_pat
     process = start(tmp_path, HALT, "data.num_workers=2")
     wait_for(lambda: list(tmp_path.glob("runs/*/halted")))
     os.killpg(process.pid, signal.SIGTERM)  # Slurm signals DataLoader workers, too
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 143, err
     assert not (tmp_path / "scontrol").exists()  # a preemption or scancel: Slurm requeues, or not
     process = start(tmp_path, HALT, "data.num_workers=2")
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 0, err
     first, second = read(only_run(tmp_path) / "run.json")["attempts"]
     assert (first["state"], second["state"], second["step"]) == ("preempted", "finished", 2)
     again = start(tmp_path, HALT, "data.num_workers=2")
-    _, err = again.communicate(timeout=120)
+    _, err = again.communicate()
     assert again.returncode == 0, err
     assert len(read(only_run(tmp_path) / "run.json")["attempts"]) == 2
 
@@ -140,7 +131,7 @@ def test_the_signal_before_a_time_limit_requeues_also_before_the_training(tmp_pa
     process = start(tmp_path, "data.source._target_=helpers.interruptions.source_that_waits")
     wait_for((tmp_path / "loading").exists)
     process.send_signal(signal.SIGUSR1)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate()
     assert process.returncode == 143, err
     assert "Job 12 is requeued" in err
     assert (tmp_path / "scontrol").read_text() == "requeue 12\n"

@@ -1,9 +1,16 @@
-"""Runs the two commands as a user does, on tiny built-in data."""
+"""Runs the two commands as a user does, in processes of their own, on tiny built-in data."""
 
+import functools
 import json
 import os
+import select
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 from helpers import ROOT
 
@@ -20,18 +27,96 @@ TINY = [
     "search.max_length=8",
     "trainer.max_epochs=2",
 ]
+SECONDS = 240  # that a command may take on a busy machine
+
+
+@functools.cache
+def prepared():
+    """The socket of a Python that has imported the package (prepared.py); it ends with this process."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        subprocess.Popen(
+            [sys.executable, ROOT / "tests/helpers/prepared.py", str(its.fileno())],
+            env=_environment({}),
+            stdin=subprocess.DEVNULL,
+            pass_fds=[its.fileno()],
+            start_new_session=True,
+        )
+    return ours
+
+
+def ask(**request):
+    """An answer of prepared.py."""
+    prepared().send(json.dumps(request).encode())
+    return json.loads(prepared().recv(2**20))
+
+
+class Command:
+    """A script that runs in a session of its own; it has what tests need of subprocess.Popen."""
+
+    def __init__(self, script, words, cwd, environment):
+        self._files = [tempfile.NamedTemporaryFile() for _ in range(2)]  # noqa: SIM115 (removed with this)
+        outputs, words = [file.name for file in self._files], [str(word) for word in words]
+        self.pid = ask(
+            script=str(script), words=words, cwd=str(cwd), environment=environment, outputs=outputs
+        )
+        self.returncode = None  # -N if signal N killed it
+
+    def poll(self):
+        if self.returncode is None:
+            self.returncode = ask(pid=self.pid)
+        return self.returncode
+
+    def wait(self, timeout=SECONDS):
+        if self.poll() is None:
+            with os.fdopen(os.pidfd_open(self.pid)) as ended:
+                select.select([ended], [], [], timeout)
+        return self.poll()
+
+    def communicate(self, timeout=SECONDS):
+        """(stdout, stderr) once it has ended."""
+        ended = self.wait(timeout) is not None
+        output = tuple(Path(file.name).read_text() for file in self._files)
+        if not ended:
+            self.kill_all()
+            raise TimeoutError(output)
+        return output
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill_all(self):
+        """Kill it, and what it has started."""
+        os.killpg(self.pid, signal.SIGKILL)
+
+
+def start(command, *words, cwd, **environment):
+    """Start a script of the project."""
+    return Command(ROOT / command, words, cwd, _environment(environment))
 
 
 def run(command, *words, cwd, **environment):
-    environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", **environment}
+    """Run a script of the project to its end: returncode, stdout, stderr."""
+    process = start(command, *words, cwd=cwd, **environment)
+    out, err = process.communicate()
+    return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
+
+
+def run_anew(command, *words, cwd, **environment):
+    """Likewise, in a new Python that has imported nothing yet."""
     return subprocess.run(
         [sys.executable, ROOT / command, *words],
         cwd=cwd,
-        env=environment,
+        env=_environment(environment),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=SECONDS,
     )
+
+
+def _environment(changes):
+    return {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", **changes}
 
 
 def only_run(folder):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import optuna
 
 from helpers import ROOT
+from helpers.scripts import run_here
 
 # The search of sweeps with quick trials.
 SEARCH = [
@@ -106,8 +107,7 @@ class Sweeps:
 
     def report(self, study):
         """Run the command that writes a sweep's report."""
-        command = [sys.executable, "-m", "autocaption.sweep", "report", study]
-        return subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        return run_here("-m", "autocaption.sweep", "report", study, cwd=self.folder)
 
     def study(self, name="sweep", storage=None):
         """The study in a sweep's storage."""
