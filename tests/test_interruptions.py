@@ -7,6 +7,7 @@ import shutil
 import signal
 
 import pytest
+from helpers import ROOT
 from helpers.commands import TINY, only_run, read, run, start
 from helpers.interruptions import assert_same
 from helpers.sweeps import wait_for
@@ -201,7 +202,7 @@ def test_nan_ends_a_run_as_failed(tmp_path):
 
 def test_an_unforeseen_error_is_one_line_that_names_its_traceback(tmp_path):
     crash = "+callbacks.crash={_target_: helpers.interruptions.Crash}"
-    process = start("train.py", *WORDS, crash, cwd=tmp_path)
+    process = start("train.py", *WORDS, crash, cwd=tmp_path, PYTHONPATH=str(ROOT / "tests"))
     _, err = process.communicate()
     assert process.returncode == 1
     (line,) = err.strip().splitlines()

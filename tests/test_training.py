@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.commands import TINY
-from helpers.configs import composed
+from helpers.configs import composed_with
 
 from autocaption import build, experiment
 from autocaption.runs import checkpoint
@@ -15,7 +15,7 @@ from autocaption.runs import checkpoint
 def configured(folder, *words):
     folder.mkdir(exist_ok=True)
     logs = ("logger=csv", "trainer.log_every_n_steps=1")
-    return composed(*TINY, *logs, "trainer=cpu", f"run_dir={folder}", *words).copy()
+    return composed_with({"run_dir": str(folder)}, *TINY, *logs, "trainer=cpu", *words)
 
 
 def train(folder, *words):
@@ -141,17 +141,9 @@ class Interrupt(pl.Callback):
             raise RuntimeError("crash")
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        (),
-        ("callbacks=ema", "trainer.accumulate_grad_batches=2"),
-        ("callbacks=ema", "model/loss=self_critical", "optimizer.lr=1e-2"),
-    ],
-    ids=["", "ema", "self_critical"],
-)
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, words):
-    words = (*words, "trainer.max_epochs=3", "model.decoder.dropout=0.3", "scheduled_sampling=0.3")
+def test_a_self_critical_run_that_crashed_resumes_as_if_it_had_not(tmp_path):
+    words = ("callbacks=ema", "model/loss=self_critical", "optimizer.lr=1e-2")
+    words += ("trainer.max_epochs=3", "model.decoder.dropout=0.3", "scheduled_sampling=0.3")
     train(tmp_path / "whole", *words)
     crash = "+callbacks.crash={_target_: test_training.Interrupt}"
     with pytest.raises(RuntimeError, match="crash"):

@@ -4,6 +4,7 @@ A script runs as in a Python of its own, from its arguments and environment to i
 that imports take. `python prepared.py FD` serves at a socket; helpers.commands asks.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -21,7 +22,8 @@ def serve(requests):
     import autocaption.evaluation.evaluate
     import autocaption.experiment  # noqa: F401
 
-    gc.freeze()  # what is imported is shared, and never looked through again
+    gc.freeze()  # no script looks through what is imported
+    atexit.register(gc.unfreeze)  # or libraries would say that it leaks
     while request := requests.recv(2**20):
         asked = json.loads(request)
         if "pid" in asked:

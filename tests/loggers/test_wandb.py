@@ -3,14 +3,14 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import wandb
-from helpers import ROOT
+from helpers.processes import exit_codes, forked
+from helpers.sweeps import wait_for
 
 from autocaption.errors import UserError
 from autocaption.loggers.wandb import WandbLogger, close_wandb, wandb_logger
@@ -84,24 +84,16 @@ def test_a_second_run_of_a_process_ends_the_first(tmp_path):
 
 
 def test_a_killed_run_keeps_what_was_committed(tmp_path):
-    code = """
-import os, sys, time
-from pathlib import Path
-from autocaption.loggers.wandb import wandb_logger
-logger = wandb_logger(sys.argv[1], project="project")
-logger.log_metrics({"a": 1}, step=0)
-logger.commit()
-logger.log_metrics({"a": 2}, step=1)
-log = next(Path(sys.argv[1]).glob("wandb/off*/*.wandb"))
-for _ in range(200):
-    if b"_timestamp" in log.read_bytes():  # of the first row
-        break
-    time.sleep(0.02)
-os.kill(os.getpid(), 9)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], env=environment, timeout=60)
-    assert done.returncode == -signal.SIGKILL
+    def log():
+        one = logger(tmp_path)
+        one.log_metrics({"a": 1}, step=0)
+        one.commit()
+        one.log_metrics({"a": 2}, step=1)
+        (file,) = tmp_path.glob("wandb/off*/*.wandb")
+        wait_for(lambda: b"_timestamp" in file.read_bytes())  # of the first row
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert exit_codes(forked(log)) == [-signal.SIGKILL]
     assert rows(tmp_path) == {0: {"a": 1}}
 
 

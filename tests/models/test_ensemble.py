@@ -3,8 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from helpers import CONF
-from hydra import compose, initialize_config_dir
+from helpers.configs import composed
 
 from autocaption import build
 from autocaption.data.tokenizer import BOS, EOS, PAD
@@ -19,14 +18,9 @@ LSTM = ["model.encoder.width=2", "model.decoder.embed_dim=8", "model.decoder.hid
 TRANSFORMER = ["model=transformer", "model.encoder.width=3", "model.decoder.width=8", "model.decoder.heads=2"]
 
 
-def config_of(*changes):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", [*TINY, *changes])
-
-
 def saved(seed, *changes):
     torch.manual_seed(seed)
-    data, captioner = build.from_config(config_of(*changes))
+    data, captioner = build.from_config(composed(*TINY, *changes))
     return {"recipe": captioner.recipe, "state_dict": captioner.state_dict()}, data, captioner
 
 
@@ -37,7 +31,7 @@ def nll(captioner, batch):
 @torch.no_grad()
 def test_models_of_different_kinds_average_their_probabilities():
     (one, data, a), (two, _, b) = saved(0, *LSTM), saved(1, *TRANSFORMER)
-    config = config_of("search=greedy", *LSTM)
+    config = composed(*TINY, "search=greedy", *LSTM)
     _, ensemble = build.from_checkpoints(config, {"one": one, "two": two})
     batch = next(iter(data.val_dataloader()))
     members = [m.eval() for m in (a, b)]
@@ -54,7 +48,7 @@ def test_models_of_different_kinds_average_their_probabilities():
 @torch.no_grad()
 def test_an_ensemble_of_one_model_twice_is_the_model():
     one, data, model = saved(0, *LSTM)
-    _, twice = build.from_checkpoints(config_of("search=greedy", *LSTM), {"a": one, "b": one})
+    _, twice = build.from_checkpoints(composed(*TINY, "search=greedy", *LSTM), {"a": one, "b": one})
     batch = next(iter(data.val_dataloader()))
     model, twice = model.eval(), twice.eval()
     assert torch.is_tensor(twice.memory(batch))  # the encoder is theirs together
@@ -67,13 +61,13 @@ def test_other_vocabularies_and_pictures_are_refused():
     larger, _, _ = saved(0, *LSTM, "model.encoder.image_size=48")
     for other, word in ((fewer, "vocabulary"), (larger, "size")):
         with pytest.raises(UserError, match=rf"b\.ckpt.*{word}.*a\.ckpt"):
-            build.from_checkpoints(config_of(*LSTM), {"a.ckpt": one, "b.ckpt": other})
+            build.from_checkpoints(composed(*TINY, *LSTM), {"a.ckpt": one, "b.ckpt": other})
 
 
 def test_weights_of_another_model_are_refused():
     one, _, _ = saved(0, *LSTM)
     with pytest.raises(UserError, match="decoder"):
-        build.from_checkpoint(config_of(*LSTM, "model.decoder.hidden_dim=9"), one)
+        build.from_checkpoint(composed(*TINY, *LSTM, "model.decoder.hidden_dim=9"), one)
 
 
 BACKBONE = ["model/encoder=efficientnet_lite0", "model.encoder.pretrained=false", *LSTM[1:]]
@@ -83,7 +77,7 @@ BACKBONE = ["model/encoder=efficientnet_lite0", "model.encoder.pretrained=false"
 def test_frozen_means_bit_identical_after_training(trainable, tmp_path):
     words = (f"model.encoder.trainable={trainable}", "+learning_rates.encoder=0.1")
     torch.manual_seed(0)
-    data, captioner = build.from_config(config_of(*BACKBONE, *words))
+    data, captioner = build.from_config(composed(*TINY, *BACKBONE, *words))
     before = {name: value.clone() for name, value in captioner.state_dict().items()}
     trainer = pl.Trainer(
         **{"accelerator": "cpu", "max_epochs": 1, "default_root_dir": tmp_path, "logger": False},
