@@ -53,7 +53,7 @@ def test_debug_fast_validates_and_tests_once(tmp_path):
     assert sum(bool(row.get("test/loss")) for row in rows) == 1
 
 
-LR = {"show_and_tell": 1e-2, "show_attend_tell": 1e-2, "transformer": 3e-3}
+LR = {"show_and_tell": 3e-2, "show_attend_tell": 3e-2, "transformer": 1e-2}
 SMALL = {
     "show_and_tell": ["model.decoder.embed_dim=32", "model.decoder.hidden_dim=32"],
     "show_attend_tell": ["model.decoder.embed_dim=32", "model.decoder.hidden_dim=32"],
@@ -71,7 +71,7 @@ def test_debug_overfit_reaches_a_loss_of_zero(tmp_path, name):
         "model.encoder.image_size=64",
         *("model.encoder.out_dim=16", "data.features=null", "trainer.precision=32-true", *SMALL[name]),
         *("scheduled_sampling=0.3", "debug=overfit", "data.source.train=2", f"optimizer.lr={LR[name]}"),
-        *("trainer.max_epochs=150", "trainer.check_val_every_n_epoch=150", "test=false", "logger=csv"),
+        *("trainer.max_epochs=60", "trainer.check_val_every_n_epoch=60", "test=false", "logger=csv"),
         *("tokenizer.min_count=1", "callbacks=default", f"run_dir={tmp_path}"),
     )
     experiment.train(config)
