@@ -14,6 +14,7 @@ from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, Pict
 from autocaption.data.image_table import IdTable
 from autocaption.data.loaders import Loaders
 from autocaption.data.manifest import Manifest
+from autocaption.data.position import Position
 from autocaption.data.samplers import InOrder, TrainingSampler, Weights
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
@@ -86,7 +87,7 @@ class CaptionDataModule(pl.LightningDataModule):
         self.captions_per_image, self.manifest = captions_per_image, manifest or Manifest(None)
         self._datasets: dict[str, CaptionDataset] = {}
         self._loaders = Loaders()
-        self._position = (0, 0)  # epoch and images that a resumed training starts from
+        self._resumed = Position()  # of the checkpoint that training resumes from
         self._order: TrainingSampler | None = None  # of the last train_dataloader
 
     def split_of(self, stage: str) -> str:
@@ -135,18 +136,12 @@ class CaptionDataModule(pl.LightningDataModule):
         return self._order.weights(trainer.current_epoch, batch_idx, step, accumulate)
 
     def state_dict(self) -> dict[str, int]:
-        """Where training stands: the epoch, and how many of its images all ranks have trained on."""
-        trainer: Any = self.trainer
-        epoch, batches = trainer.current_epoch, 0
-        if trainer.state.status == "running":
-            batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed
-            if batches >= trainer.num_training_batches:
-                epoch, batches = epoch + 1, 0
-        return {"epoch": epoch, "images": batches * self.batch_size * trainer.world_size}
+        """Where training stands."""
+        return Position.of(self.trainer, self.batch_size)._asdict()
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Start the next training from there."""
-        self._position = state_dict["epoch"], state_dict["images"]
+        self._resumed = Position(state_dict["epoch"], state_dict["images"])
         if self._order is not None:  # Lightning restores sharded weights, and this, once it has a loader
             self._order.position = self._start()
 
@@ -155,25 +150,21 @@ class CaptionDataModule(pl.LightningDataModule):
 
         It differs from what the checkpoint counted where batch size or number of ranks have changed.
         """
-        _, trained = self._position
-        _, images = self._resumed_position()
-        return images // self._images_a_batch() if trained else None
+        return self._first().images // self._images_a_batch() if self._resumed.images else None
 
-    def _start(self) -> tuple[int, int]:
+    def _start(self) -> Position:
         """The position that training starts from; a warning where it is not the checkpoint's."""
-        if self._position != self._resumed_position() and is_first_rank():
+        if self._resumed != self._first() and is_first_rank():
             log.warning(
                 "No step of this batch size and number of devices ends at image %d of epoch %d; "
                 "resuming from the start of the epoch",
-                *(self._position[1], self._position[0] + 1),
+                *(self._resumed.images, self._resumed.epoch + 1),
             )
-        return self._resumed_position()
+        return self._first()
 
-    def _resumed_position(self) -> tuple[int, int]:
-        """The checkpoint's position, or the start of its epoch where no step ends there."""
-        epoch, images = self._position
+    def _first(self) -> Position:
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-        return epoch, 0 if images % (self._images_a_batch() * accumulate) else images
+        return self._resumed.after_whole_steps(self._images_a_batch() * accumulate)
 
     def _images_a_batch(self) -> int:
         return self.batch_size * self._rank()[1]
