@@ -88,9 +88,9 @@ def test_a_killed_run_keeps_what_was_committed(tmp_path):
         one = logger(tmp_path)
         one.log_metrics({"a": 1}, step=0)
         one.commit()
-        one.log_metrics({"a": 2}, step=1)
         (file,) = tmp_path.glob("wandb/off*/*.wandb")
-        wait_for(lambda: b"_timestamp" in file.read_bytes())  # of the first row
+        wait_for(lambda: b"_timestamp" in file.read_bytes(), seconds=20)  # of the row
+        one.log_metrics({"a": 2}, step=1)
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert exit_codes(forked(log)) == [-signal.SIGKILL]
