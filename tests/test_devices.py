@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 from helpers.commands import TINY, only_run, read, run
 from helpers.interruptions import assert_same
 
@@ -71,7 +71,7 @@ def test_torchrun_makes_one_folder(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", **PATHS},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert read(only_run(tmp_path) / "run.json")["state"] == "finished"

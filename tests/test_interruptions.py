@@ -43,7 +43,7 @@ def kill_at(process, cwd, count, writing):
         moment = not writing or any(cwd.glob("runs/*/checkpoints/.*.ckpt.*")) or rows(cwd) >= count + 4
         return any(cwd.glob("runs/*/run.json")) and rows(cwd) >= count and moment
 
-    wait_for(reached, seconds=240)
+    wait_for(reached)
     if process.poll() is None:
         process.kill_all()
 

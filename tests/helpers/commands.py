@@ -3,16 +3,16 @@
 import functools
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 
 TINY = [
     "data.source.train=24",
@@ -27,13 +27,12 @@ TINY = [
     "search.max_length=8",
     "trainer.max_epochs=2",
 ]
-SECONDS = 240  # that a command may take on a busy machine
 
 
 @functools.cache
 def prepared():
-    """The socket of a Python that has imported the package (prepared.py); it ends with this process."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """A file to and from a Python that has imported the package (prepared.py); it ends with this process."""
+    ours, its = socket.socketpair()
     with its:
         subprocess.Popen(
             [sys.executable, ROOT / "tests/helpers/prepared.py", str(its.fileno())],
@@ -42,13 +41,13 @@ def prepared():
             pass_fds=[its.fileno()],
             start_new_session=True,
         )
-    return ours
+    return ours.makefile("rw")
 
 
 def ask(**request):
     """An answer of prepared.py."""
-    prepared().send(json.dumps(request).encode())
-    return json.loads(prepared().recv(2**20))
+    print(json.dumps(request), file=prepared(), flush=True)
+    return json.loads(prepared().readline())
 
 
 class Command:
@@ -67,13 +66,13 @@ class Command:
             self.returncode = ask(pid=self.pid)
         return self.returncode
 
-    def wait(self, timeout=SECONDS):
-        if self.poll() is None:
-            with os.fdopen(os.pidfd_open(self.pid)) as ended:
-                select.select([ended], [], [], timeout)
-        return self.poll()
+    def wait(self, timeout=PATIENCE):
+        deadline = time.monotonic() + timeout
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.returncode
 
-    def communicate(self, timeout=SECONDS):
+    def communicate(self, timeout=PATIENCE):
         """(stdout, stderr) once it has ended."""
         ended = self.wait(timeout) is not None
         output = tuple(Path(file.name).read_text() for file in self._files)
@@ -111,7 +110,7 @@ def run_anew(command, *words, cwd, **environment):
         env=_environment(environment),
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE,
     )
 
 

@@ -24,17 +24,17 @@ def serve(requests):
 
     gc.freeze()  # no script looks through what is imported
     atexit.register(gc.unfreeze)  # or libraries would say that it leaks
-    while request := requests.recv(2**20):
+    for request in requests:
         asked = json.loads(request)
         if "pid" in asked:
             pid, status = os.waitpid(asked["pid"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
-        elif answer := os.fork():
-            pass
         else:
-            requests.close()
-            return become(**asked)
-        requests.send(json.dumps(answer).encode())
+            answer = os.fork()
+            if not answer:
+                requests.close()
+                return become(**asked)
+        print(json.dumps(answer), file=requests, flush=True)
     return None
 
 
@@ -52,5 +52,5 @@ def become(script, words, cwd, environment, outputs):
 
 
 if __name__ == "__main__":
-    if asked_for := serve(socket.socket(fileno=int(sys.argv[1]))):
+    if asked_for := serve(socket.socket(fileno=int(sys.argv[1])).makefile("rw")):
         runpy.run_path(asked_for, run_name="__main__")

@@ -2,6 +2,8 @@
 
 import multiprocessing
 
+from helpers import PATIENCE
+
 
 def forked(task, *arguments):
     """A process that runs a task; `exitcode` is -N if signal N killed it."""
@@ -10,7 +12,7 @@ def forked(task, *arguments):
     return process
 
 
-def exit_codes(*processes, seconds=60):
+def exit_codes(*processes, seconds=PATIENCE):
     """How processes end; one that takes longer has None, and is killed."""
     for process in processes:
         process.join(seconds)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
+from helpers import PATIENCE
+
 
 @contextmanager
 def joined(rank, ranks, meeting):
@@ -20,7 +22,7 @@ def work(task, rank, given, meeting, results):
         results[rank] = task(rank, given[rank])
 
 
-def on_ranks(task, given, meeting, start="fork", seconds=60):
+def on_ranks(task, given, meeting, start="fork", seconds=PATIENCE):
     """What a task gives on each rank; None where it fails.
 
     Args:

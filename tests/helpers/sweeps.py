@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import optuna
 
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 from helpers.scripts import run_here
 
 # The search of sweeps with quick trials.
@@ -31,7 +31,7 @@ SPACE = [
 SPY = "+callbacks.spy={_target_: spy.Spy, folder: '${run_dir}'}"
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=PATIENCE):
     """Poll until the condition is true, and return its value."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -99,7 +99,7 @@ class Sweeps:
         self.started.append(process)
         return process
 
-    def run(self, *overrides, timeout=240, **settings):
+    def run(self, *overrides, timeout=PATIENCE, **settings):
         """Run a sweep to its end; returns exit code, stdout and stderr."""
         process = self.start(*overrides, **settings)
         out, err = process.communicate(timeout=timeout)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 from helpers.sweeps import wait_for
 
 from autocaption.launch.multirun import sanitised
@@ -73,7 +73,7 @@ def notes(folder, number):
 
 def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
     process = start("data.batch_size=8")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
     attempts = [notes(tmp_path, number) for number in range(3)]
     assert [[attempt[1] for attempt in job] for job in attempts] == [["1"], ["2"], ["3"]]
@@ -90,7 +90,7 @@ def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
 
 def test_a_failing_job_does_not_end_the_others(start, tmp_path):
     process = start("hydra.launcher.n_jobs=2", "tags=[job-${hydra:job.num}]", fault="fail 1")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     (line,) = err.strip().splitlines()
     assert line.startswith("error: job 0 (seed=1): ValueError: told to fail")
@@ -99,7 +99,7 @@ def test_a_failing_job_does_not_end_the_others(start, tmp_path):
     assert "failed" in out
     # Again, it does only what is missing.
     again = start()
-    again.communicate(timeout=120)
+    again.communicate(timeout=PATIENCE)
     assert again.returncode == 0
     assert [len(notes(tmp_path, number)) for number in range(3)] == [2, 1, 1]
 
@@ -109,7 +109,7 @@ def test_ctrl_c_stops_the_jobs_and_says_how_to_resume(start, tmp_path):
     wait_for((tmp_path / "runs/multirun/m/1/waits").exists)
     wait_for(lambda: (tmp_path / "runs/multirun/m/2/metrics.json").exists())
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "hydra.sweep.dir=runs/multirun/m" in out
     assert [read(tmp_path / f"runs/multirun/m/{n}")["state"] for n in range(3)] == [
@@ -118,14 +118,14 @@ def test_ctrl_c_stops_the_jobs_and_says_how_to_resume(start, tmp_path):
         "finished",
     ]
     again = start()
-    again.communicate(timeout=120)
+    again.communicate(timeout=PATIENCE)
     assert again.returncode == 0
     assert [len(notes(tmp_path, number)) for number in range(3)] == [1, 2, 1]
 
 
 def test_jobs_at_a_time_share_the_cores(start, tmp_path):
     process = start(f"hydra.launcher.n_jobs={os.cpu_count()}")
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     assert notes(tmp_path, 0)[0][5] == "1"
 
 
@@ -133,7 +133,7 @@ def test_two_multiruns_never_share_a_folder(start, tmp_path):
     names = set()
     for _ in range(2):
         process = start("hydra.sweep.dir=${runs}/multirun/${new_run_name:}", "seed=1")
-        process.communicate(timeout=120)
+        process.communicate(timeout=PATIENCE)
         names |= {entry.name for entry in (tmp_path / "runs/multirun").iterdir()}
     assert len(names) == 2
 
@@ -154,7 +154,7 @@ def test_names_are_such_that_wandb_takes_them(name, clean):
 
 def test_a_secret_is_written_nowhere(start, tmp_path):
     process = start("+logger.wandb.api_key=hunter2,hunter3", "seed=1")
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "hunter" not in out + err
     kept = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]

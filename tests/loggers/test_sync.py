@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import wandb
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 from PIL import Image
 
 from autocaption.errors import UserError
@@ -166,7 +166,7 @@ def test_records_of_every_length_come_back(tmp_path):
 def sync(*words):
     command = [sys.executable, "-m", "autocaption.loggers.sync", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
 
 
 def test_without_a_key_nothing_is_uploaded(tmp_path):

@@ -38,6 +38,6 @@ def test_convolutions_in_channels_last_are_shared_out(mesh):
 def test_gradients_of_two_ranks_are_those_of_one_device(choice, tmp_path):
     """In double precision: in single, Adam makes steps of the rounding errors of gradients that are 0."""
     expected = gradients(decoder_of(choice), *batch())
-    for found in on_ranks(of_a_rank, [choice, choice], tmp_path / "meeting", start="spawn", seconds=240):
+    for found in on_ranks(of_a_rank, [choice, choice], tmp_path / "meeting", start="spawn"):
         assert found.keys() == expected.keys()
         torch.testing.assert_close(found, expected, atol=1e-14, rtol=1e-12)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import PATIENCE, ROOT
 from helpers.commands import TINY
 from helpers.configs import composed
 from helpers.scripts import run_here
@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory):
 def post(url, **fields):
     body, kind = form(picture("blue"), **fields)
     request = urllib.request.Request(f"{url}/api/caption", body, {"content-type": kind})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)
 
 
@@ -54,7 +54,7 @@ def test_it_serves_a_checkpoint_until_it_is_told_to_stop(checkpoint):
         (url,) = re.findall(r"http://127\.0\.0\.1:\d+", line)
         found = post(url, k=3, attention="true")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, 143, -signal.SIGTERM)
+        assert process.wait(PATIENCE) in (0, 143, -signal.SIGTERM)
         assert process.stderr.read() == ""
     finally:
         process.kill()

@@ -1,6 +1,7 @@
 """Sweeps on a PostgreSQL server."""
 
 import pytest
+from helpers import PATIENCE
 from helpers.sweeps import SEARCH, epochs, wait_for
 from optuna.trial import TrialState
 
@@ -11,7 +12,7 @@ def test_two_sweepers_share_a_database(sweeps, postgres):
     overrides = [*SEARCH, "sweep.n_trials=8", "sweep/pruner=none", f"sweep.storage='{postgres}'"]
     both = [sweeps.start(*overrides) for _ in range(2)]
     for process in both:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
     study = sweeps.study(storage=postgres)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 8
@@ -40,7 +41,7 @@ def test_a_server_that_restarts_is_waited_for(sweeps, postgres_server):
         shown += (line := process.stdout.readline())
         assert line, process.stderr.read()
     postgres_server.start()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "waiting up to" not in out
     study = sweeps.study(storage=postgres_server.url)

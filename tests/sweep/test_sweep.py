@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from helpers import PATIENCE
 from helpers.quick_trial import height
 from helpers.scripts import run_here
 from helpers.sweeps import PRUNE_AFTER_TWO, SEARCH, epochs, gpus, wait_for
@@ -100,7 +101,7 @@ def test_two_sweepers_share_a_study(sweeps):
     overrides = [*SEARCH, "trainer.devices=1,2", "trainer.accelerator=gpu"]
     overrides += ["sweep.n_trials=4", "sweep.n_jobs=1", "sweep/pruner=none"]
     both = [sweeps.start(*overrides) for _ in range(2)]
-    ended = [process.communicate(timeout=120) for process in both]
+    ended = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert sum("report  " in out for out, _ in ended) == 1  # the one that ended last
     report = (sweeps.trial(0).parent / "trials.json").read_text()
@@ -120,7 +121,7 @@ def test_a_signal_leaves_trials_that_the_same_command_resumes(sweeps, number, co
     process = sweeps.start(*overrides, faults='{"0": "hang 2", "1": "hang 3"}')
     wait_for(lambda: "saved 2" in sweeps.notes(0) and "saved 3" in sweeps.notes(1))
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert out.endswith("Interrupted. Rerun the same command to resume.\n")
     assert out.count("  interrupted") == 2
@@ -144,7 +145,7 @@ def test_a_failing_storage_ends_trials_and_sweep_with_one_line(sweeps, tmp_path)
     file = sweeps.trial(0).parent / "study.db"
     os.replace(file, tmp_path / "whole.db")
     file.write_text("no database")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert len(err.strip().splitlines()) == 1, err
     assert "rerun the same command to resume" in err
