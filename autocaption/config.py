@@ -164,7 +164,7 @@ def require_secrets(config: DictConfig) -> None:
     for key, value in _flat(OmegaConf.to_container(config, resolve=False), ""):
         if HIDDEN in str(value):
             raise UserError(
-                f"{key} is a secret, kept only until its run has finished; give it again with ++{key}=VALUE "
+                f"{key} is a secret, kept only while its run can be resumed; give it again: ++{key}=VALUE "
                 "(${oc.env:NAME} is kept, and read from the environment)"
             )
 

@@ -1,5 +1,6 @@
 """How a command fails: with one line on stderr; the traceback of what nobody foresaw is kept in a file."""
 
+import errno
 import os
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from autocaption.files import write_text
 
 DEBUG = "AUTOCAPTION_DEBUG"
 KEPT, TRACEBACK = "the traceback is in ", "traceback.txt"
+NO_RIGHT_OR_ROOM = errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
 LONGEST = 400  # characters of an unforeseen error's message; the file has all of it
 
 
@@ -73,9 +75,21 @@ def mistake(error: Exception, explain: Callable[[Exception], str | None]) -> str
             line = one_line(cause)[:LONGEST] or "no memory is left"
             return f"out of memory: {line}; lower data.batch_size, search.beam_size or a size of the model"
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check the path, its permissions and the room there"
+    if (refusal := _refusal(error)) is not None:
+        return f"{refusal.filename}: {refusal.strerror}; check the path, its permissions and the room there"
     return explain(error)
+
+
+def _refusal(error: BaseException) -> OSError | None:
+    """What the system refused: the error itself, or, if no program can help it, what it was raised from."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return error
+    cause = error.__cause__
+    while cause is not None:  # as logging wraps a log file that can't be opened
+        if isinstance(cause, OSError) and cause.filename is not None and cause.errno in NO_RIGHT_OR_ROOM:
+            return cause
+        cause = cause.__cause__
+    return None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

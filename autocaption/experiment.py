@@ -1,6 +1,7 @@
 """A training from configuration to metrics: what train.py runs."""
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,19 +19,22 @@ from autocaption.config import (
     with_overrides,
     with_secrets,
 )
+from autocaption.errors import UserError
 from autocaption.loggers.csv import CSVLogger
 from autocaption.models.captioner import METRICS
 from autocaption.models.sharding import load_whole
 from autocaption.monitored import require_logged
 from autocaption.ranks import is_first_rank
-from autocaption.recording import overrides, record_data, recorded_run, seed_everything
+from autocaption.recording import begin, overrides, record_data, recorded_run, seed_everything
 from autocaption.report.system import read_system
 from autocaption.report.tables import parameter_table
 from autocaption.runs import checkpoint
 from autocaption.runs.folder import checkpoint_to_resume, newest_whole
 from autocaption.runs.kept_secrets import kept
-from autocaption.runs.run import FINISHED, Run, earlier_overrides, is_of_this_job, read, state_of
-from autocaption.trainer_settings import require_validations
+from autocaption.runs.provenance import command_line
+from autocaption.runs.record import FINISHED, earlier_overrides, is_of_this_job, read
+from autocaption.runs.run import Run
+from autocaption.trainer_settings import require_further, require_validations
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +48,7 @@ def train(config: DictConfig) -> float | None:
     config = with_optional_values(config)
     saved, changes = None, dict[str, Any]()
     if (begun := _begun_by_this_job(config)) is not None:
-        if state_of(begun) == FINISHED:
+        if _has_finished(begun):
             log.info("%s has finished before this job was requeued", begun)
             return results.metric_of(begun, config.optimized_metric)
         if config.resume != "last":  # which has found it by itself
@@ -57,6 +61,7 @@ def train(config: DictConfig) -> float | None:
         if HydraConfig.initialized():  # ranks and launched processes get their final configuration
             config, changes = _resumed(config, build.config_of(saved), path.parents[1])
         config.resume = str(path)
+        _require_its_folder(config, path.parents[1])
     with recorded_run(config, "train", saved) as run:
         if run is not None and changes:
             run.note(changes=changes)
@@ -66,12 +71,29 @@ def train(config: DictConfig) -> float | None:
 
 
 def _begun_by_this_job(config: DictConfig) -> Path | None:
-    """The run folder, where the last to work in it was this Slurm job, which was then requeued."""
+    """The run folder, where this command of this Slurm job, which was then requeued, worked in it last."""
     if slurm.job_id() is None or not is_first_rank():  # others get their configuration from rank 0
         return None
     folder = Path(config.run_dir or HydraConfig.get().runtime.output_dir)
     record = read(folder)
-    return folder if record and is_of_this_job(record) else None
+    if record is None or not is_of_this_job(record):
+        return None
+    return folder if record["attempts"][-1]["command"] == shlex.join(command_line()) else None
+
+
+def _has_finished(folder: Path) -> bool:
+    """Whether the last attempt has; the run may have finished before, and this job is to train it further."""
+    record = read(folder)
+    return record is not None and record["attempts"][-1].get("state") == FINISHED
+
+
+def _require_its_folder(config: DictConfig, folder: Path) -> None:
+    """Refuse to resume a run in another folder than its own."""
+    if config.run_dir is not None and as_path("run_dir", config.run_dir).resolve() != folder.resolve():
+        raise UserError(
+            f"run_dir={config.run_dir}: a run is resumed in its own folder, {folder}; leave run_dir out, "
+            f"or start a new run from its weights with init_from={config.resume}"
+        )
 
 
 def _resumed_name(config: DictConfig) -> str:
@@ -106,10 +128,15 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     trainer = build.trainer(config)
     require_logged(config, getattr(captioner.metrics["val"], "names", None))
     require_validations(trainer, data.training_batches(trainer.world_size))
+    if resumed is not None:
+        require_further(trainer, resumed)
+    for logger in trainer.loggers:  # W&B and others start only now, and may refuse what is configured
+        logger.log_hyperparams(build.plain(config))
     if is_first_rank():
         Console().print(parameter_table(captioner))
     splits = ["train", "val", *([data.split_of("test")] if config.test else [])]
     data.preload(*splits)
+    begin(run, config)
     record_data(run, data.source, splits)
     captioner = build.compiled(config, captioner)
     for logger in trainer.loggers:

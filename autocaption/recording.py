@@ -25,7 +25,8 @@ from autocaption.runs.kept_secrets import forget, keep
 from autocaption.runs.provenance import FILE as PROVENANCE
 from autocaption.runs.provenance import command_line, hide_argument, record_fact, record_start
 from autocaption.runs.rank_folder import RankFolder
-from autocaption.runs.run import FAILED, PreemptedError, Run
+from autocaption.runs.record import FAILED
+from autocaption.runs.run import PreemptedError, Run
 from autocaption.runs.source_code import keep_code
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,11 @@ def seed_everything(config: DictConfig) -> None:
 def recorded_run(
     config: DictConfig, task: str, resumed: dict[str, Any] | None = None
 ) -> Iterator[Run | None]:
-    """Hold the run folder, write configuration and provenance to it, and record how the run ends.
+    """Hold the run folder, and record how the run ends.
 
-    Other ranks than the first, which starts them, hold and write nothing.
+    A new folder gets configuration and provenance at once; one that was there before is left as it is until
+    `begin`, so that a mistake costs it nothing. Other ranks than the first, which starts them, hold and write
+    nothing.
 
     Args:
         config: the configuration; gets its `run_dir`.
@@ -64,28 +67,47 @@ def recorded_run(
     folder = Path(config.run_dir)
     task = "trial" if "sweep" in (config.get("callbacks") or {}) else task
     given = [hide_argument(one) for one in overrides()]
-    run = Run.start(folder, task, shlex.join(command_line()), given)
+    run = Run.start(folder, task, shlex.join(command_line()), given, resumes=config.resume is not None)
     try:
         with run.recorded(), _ranks(_decided(config), run):
-            build.save_config(config, folder / "config.yaml")
-            if task == "train":  # a trial gets them from its sweep again, and nothing resumes an evaluation
-                keep(folder, cast(Any, OmegaConf.to_container(config, resolve=False)))
             if (images := OmegaConf.select(config, "report.images")) is not None:
                 whole("report.images", images, 1)
-            code = keep_code(Path(__file__).parents[1], folder)
-            record_start(folder / PROVENANCE, git=code)
+            if run.has_begun:
+                _describe(run, config)
             if resumed is not None:
                 file, step = Path(config.resume).name, resumed["global_step"]
                 run.note(resumed_from=file, step=step)
                 log.info("Resuming %s from %s, step %d", folder, file, step)
             yield run
-        forget(folder)
     except PreemptedError as error:
         log.info("Stopped by %s. Resume with: resume=%s", signal.Signals(error.signal).name, folder)
         raise
     finally:
+        _forget_where_unneeded(run)
         close_wandb(run.exit_code)
         run.release()
+
+
+def begin(run: Run | None, config: DictConfig) -> None:
+    """Change the run folder from here on: everything that can be refused has been checked."""
+    if run is not None and not run.has_begun:
+        run.begin()
+        _describe(run, config)
+
+
+def _forget_where_unneeded(run: Run) -> None:
+    """Remove the secrets of a run that has ended and that nobody can resume."""
+    if not run.can_be_resumed:
+        forget(run.folder)
+
+
+def _describe(run: Run, config: DictConfig) -> None:
+    """Write configuration and provenance."""
+    build.save_config(config, run.folder / "config.yaml")
+    if run.record["task"] == "train":  # a trial gets them from its sweep again; an evaluation isn't resumed
+        keep(run.folder, cast(Any, OmegaConf.to_container(config, resolve=False)))
+    code = keep_code(Path(__file__).parents[1], run.folder)
+    record_start(run.folder / PROVENANCE, git=code)
 
 
 def _decided(config: DictConfig) -> DictConfig:
@@ -121,7 +143,12 @@ def _ranks(config: DictConfig, run: Run) -> Iterator[None]:
         return
     shared = RankFolder.create(run.folder, without_resolvers(config))
     announce(str(shared.path.absolute()))
-    with shared.supervised(lambda line: run.end(FAILED, 1, line)):
+
+    def record(line: str) -> None:
+        run.end(FAILED, 1, line)
+        _forget_where_unneeded(run)
+
+    with shared.supervised(record):
         yield
 
 

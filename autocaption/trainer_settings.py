@@ -66,3 +66,38 @@ def require_validations(trainer: Any, batches: int) -> None:
             f"trainer.val_check_interval={interval} is more than the {batches} batches of an epoch; take "
             "fewer, a share such as 0.5, or trainer.check_val_every_n_epoch=null to count on over epochs"
         )
+
+
+def require_validated(settings: Mapping[str, Any]) -> None:
+    """Check that a training with these values of `trainer` is validated at all, as a sweep's trials must be.
+
+    Raises:
+        UserError: names the value for which it never is, or one that is out of range.
+    """
+    require_settings(settings)
+    for name in ("max_epochs", "max_steps", "limit_val_batches"):
+        if settings.get(name) == 0:
+            raise UserError(f"trainer.{name}=0: no trial of the sweep would be validated; raise it")
+    epochs, every = settings["max_epochs"], settings.get("check_val_every_n_epoch")
+    if epochs is not None and every is not None and 0 < epochs < every:
+        raise UserError(
+            f"trainer.check_val_every_n_epoch={every} is more than trainer.max_epochs={epochs}: "
+            "no trial of the sweep would be validated; lower it"
+        )
+
+
+def require_further(trainer: Any, saved: Mapping[str, Any]) -> None:
+    """Check that a resumed training doesn't end before the moment of its checkpoint, which it can't undo.
+
+    Args:
+        trainer: the Trainer.
+        saved: the checkpoint.
+
+    Raises:
+        UserError: it has trained for longer already.
+    """
+    trained = {"max_epochs": saved["epoch"] + 1, "max_steps": saved["global_step"]}
+    for name, so_far in trained.items():
+        limit = getattr(trainer, name)
+        if limit is not None and 0 <= limit < so_far:
+            raise UserError(f"trainer.{name}={limit}: the checkpoint has trained {so_far} already; give more")

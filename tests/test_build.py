@@ -32,6 +32,11 @@ def test_a_trainer_gets_the_run_folder_and_what_is_configured(tmp_path):
     assert isinstance(trainer.strategy.checkpoint_io, SafeCheckpointIO)
 
 
+def test_a_trainer_s_loggers_have_started_nothing(tmp_path):
+    build.trainer(composed("logger=default", f"run_dir={tmp_path}"))
+    assert list(tmp_path.iterdir()) == []  # what is refused later is no failed run of W&B
+
+
 @pytest.mark.parametrize(
     ("switch", "left_out"),
     [("trainer.enable_progress_bar", "EpochLines"), ("+trainer.enable_checkpointing", "LastCheckpoint")],

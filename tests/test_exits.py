@@ -43,6 +43,13 @@ def test_an_operating_system_error_names_the_path():
     assert said(full).startswith("cannot write /runs/a.json: No space left on device; ")
 
 
+def test_what_the_system_refuses_is_named_also_where_it_is_wrapped():
+    refusal = PermissionError(errno.EACCES, "Permission denied", "/runs/x/train.log")
+    assert said(wrapped(refusal)).startswith("/runs/x/train.log: Permission denied; ")
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/a")
+    assert "error in call to target; the traceback" in said(wrapped(missing))  # perhaps a bug of ours
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -21,7 +21,7 @@ MISTAKES = {  # what is named, by words of the command line
     "init_from=nowhere.ckpt": "checkpoint not found: nowhere.ckpt",
     "runs=file": "file/",  # a file
     "runs=/proc/nowhere": "/proc/nowhere",
-    "run_dir=file": "cannot write to the run folder file",
+    "run_dir=file": "file: File exists",
 }
 WHILE_IT_STARTS = {
     "seed=5000000000": "seed=5000000000: take a whole number, from 0 to 4294967295",
@@ -76,15 +76,17 @@ def test_a_value_out_of_range_ends_the_run_as_failed(words, named, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("word", "others"),
+    ("named", "others"),
     [
-        ("hydra.launcher.n_jobs=0", ["seed=1,2"]),
-        ("sweep.retries=-1", ["sweep=default", "optimizer.lr=interval(0.1,1.0)"]),
+        ("hydra.launcher.n_jobs=0: take a whole number", ["seed=1,2"]),
+        ("resume=last is of a single run", ["seed=1,2"]),
+        ("run_dir=mine is of a single run", ["seed=1,2"]),
+        ("sweep.retries=-1: take a whole number", ["sweep=default", "optimizer.lr=interval(0.1,1.0)"]),
     ],
 )
-def test_a_mistake_of_a_multirun_is_one_line(word, others, tmp_path):
-    done = run_here("train.py", "-m", *TINY, *others, word, cwd=tmp_path)
-    assert f"{word}: take a whole number" in one_line(done)
+def test_a_mistake_of_a_multirun_is_one_line(named, others, tmp_path):
+    word = named.partition(" ")[0].rstrip(":")
+    assert named in one_line(run_here("train.py", "-m", *TINY, *others, word, cwd=tmp_path))
 
 
 def test_null_leaves_a_part_out(tmp_path):
@@ -115,6 +117,35 @@ def test_time_alone_can_limit_a_training(trained):
     assert saved["optimizer_states"][0]["param_groups"][0]["lr"] > 0
 
 
+def contents(folder):
+    """The files of a run folder, but for the attempts and logs."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.name: path.read_bytes() for path in files if path.name != "run.json" and path.suffix != ".log"
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("train.py resume={} trainer.max_epochs=0", "trainer.max_epochs=0: the checkpoint has trained"),
+        ("train.py resume={} optimizer.lr=-1", "Invalid learning rate"),
+        ("train.py resume={} seed=9", "resume cannot change seed"),
+        ("train.py resume={} run_dir=runs/other", "run_dir=runs/other"),
+        ("train.py run_dir={}", "holds a run already (finished)"),
+        ("eval.py checkpoint={}/checkpoints/best.ckpt run_dir={}", "folder of another command"),
+    ],
+)
+def test_a_mistake_costs_a_finished_run_nothing(trained, words, named):
+    folder = only_run(trained)
+    before = contents(folder)
+    line = one_line(run_here(*words.replace("{}", str(folder)).split(), cwd=trained))
+    assert named in line
+    assert json.loads((folder / "run.json").read_text())["state"] == "finished"
+    assert contents(folder) == before
+    assert only_run(trained) == folder
+
+
 def test_paths_mean_the_folder_of_the_command(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(trained))
     shutil.copy(only_run(trained) / "checkpoints/best.ckpt", tmp_path / "mine.ckpt")
@@ -124,6 +155,14 @@ def test_paths_mean_the_folder_of_the_command(trained, tmp_path, monkeypatch):
     assert (only_run(tmp_path) / "metrics.json").exists()
     home = f"checkpoint=~/runs/{only_run(trained).name}/checkpoints/nowhere.ckpt"
     assert f"not found: {trained}/runs" in one_line(run_here("eval.py", home, cwd=tmp_path))
+
+
+def test_an_experiment_that_an_evaluation_names_needs_no_data_of_its_own(trained, tmp_path):
+    checkpoint = f"checkpoint={only_run(trained)}/checkpoints/best.ckpt"
+    words = ("experiment=transformer", "logger=none", "trainer=cpu", "report=null", "search.beam_size=2")
+    done = run_here("eval.py", checkpoint, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "data.root" in one_line(run_here("eval.py", "captions=a.json", *words, cwd=tmp_path))
 
 
 @pytest.mark.parametrize("word", ["seed=-1", "data.batch_size=0", "search.beam_size=0", "runs=file"])

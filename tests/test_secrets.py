@@ -2,6 +2,7 @@
 
 import shutil
 
+import pytest
 from helpers.commands import TINY, only_run, read
 from helpers.interruptions import Given
 from helpers.scripts import run_here
@@ -11,6 +12,7 @@ from autocaption.runs.kept_secrets import FILE
 SECRET, URL = "hunter2", "x://me:hunter2@h"
 WORDS = ("train.py", *TINY, "trainer=cpu", "logger=csv", "callbacks.last.every_n_steps=1", "seed=3")
 GIVEN = (f"+keys.password={SECRET}", f"+keys.url={URL}")
+AGAIN = (f"++keys.password={SECRET}", f"++keys.url={URL}")
 USED = "+callbacks.used={_target_: helpers.interruptions.Given, a: '${keys.password}', b: '${keys.url}'}"
 KICK, NO_KICK = "+callbacks.kick={_target_: helpers.interruptions.Kick, moment: 1}", "++callbacks.kick=null"
 
@@ -37,9 +39,20 @@ def test_an_interrupted_run_resumes_with_its_secrets_and_then_forgets_them(tmp_p
     assert holding(tmp_path) == []
     assert SECRET not in begun.stdout + begun.stderr + resumed.stdout + resumed.stderr
 
+    mistaken = run_here("train.py", f"resume={moved}", NO_KICK, *AGAIN, "optimizer.lr=-1", cwd=tmp_path)
+    assert (mistaken.returncode, holding(tmp_path)) == (1, [])  # a finished run has none, also now
+
     refused = run_here("train.py", f"resume={copy}", NO_KICK, cwd=tmp_path)
     assert refused.returncode == 1
     (line,) = refused.stderr.strip().splitlines()
     assert line.startswith("error: keys.password is a secret")
     assert "++keys.password=VALUE" in line
     assert "oc.env" in line
+
+
+@pytest.mark.parametrize(("step", "kept"), [(1, []), (2, [FILE])], ids=["before", "after"])
+def test_a_run_that_fails_keeps_its_secrets_where_it_left_a_checkpoint(tmp_path, step, kept):
+    bug = f"+callbacks.bug={{_target_: helpers.interruptions.OneRank, how: bug, rank: 0, step: {step}}}"
+    assert run_here(*WORDS, *GIVEN, bug, cwd=tmp_path).returncode == 1
+    assert read(only_run(tmp_path) / "run.json")["state"] == "failed"
+    assert holding(tmp_path) == kept

@@ -221,6 +221,18 @@ def test_a_multirun_within_a_job_resumes_its_jobs_in_its_folder(cluster, submit,
     assert states(root / "1")[-1] == "finished"
 
 
+def test_tasks_of_an_array_that_share_a_sweep_dir_never_share_a_run(cluster, submit, tmp_path):
+    words = ("-m", *TINY, "logger=csv", "seed=1,2", "hydra.sweep.dir=runs/m")
+    array = submit(*words, options=["--array=0-1"])
+    for task in range(2):
+        cluster.wait(f"{array}_{task}", "COMPLETED", "FAILED", seconds=LONG)
+    # Each job has been run once, by one of the tasks; where both wanted it at once, one was refused.
+    assert [states(tmp_path / f"runs/m/{n}") for n in range(2)] == [["finished"]] * 2
+    said = "".join(file.read_text() for file in tmp_path.glob("*.out"))
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert all("another process is running" in line for line in errors), said
+
+
 def test_a_preempted_trial_of_a_sweep_resumes(cluster, multirun, tmp_path):
     process = multirun(
         *("sweep=default", "optimizer.lr=interval(1e-3,1e-2)", "sweep.n_trials=2", "sweep.n_jobs=2"),

@@ -12,7 +12,7 @@ from autocaption.build.model_parts import (
     model_of,
     require_one_vocabulary,
 )
-from autocaption.build.parts import save_config
+from autocaption.build.parts import plain, save_config
 from autocaption.build.trainer_parts import compiled, fastest, loggers, precision, trainer
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "loggers",
     "metrics",
     "model_of",
+    "plain",
     "precision",
     "require_one_vocabulary",
     "save_config",

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from autocaption.build.parts import part, parts, plain
+from autocaption.build.parts import part, parts
 from autocaption.checks import whole
 from autocaption.models.captioner import Captioner
 from autocaption.precision import Shape, fastest_precision, set_matmul_precision
@@ -83,11 +83,8 @@ def _wrapped(strategy: Any, model: torch.nn.Module) -> DistributedDataParallel:
 
 
 def loggers(config: DictConfig) -> list[Logger]:
-    """The configured loggers, which have got the configuration."""
-    found: list[Logger] = parts(config.get("logger"))
-    for logger in found:
-        logger.log_hyperparams(plain(config))
-    return found
+    """The configured loggers, which have started nothing yet."""
+    return parts(config.get("logger"))
 
 
 def precision(config: DictConfig) -> str:

@@ -25,7 +25,7 @@ from autocaption.files import write_json
 from autocaption.metrics.bootstrap import Differences
 from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.ranks import is_first_rank
-from autocaption.recording import overrides, record_data, recorded_run, seed_everything
+from autocaption.recording import begin, overrides, record_data, recorded_run, seed_everything
 from autocaption.report.system import System, read_system
 from autocaption.runs import checkpoint
 from autocaption.runs.provenance import FILE as PROVENANCE
@@ -45,6 +45,7 @@ def evaluate(config: DictConfig) -> float | None:
     if is_first_rank():  # which hands the others what it has planned
         config = planned(config, overrides())
     with recorded_run(config, "eval") as run:
+        begin(run, config)
         source = build.source_of(config)
         record_data(run, source, [config.data.split])
         if config.human:

@@ -11,7 +11,7 @@ import numpy as np
 
 from autocaption.errors import UserError
 from autocaption.runs.folder import is_run_folder
-from autocaption.runs.run import FINISHED, read, state_of
+from autocaption.runs.record import FINISHED, read, state_of
 
 BEST = "checkpoints/best.ckpt"
 

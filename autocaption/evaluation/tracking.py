@@ -31,6 +31,8 @@ def started_loggers(config: DictConfig, rows: Sequence[Row]) -> Iterator[Sequenc
     logged = config.copy()
     OmegaConf.update(logged, "rows", said, merge=False, force_add=True)
     loggers = build.loggers(logged) if is_first_rank() else []
+    for logger in loggers:
+        logger.log_hyperparams(build.plain(logged))
     status = "failed"
     try:
         yield loggers

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from autocaption.files import write_private_json
 from autocaption.launch.cluster import Queue, SlurmJob, Task, submit, submitted_before
-from autocaption.launch.multirun import Job
+from autocaption.launch.job import Job
 from autocaption.launch.parent import JOB_CONFIG
 from autocaption.launch.process import last_error_line
 from autocaption.launch.signals import StopSignals

@@ -19,7 +19,7 @@ from typing import Any
 
 from autocaption.errors import UserError
 from autocaption.files import write_text
-from autocaption.runs.run import read
+from autocaption.runs.record import read
 from autocaption.slurm import PATIENCE, outside_job
 
 LOOK_SECONDS = 5.0  # between two looks at the queue

@@ -1,74 +1,26 @@
 """`train.py -m`: each job a process of its own, as many at a time as asked for."""
 
-import json
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
 
-from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from autocaption.checks import whole
 from autocaption.launch.devices import reserved, threads, visible_gpus
+from autocaption.launch.job import Job, job_of
 from autocaption.launch.process import Process, last_error_line
-from autocaption.launch.resolved import resolved
 from autocaption.launch.signals import StopSignals
 from autocaption.report.tables import score_cell
-from autocaption.runs.folder import newest_whole
-from autocaption.runs.provenance import command_line, hide_argument
-from autocaption.runs.run import FINISHED, RUNNING, PreemptedError, state_of
+from autocaption.runs.provenance import command_line
+from autocaption.runs.run import PreemptedError
 
 TICK = 0.05  # seconds between two looks at the processes
 TESTED = ("cider", "bleu4")  # of a test, beside the optimized metric
-
-
-@dataclass
-class Job:
-    """One job of a multirun.
-
-    Attributes:
-        number: Hydra's job.num.
-        overrides: its command line, that of the multirun included.
-        differs: the overrides that tell it from the others.
-        folder: its run folder.
-        process: while it runs.
-        error: why it failed.
-    """
-
-    number: int
-    overrides: list[str]
-    differs: str
-    folder: Path
-    config: DictConfig
-    process: Process | None = None
-    error: str = ""
-    printed: int = field(default=0, repr=False)  # bytes of stdout.log that were shown
-
-    def metrics(self) -> dict[str, Any]:
-        """What it left in metrics.json."""
-        file = self.folder / "metrics.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-
-    def is_missing(self) -> bool:
-        """Whether it is to be run: it has neither finished nor is running, which is an error."""
-        state = state_of(self.folder) if self.folder.exists() else ""
-        if state == RUNNING:
-            self.error = "another process is running it"
-        return state not in (FINISHED, RUNNING)
-
-    def resolved(self) -> dict[str, Any]:
-        """The configuration of its process, which resumes from the newest checkpoint."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint, _ = newest_whole(self.folder / "checkpoints")
-        resume = checkpoint and str(checkpoint.absolute())
-        return resolved(self.config, run_dir=str(self.folder.absolute()), resume=resume)
 
 
 def launch(
@@ -93,9 +45,10 @@ def launch(
     Exits with 1 where a job failed, with 130 or 143 where a signal ended the multirun.
     """
     console = Console()
-    jobs = [
-        _job(context, config, initial_index + i, list(overrides)) for i, overrides in enumerate(job_overrides)
-    ]
+    numbered = enumerate(job_overrides, initial_index)
+    jobs = [job_of(context, config, number, list(overrides)) for number, overrides in numbered]
+    for job in jobs:
+        job.require_its_folder()
     if command_line() != sys.argv:  # Hydra wrote the overrides, and there is a secret among them
         (jobs[0].folder.parent / "multirun.yaml").unlink(missing_ok=True)
     stopped = run(jobs, console)
@@ -133,13 +86,13 @@ class Processes:
     def run(self) -> int:
         """The signal that ended it early, or 0."""
         slots: dict[int, Job] = {}
-        waiting = [job for job in self.jobs if job.is_missing()]
+        waiting = list(self.jobs)
         passed_on = 0
         with self._signals as signals:
             while slots or (waiting and not signals.count):
                 for slot in range(self.n_jobs):
-                    if slot not in slots and waiting and not signals.count:
-                        slots[slot] = self._start(waiting.pop(0))
+                    if slot not in slots and not signals.count and (job := _next_missing(waiting)):
+                        slots[slot] = self._start(job)
                 time.sleep(TICK)
                 if signals.count > passed_on:
                     passed_on = signals.count
@@ -188,43 +141,27 @@ class Processes:
         sys.stdout.flush()
 
 
+def _next_missing(waiting: list[Job]) -> Job | None:
+    """The next job that is missing by now: another multirun may share the folder."""
+    while waiting:
+        if (job := waiting.pop(0)).is_missing():
+            return job
+    return None
+
+
 class _NoReports:
     def report(self, epoch: int, value: float, last: bool) -> bool:
         return False
 
 
-_ESCAPED = re.compile(r"\\(.)")  # as Hydra writes an interpolation into a job's overrides
-
-
-def _job(context: HydraContext, config: DictConfig, number: int, overrides: list[str]) -> Job:
-    composed = context.config_loader.load_sweep_config(config, overrides)
-    common = set(cast(Any, OmegaConf.to_container(config.hydra.overrides.task, resolve=False)))
-    words = (_ESCAPED.sub(r"\1", one) for one in filter_overrides(overrides))
-    own = [hide_argument(one) for one in words if one not in common]
-    differs = " ".join(own) or f"job {number}"
-    with open_dict(composed):
-        composed.hydra.job.id = composed.hydra.job.num = number
-        folder = Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
-        if composed.get("logger") and composed.logger.get("wandb"):
-            names = {"name": sanitised(differs), "group": sanitised(folder.parent.name)}
-            for key, name in names.items():
-                composed.logger.wandb.setdefault(key, name)
-    return Job(number, overrides, differs, folder, composed)
-
-
-def sanitised(name: str) -> str:
-    """A name that W&B takes: without the characters that it refuses, 128 characters at most."""
-    return re.sub(r"[^\w.=+-]+", "_", name).strip("_")[:128] or "job"
-
-
 def _table(jobs: Sequence[Job], metric: str) -> Table:
     """The jobs with their overrides, the optimized metric, and the test's where there are any."""
-    keys = list(dict.fromkeys(part.partition("=")[0] for job in jobs for part in job.differs.split()))
+    keys = list(dict.fromkeys(part.partition("=")[0] for job in jobs for part in job.own))
     tested = (f"{key.partition('/')[0]}/{name}" for job in jobs for key in _intervals(job) for name in TESTED)
     shown = dict.fromkeys([metric, *(key for key in tested if any(key in job.metrics() for job in jobs))])
     table = Table("job", *keys, *shown, "folder")
     for job in jobs:
-        values = dict(part.partition("=")[::2] for part in job.differs.split())
+        values = dict(part.partition("=")[::2] for part in job.own)
         cells = [score_cell(job.metrics().get(key), _intervals(job).get(key)) for key in shown]
         cells[0] = cells[0] or (job.error and "failed")
         table.add_row(str(job.number), *(values.get(key, "") for key in keys), *cells, str(job.folder))

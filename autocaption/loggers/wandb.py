@@ -16,7 +16,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from autocaption.errors import UserError
 from autocaption.loggers.wandb_mode import Mode, choose_mode
 from autocaption.runs.provenance import command_line
-from autocaption.runs.run import PREEMPTED, STOPPED, read
+from autocaption.runs.record import PREEMPTED, read
+from autocaption.runs.run import STOPPED
 from autocaption.runs.source_code import kept_code
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from pathlib import Path
 from autocaption import slurm
 from autocaption.checks import as_path
 from autocaption.errors import UserError
-from autocaption.runs.run import FILE, newest_to_resume
+from autocaption.runs.record import FILE, newest_to_resume
 
 
 @functools.cache
@@ -33,11 +33,11 @@ def new_run_name() -> str:
     return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
 
 
-def run_folder(runs: str, resume: str | None) -> str:
-    """The folder of the run: a new one under `runs`, or that of the run to resume."""
-    return (
-        str(runs_root(runs) / new_run_name()) if resume is None else str(folder_to_resume(runs, str(resume)))
-    )
+def run_folder(runs: str, resume: str | None, run_dir: str | None = None) -> str:
+    """The folder of the run: that of the run to resume, or `run_dir`, or a new one under `runs`."""
+    if resume is not None:
+        return str(folder_to_resume(runs, str(resume)))
+    return str(runs_root(runs) / new_run_name() if run_dir is None else as_path("run_dir", run_dir))
 
 
 def runs_root(runs: str) -> Path:

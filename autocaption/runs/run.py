@@ -1,11 +1,9 @@
-"""A run's identity and state (run.json), and the lock of the one process that may work in its folder.
+"""A run while a process holds its folder: the lock, the attempt that run.json gets, and how it ends.
 
-Free of torch, since the command line asks for a run before anything else is loaded. Nothing here trusts an
-absolute path: a run folder may be renamed, moved or copied to another machine.
+Free of torch, since the command line asks for a run before anything else is loaded.
 """
 
 import contextlib
-import json
 import os
 import platform
 import secrets
@@ -19,12 +17,20 @@ from autocaption import slurm
 from autocaption.errors import UserError
 from autocaption.exits import TRACEBACK, keep_traceback
 from autocaption.files import try_lock, write_json
-from autocaption.runs.provenance import HIDDEN
+from autocaption.runs.folder import newest_whole
+from autocaption.runs.record import (
+    FAILED,
+    FILE,
+    FINISHED,
+    INTERRUPTED,
+    LAYOUT,
+    LOCK,
+    PREEMPTED,
+    PRUNED,
+    RUNNING,
+    read,
+)
 
-FILE, LOCK = "run.json", ".run.lock"
-LAYOUT = 1  # of run.json
-RUNNING, FINISHED, PREEMPTED, FAILED, PRUNED = "running", "finished", "preempted", "failed", "pruned"
-INTERRUPTED = "interrupted"  # by Ctrl-C, or (never written, but seen from the free lock) by a crash
 # Exit codes of a run that a signal stopped and that can be resumed, and its state.
 STOPPED = {128 + signal.SIGINT: INTERRUPTED, 128 + signal.SIGTERM: PREEMPTED}
 
@@ -44,47 +50,43 @@ class Run:
         self.folder, self.record, self._lock = folder, record, lock
 
     @classmethod
-    def start(cls, folder: Path, task: str, command: str, overrides: Sequence[str] = ()) -> "Run":
+    def start(
+        cls, folder: Path, task: str, command: str, overrides: Sequence[str] = (), resumes: bool = False
+    ) -> "Run":
         """Take the folder's lock and record an attempt; a new folder gets a random id, once.
+
+        The state of a run that was there before stays as it is until the attempt begins.
 
         Args:
             folder: the run folder; created where it doesn't exist.
             task: `train`, `eval` or `trial`; `resume=last` looks for `train` only.
             command: the command line, without secrets.
             overrides: those of the command line, likewise; a resumed run replays them.
+            resumes: whether it goes on from a checkpoint of the folder.
 
         Raises:
-            UserError: another process works in the folder, or it can't be written to.
+            UserError: another process works in the folder, it can't be written to, or the attempt would
+                overwrite the run that is there.
         """
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = open(folder / LOCK, "a")  # noqa: SIM115 (held until the process ends)
-        except OSError as error:
-            raise UserError(
-                f"cannot write to the run folder {folder}: {error.strerror}; choose another with runs=DIR"
-            ) from None
-        if not try_lock(lock):
-            lock.close()
-            raise UserError(f"another process is running in {folder}; wait for it, or start a run of its own")
-        os.register_at_fork(after_in_child=lock.close)  # a DataLoader's worker may outlive a killed process
+        lock = _locked(folder)
         try:
             record = read(folder)
+            if record is not None and not resumes:
+                _require_replaceable(folder, record, task)
         except UserError:
             lock.close()
             raise
-        record = record or {
-            "layout": LAYOUT,
-            "id": secrets.token_hex(6),
-            "task": task,
-            "created": _now(),
-            "attempts": [],
-        }
+        is_new = record is None and not resumes  # 0.1.0 wrote no run.json
+        if record is None:
+            record = {"layout": LAYOUT, "id": secrets.token_hex(6), "task": task, "created": _now()}
+            record |= {"state": RUNNING if is_new else INTERRUPTED, "attempts": []}
+        elif record["state"] == RUNNING:  # its process was killed
+            record["state"] = INTERRUPTED
         attempt: dict[str, Any] = {"started": _now(), "command": command, "overrides": list(overrides)}
-        attempt |= {"host": platform.node(), "pid": os.getpid()}
+        attempt |= {"host": platform.node(), "pid": os.getpid(), "begun": is_new}
         if job := slurm.job_id():
             attempt["slurm_job"] = job
-        record |= {"state": RUNNING, "attempts": [*record["attempts"], attempt]}
-        record.pop("error", None)
+        record["attempts"] = [*record["attempts"], attempt]
         run = cls(folder, record, lock)
         run._write()
         return run
@@ -97,25 +99,41 @@ class Run:
     @property
     def exit_code(self) -> int:
         """The exit code of this attempt; 1 if it was not recorded, as on a full disk."""
-        return self.record["attempts"][-1].get("exit_code", 1)
+        return self._attempt.get("exit_code", 1)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether this attempt may change what an earlier one left; true in a new folder."""
+        return self._attempt["begun"]
+
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether it has not finished, and has left a checkpoint."""
+        return self.record["state"] != FINISHED and any((self.folder / "checkpoints").glob("*.ckpt"))
+
+    def begin(self) -> None:
+        """From here on the run is running, and ends as this attempt ends."""
+        self.record["state"] = RUNNING
+        self.record.pop("error", None)
+        self.note(begun=True)
 
     def note(self, **facts: Any) -> None:
         """Add facts to this attempt, such as the checkpoint that it resumes from."""
-        self.record["attempts"][-1] |= facts
+        self._attempt.update(facts)
         self._write()
 
     def end(self, state: str, code: int, error: str = "") -> None:
-        """Record how this attempt ended.
+        """Record how this attempt ended; one that hasn't begun leaves the run in the state that it had.
 
         Args:
             state: FINISHED, PREEMPTED, FAILED, PRUNED or INTERRUPTED.
             code: the exit code.
             error: one line, where it failed.
         """
-        self.record["state"] = state
-        if error:
-            self.record["error"] = error
-        self.note(ended=_now(), state=state, exit_code=code)
+        said = {"error": error} if error else {}
+        if self.has_begun:
+            self.record |= {"state": state, **said}
+        self.note(ended=_now(), state=state, exit_code=code, **said)
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -151,6 +169,10 @@ class Run:
         """Let another process work in the folder; the end of this one does so, too."""
         self._lock.close()
 
+    @property
+    def _attempt(self) -> dict[str, Any]:
+        return self.record["attempts"][-1]
+
     def _write(self) -> None:
         write_json(self.folder / FILE, self.record)
 
@@ -173,79 +195,35 @@ def exit_code(number: int) -> int:
     return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """What a folder's run.json says; None where there is none.
+def _locked(folder: Path) -> TextIO:
+    """The lock of a run folder, for as long as this process has it open."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "a")  # noqa: SIM115 (held until the process ends)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the run folder {folder}: {error.strerror}; choose another with runs=DIR"
+        ) from None
+    if not try_lock(lock):
+        lock.close()
+        raise UserError(f"another process is running in {folder}; wait for it, or start a run of its own")
+    os.register_at_fork(after_in_child=lock.close)  # a DataLoader's worker may outlive a killed process
+    return lock
+
+
+def _require_replaceable(folder: Path, record: dict[str, Any], task: str) -> None:
+    """Refuse to overwrite a training that left something; an evaluation may be repeated in its folder.
 
     Raises:
-        UserError: it is damaged, or a newer version wrote it.
+        UserError: it says how to go on with the run that is there.
     """
-    file = folder / FILE
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        layout, _ = int(record["layout"]), [record[key] for key in ("id", "task", "state")]
-        _ = record["attempts"][-1]["started"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    if record["task"] != task:
+        raise UserError(f"{folder} is the folder of another command ({record['task']}); choose another")
+    if task != "eval" and (record["state"] == FINISHED or newest_whole(folder / "checkpoints")[0]):
         raise UserError(
-            f"cannot read {file}: {error}; restore it, or start anew with init_from=CHECKPOINT"
-        ) from None
-    if layout > LAYOUT:
-        raise UserError(f"{file} was written by a newer autocaption (layout {layout}); update this one")
-    return record
-
-
-def earlier_overrides(folder: Path) -> list[str]:
-    """The overrides of all attempts so far, in order; those with a secret are left out."""
-    record = read(folder) or {"attempts": []}
-    given = [one for attempt in record["attempts"] for one in attempt.get("overrides", [])]
-    return [one for one in given if HIDDEN not in one and not one.startswith(("resume=", "hydra"))]
-
-
-def state_of(folder: Path) -> str:
-    """The state of a run, as of now: a run that says `running` but holds no lock was interrupted."""
-    record = read(folder)
-    state = record["state"] if record else INTERRUPTED
-    return INTERRUPTED if state == RUNNING and not is_held(folder) else state
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process works in the folder."""
-    try:
-        with open(folder / LOCK) as lock:
-            return not try_lock(lock)
-    except OSError:
-        return False
-
-
-def is_of_this_job(record: dict[str, Any]) -> bool:
-    """Whether the last attempt was made by the Slurm job that this process belongs to."""
-    job = slurm.job_id()
-    return job is not None and record["attempts"][-1].get("slurm_job") == job
-
-
-def newest_to_resume(runs: Path) -> Path | None:
-    """The folder of the training run that was started last and has neither finished nor is running.
-
-    A requeued Slurm job takes the run that it had. Trials are left to their sweeps. None where there is no
-    such run.
-    """
-    started = [
-        (is_of_this_job(record), record["attempts"][-1]["started"], folder)
-        for folder, record in _records(runs)
-        if record["task"] == "train" and state_of(folder) not in (FINISHED, RUNNING)
-    ]
-    return max(started)[2] if started else None
-
-
-def _records(runs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for file in runs.glob(f"**/{FILE}"):
-        try:
-            record = read(file.parent)
-        except UserError:
-            continue  # a damaged one is no reason to refuse the others
-        if record:
-            yield file.parent, record
+            f"{folder} holds a run already ({record['state']}); resume={folder} goes on with it, "
+            "and without run_dir a new run gets a folder of its own"
+        )
 
 
 def _now() -> str:

@@ -12,7 +12,6 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from optuna.pruners import NopPruner
 from optuna.samplers import BruteForceSampler
 from rich.console import Console
 
@@ -30,6 +29,7 @@ from autocaption.sweep.launcher import JobSettings, LaunchedTrial, run_job, subm
 from autocaption.sweep.parameters import SamplerFactory, make_sampler, use_sampler
 from autocaption.sweep.patience import Patience
 from autocaption.sweep.plan import MODES, Plan, read_plan
+from autocaption.sweep.pruner import make_pruner
 from autocaption.sweep.reporter import StudyReporter
 from autocaption.sweep.storage import STORAGE_ERRORS, Storage, first_line, open_storage, own_url
 from autocaption.sweep.study import open_study, record_location
@@ -58,12 +58,10 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
     settings, console = config.sweep, Console()
     plan = read_plan(context.config_loader, config, arguments)
     folder = as_path("sweep.folder", settings.folder).absolute()
-    storage = open_storage(settings.storage or own_url(folder))
-    pruner = instantiate(settings.pruner)
-    if len(plan.objective) > 1 and not isinstance(pruner, NopPruner):
-        raise UserError("Optuna can't prune by several objectives; take sweep/pruner=none")
+    pruner = make_pruner(settings.pruner, len(plan.objective))
     sampler: SamplerFactory = functools.partial(instantiate, settings.sampler)
     initial = _initial_trials(plan, sampler, console)
+    storage = open_storage(settings.storage or own_url(folder))
     try:
         study = open_study(storage, settings.study_name, plan.definition(), plan.groups, initial)
         study.pruner = pruner

@@ -17,10 +17,12 @@ from autocaption.runs.provenance import hide_argument, holds_secret
 from autocaption.sweep.space import CustomSpace, Space, as_text, read_space
 from autocaption.sweep.study import as_list, check_name
 from autocaption.sweep.trials import compose
+from autocaption.trainer_settings import require_validated
 
 MODES = {"maximize": "max", "minimize": "min"}  # Optuna's directions, as modes of a checkpoint
 # Keys of which what a trial logs depends; where they are searched, the trial checks its objective itself.
 MONITORING = "metrics", "callbacks", "experiment"
+VALIDATING = "trainer", "experiment", "debug"  # likewise, of which it depends whether a trial validates
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ def read_plan(loader: ConfigLoader, config: DictConfig, arguments: list[str]) ->
     custom = _custom_space(settings.custom_space)
     if custom is None and not any(key.lstrip("+").startswith(MONITORING) for key in space.distributions):
         require_logged(base_config, configured_scores(base_config), objective)
+    if custom is None and not any(key.lstrip("+").startswith(VALIDATING) for key in space.distributions):
+        trainer: Any = OmegaConf.to_container(base_config.trainer, resolve=True)
+        require_validated(trainer)
     return Plan(settings, space, base_config, objective, direction, fixed, groups, custom)
 
 

@@ -123,7 +123,7 @@ def test_a_single_row_has_the_keys_of_a_training(results, tmp_path, no_account):
 @pytest.mark.parametrize(("error", "status"), [(None, "success"), (KeyboardInterrupt, "failed")])
 def test_loggers_hear_how_an_evaluation_ended(monkeypatch, error, status):
     heard = []
-    logger = SimpleNamespace(finalize=heard.append)
+    logger = SimpleNamespace(finalize=heard.append, log_hyperparams=lambda values: None)
     monkeypatch.setattr("autocaption.build.loggers", lambda config: [logger])
     with contextlib.suppress(KeyboardInterrupt), started_loggers(OmegaConf.create({}), []):
         assert heard == []

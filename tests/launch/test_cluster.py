@@ -11,7 +11,7 @@ from rich.console import Console
 
 from autocaption.errors import UserError
 from autocaption.launch import array, cluster
-from autocaption.launch.multirun import Job
+from autocaption.launch.job import Job
 from autocaption.runs.run import Run
 
 pytest.importorskip("submitit")
@@ -48,7 +48,8 @@ def task(folder):
 
 def attempt(folder, code):
     """What an attempt at a run leaves."""
-    run = Run.start(folder, "train", "job")
+    run = Run.start(folder, "train", "job", resumes=True)
+    run.begin()
     run.end("failed" if code else "finished", code)
     run.release()
 
@@ -118,7 +119,7 @@ def test_an_array_takes_over_jobs_of_an_earlier_command_and_submits_the_others(
 ):
     def job(number):
         config = {"hydra": {"launcher": settings}, "logger": {"key": "hunter2"}}
-        return Job(number, ["seed=1"], f"seed={number}", tmp_path / str(number), OmegaConf.create(config))
+        return Job(number, ["seed=1"], [f"seed={number}"], tmp_path / str(number), OmegaConf.create(config))
 
     jobs = [job(number) for number in range(3)]
     (tmp_path / "0").mkdir()

@@ -1,6 +1,7 @@
 """Plain multirun: a process for each job, failures and interruptions, and only what is missing."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,9 +9,12 @@ import sys
 import pytest
 from helpers import PATIENCE, ROOT
 from helpers.sweeps import wait_for
+from omegaconf import OmegaConf
 
-from autocaption.launch.multirun import sanitised
-from autocaption.runs.run import read
+from autocaption.errors import UserError
+from autocaption.launch.job import Job, sanitised
+from autocaption.runs.record import read
+from autocaption.runs.run import Run
 
 # A job without training, in a run folder as train.py has it.
 JOB = """
@@ -21,8 +25,9 @@ from autocaption.runs.run import Run
 
 def main(config):
     folder = Path(config.run_dir)
-    run = Run.start(folder, "train", "job")
+    run = Run.start(folder, "train", "job", sys.argv[1:])
     with run.recorded():
+        run.begin()
         with open(folder / "notes", "a") as file:
             wandb, threads = config.logger.wandb, os.environ["OMP_NUM_THREADS"]
             noted = config.seed, config.resume, wandb.name, wandb.group, threads, *config.tags
@@ -72,7 +77,7 @@ def notes(folder, number):
 
 
 def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
-    process = start("data.batch_size=8")
+    process = start("data.batch_size=8", "test=false")
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
     attempts = [notes(tmp_path, number) for number in range(3)]
@@ -85,6 +90,7 @@ def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
     assert [row[5] for row in rows[-3:]] == ["0.100", "0.200", "0.300"]
     assert [row[7] for row in rows[-3:]] == ["0.250", "0.500", "0.750"]
     assert out.count("0.125\N{EN DASH}0.875") == 3
+    assert "False" not in out  # test=false, which all have
     assert "job 2 trains" in out  # one at a time, so its output is shown
 
 
@@ -102,6 +108,37 @@ def test_a_failing_job_does_not_end_the_others(start, tmp_path):
     again.communicate(timeout=PATIENCE)
     assert again.returncode == 0
     assert [len(notes(tmp_path, number)) for number in range(3)] == [2, 1, 1]
+
+
+THEIRS = ("seed=1", "optimizer.lr=0.1", "+model.x=2", "logger=csv", "data.root=/a", "hydra.sweep.dir=m")
+
+
+@pytest.mark.parametrize(
+    ("ours", "refused"),
+    [
+        ({}, ""),
+        ({"logger": "none", "data.root": "/b", "cluster": "gpu", "hydra.launcher.n_jobs": "2"}, ""),
+        ({"seed": "3"}, "another job: seed=1, and not seed=3; choose another hydra.sweep.dir"),
+        ({"data.roots": "/b"}, "another job: none of these, and not data.roots=/b"),
+    ],
+)
+def test_a_job_takes_no_other_job_s_run_for_its_own(tmp_path, ours, refused):
+    run = Run.start(tmp_path / "0", "train", "job", THEIRS)
+    run.end("failed", 1)
+    run.release()
+    by_hand = Run.start(tmp_path / "0", "train", "resumed", ["resume=m/0", "optimizer.lr=0.2"], resumes=True)
+    by_hand.begin()
+    by_hand.release()
+    given = dict(word.split("=") for word in reversed(THEIRS)) | ours
+    words = [f"{key}={value}" for key, value in given.items()]
+    job = Job(0, words, [], tmp_path / "0", OmegaConf.create())
+    job.require_its_folder()  # it left nothing that would count
+    (tmp_path / "0/metrics.json").write_text('{"val/bleu4": 0.1}')
+    if not refused:
+        job.require_its_folder()
+        return
+    with pytest.raises(UserError, match=re.escape(refused)):
+        job.require_its_folder()
 
 
 def test_ctrl_c_stops_the_jobs_and_says_how_to_resume(start, tmp_path):

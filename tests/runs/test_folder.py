@@ -11,7 +11,8 @@ import pytest
 
 from autocaption.errors import UserError
 from autocaption.runs.folder import checkpoint_to_resume, is_whole, newest_whole, rotate, run_folder
-from autocaption.runs.run import FINISHED, INTERRUPTED, PREEMPTED, Run
+from autocaption.runs.record import FINISHED, INTERRUPTED, PREEMPTED
+from autocaption.runs.run import Run
 
 
 def write_checkpoint(file, text="content"):

@@ -6,11 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
 from autocaption.errors import UserError, WriteError
-from autocaption.runs.run import FINISHED, INTERRUPTED, PRUNED, RUNNING, Run, is_held, read, state_of
+from autocaption.runs.record import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    PREEMPTED,
+    PRUNED,
+    RUNNING,
+    earlier_overrides,
+    is_held,
+    read,
+    state_of,
+)
+from autocaption.runs.run import Run
 
 
 @pytest.fixture
@@ -85,6 +98,7 @@ def test_every_end_is_recorded(start, tmp_path, error, state, code):
     else:
         with pytest.raises(type(error)), run.recorded():
             raise error
+    run.release()
     record = read(tmp_path / "run")
     assert record["state"] == state_of(tmp_path / "run") == state
     (attempt,) = record["attempts"]
@@ -107,6 +121,7 @@ def test_a_pruned_run_is_recorded_as_such(start, tmp_path):
     run = start()
     with run.recorded():
         run.pruned = True
+    run.release()
     assert state_of(tmp_path / "run") == PRUNED
 
 
@@ -115,7 +130,7 @@ def test_a_new_attempt_forgets_the_error(start, tmp_path):
     with pytest.raises(UserError), run.recorded():
         raise UserError("no room")
     run.release()
-    start()
+    start().begin()
     assert "error" not in read(tmp_path / "run")
 
 
@@ -166,3 +181,83 @@ def test_a_full_disk_hides_no_error(start, monkeypatch, error):
         raise error
     assert raised.value is error
     assert run.exit_code == (130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+@pytest.fixture
+def ended(start, tmp_path):
+    """Leaves a run that has ended in some state, in tmp_path/run."""
+
+    def ended(state, task="train"):
+        run = start(task=task)
+        run.end(state, 0, "no room" if state == FAILED else "")
+        run.release()
+        return tmp_path / "run"
+
+    return ended
+
+
+@pytest.mark.parametrize("state", [FINISHED, PREEMPTED, INTERRUPTED, FAILED, PRUNED])
+@pytest.mark.parametrize("error", [UserError("a mistake"), KeyboardInterrupt(), ValueError("a bug")])
+def test_an_attempt_that_has_not_begun_leaves_the_run_in_its_state(ended, state, error):
+    folder = ended(state)
+    before = read(folder)
+    run = Run.start(folder, "train", "train.py", ["seed=2"], resumes=True)
+    assert state_of(folder) == RUNNING
+    with pytest.raises(type(error)), run.recorded():
+        raise error
+    run.release()
+    record = read(folder)
+    assert state_of(folder) == state
+    assert record.get("error") == before.get("error")
+    assert record["attempts"][0] == before["attempts"][0]
+    assert record["attempts"][1]["state"] in (FAILED, INTERRUPTED)
+    assert earlier_overrides(folder) == []  # what was refused is not replayed
+
+
+def test_an_attempt_that_has_begun_decides_the_state(ended):
+    run = Run.start(ended(FINISHED), "train", "train.py", ["seed=2"], resumes=True)
+    run.begin()
+    with pytest.raises(UserError), run.recorded():
+        raise UserError("the disk is full")
+    run.release()
+    assert (state_of(run.folder), read(run.folder)["error"]) == (FAILED, "the disk is full")
+    assert earlier_overrides(run.folder) == ["seed=2"]
+
+
+def test_a_training_is_not_overwritten(ended):
+    folder = ended(FINISHED)
+    before = (folder / "run.json").read_text()
+    with pytest.raises(UserError, match=rf"holds a run already \(finished\); resume={folder} goes on"):
+        Run.start(folder, "train", "train.py")
+    with pytest.raises(UserError, match=r"the folder of another command \(train\); choose another"):
+        Run.start(folder, "eval", "eval.py")
+    assert (folder / "run.json").read_text() == before
+    assert not is_held(folder)
+
+
+def test_a_run_that_left_nothing_may_start_anew_and_one_with_a_checkpoint_not(ended, tmp_path):
+    folder = ended(FAILED)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints/last.ckpt").write_bytes(b"damaged")
+    Run.start(folder, "train", "train.py").release()
+    with zipfile.ZipFile(folder / "checkpoints/last.ckpt", "w") as checkpoint:
+        checkpoint.writestr("data", "whole")
+    with pytest.raises(UserError, match=r"holds a run already \(failed\)"):
+        Run.start(folder, "train", "train.py")
+
+
+def test_an_evaluation_may_be_repeated(ended):
+    folder = ended(FINISHED, task="eval")
+    Run.start(folder, "eval", "eval.py").release()
+    assert state_of(folder) == FINISHED
+
+
+def test_only_a_run_with_a_checkpoint_that_has_not_finished_can_be_resumed(start):
+    run = start()
+    run.end(FAILED, 1)
+    assert not run.can_be_resumed
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints/best.ckpt").touch()
+    assert run.can_be_resumed
+    run.end(FINISHED, 0)
+    assert not run.can_be_resumed

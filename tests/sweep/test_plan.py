@@ -38,6 +38,19 @@ def plan(*overrides, sweep="sweep=default"):
         return read_plan(loader, config, [sweep, *overrides])
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("trainer.max_epochs=0", "trainer.max_steps=0", "trainer.limit_val_batches=0"),
+        *("trainer.check_val_every_n_epoch=11", "trainer.max_epochs=nonsense"),
+    ],
+)
+def test_trials_that_would_never_be_validated_are_refused(word):
+    with pytest.raises(UserError, match=word):
+        plan("optimizer.lr=interval(0.1,1.0)", word)
+    plan("optimizer.lr=interval(0.1,1.0)", word, "trainer.max_epochs=range(12,14)")  # a trial finds it itself
+
+
 def initial(changes=None, enqueue=(), grid=False):
     """The initial trials, and the message about them."""
     console = Console(file=io.StringIO(), width=500)

@@ -1,0 +1,105 @@
+"""What run.json says of a run, to any process: its identity, its attempts and its state.
+
+Free of torch, since the command line asks for a run before anything else is loaded. Nothing here trusts an
+absolute path: a run folder may be renamed, moved or copied to another machine.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from autocaption import slurm
+from autocaption.errors import UserError
+from autocaption.files import try_lock
+from autocaption.runs.provenance import HIDDEN
+
+FILE, LOCK = "run.json", ".run.lock"
+LAYOUT = 1  # of run.json
+RUNNING, FINISHED, PREEMPTED, FAILED, PRUNED = "running", "finished", "preempted", "failed", "pruned"
+INTERRUPTED = "interrupted"  # by Ctrl-C, or (never written, but seen from the free lock) by a crash
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """What a folder's run.json says; None where there is none.
+
+    Raises:
+        UserError: it is damaged, or a newer version wrote it.
+    """
+    file = folder / FILE
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        layout, _ = int(record["layout"]), [record[key] for key in ("id", "task", "state")]
+        _ = record["attempts"][-1]["started"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"cannot read {file}: {error}; restore it, or start anew with init_from=CHECKPOINT"
+        ) from None
+    if layout > LAYOUT:
+        raise UserError(f"{file} was written by a newer autocaption (layout {layout}); update this one")
+    return record
+
+
+def started_with(folder: Path) -> list[str] | None:
+    """The overrides of the newest attempt that has begun and resumed nothing by hand; None for no run."""
+    attempts = (read(folder) or {"attempts": []})["attempts"]
+    given = [attempt.get("overrides", []) for attempt in attempts if attempt.get("begun", True)]
+    by_hand = [any(one.startswith("resume=") for one in overrides) for overrides in given]
+    return next((one for one, resumes in zip(given[::-1], by_hand[::-1], strict=True) if not resumes), None)
+
+
+def earlier_overrides(folder: Path) -> list[str]:
+    """The overrides of all attempts that have begun, in order; those with a secret are left out."""
+    record = read(folder) or {"attempts": []}
+    begun = [attempt for attempt in record["attempts"] if attempt.get("begun", True)]
+    given = [one for attempt in begun for one in attempt.get("overrides", [])]
+    return [one for one in given if HIDDEN not in one and not one.startswith(("resume=", "hydra"))]
+
+
+def state_of(folder: Path) -> str:
+    """The state of a run, as of now: its lock tells whether it is running."""
+    record = read(folder)
+    if is_held(folder):
+        return RUNNING
+    return record["state"] if record and record["state"] != RUNNING else INTERRUPTED
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process works in the folder."""
+    try:
+        with open(folder / LOCK) as lock:
+            return not try_lock(lock)
+    except OSError:
+        return False
+
+
+def is_of_this_job(record: dict[str, Any]) -> bool:
+    """Whether the last attempt was made by the Slurm job that this process belongs to."""
+    job = slurm.job_id()
+    return job is not None and record["attempts"][-1].get("slurm_job") == job
+
+
+def newest_to_resume(runs: Path) -> Path | None:
+    """The folder of the training run that was started last and has neither finished nor is running.
+
+    A requeued Slurm job takes the run that it had. Trials are left to their sweeps. None where there is no
+    such run.
+    """
+    started = [
+        (is_of_this_job(record), record["attempts"][-1]["started"], folder)
+        for folder, record in _records(runs)
+        if record["task"] == "train" and state_of(folder) not in (FINISHED, RUNNING)
+    ]
+    return max(started)[2] if started else None
+
+
+def _records(runs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for file in runs.glob(f"**/{FILE}"):
+        try:
+            record = read(file.parent)
+        except UserError:
+            continue  # a damaged one is no reason to refuse the others
+        if record:
+            yield file.parent, record
