@@ -12,6 +12,7 @@ from torchmetrics import MetricCollection
 from autocaption.build.data_parts import datamodule, source_of, view
 from autocaption.build.parts import part
 from autocaption.data.datamodule import CaptionDataModule
+from autocaption.data.image_table import captions_of
 from autocaption.data.sources import Source
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import View
@@ -36,7 +37,7 @@ def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
         )
     source = source_of(config)
     tokenizer = part(config, "tokenizer").fit(
-        caption for image in source.split("train") for caption in image.captions
+        text for _, texts in captions_of(source.split("train")) for text in texts
     )
     encoder = part(config, "model.encoder")
     return datamodule(config, source, tokenizer, encoder), _captioner(config, encoder, tokenizer, source)
@@ -191,7 +192,7 @@ def config_of(checkpoint: Mapping[str, Any]) -> DictConfig:
 
 def metrics(config: DictConfig, source: Source | None) -> CaptionMetrics:
     """The configured metrics; they read the training captions of the data set where one needs them."""
-    training = (lambda: (image.captions for image in source.split("train"))) if source else None
+    training = (lambda: (texts for _, texts in captions_of(source.split("train")))) if source else None
     return part(config, "metrics", training_captions=training)
 
 
@@ -199,7 +200,7 @@ def _loss(config: DictConfig, tokenizer: Tokenizer, source: Source | None) -> Cr
     """The configured loss; a reward, if it has one, compares with the training captions of the data set."""
     if OmegaConf.select(config, "model.loss.reward") is None:
         return part(config, "model.loss")
-    training = (lambda: ((image.id, image.captions) for image in source.split("train"))) if source else None
+    training = (lambda: captions_of(source.split("train"))) if source else None
     judge = part(config, "metrics.tokenizer")
     reward = part(
         config, "model.loss.reward", tokenizer=judge, training_captions=training, decode=tokenizer.decode

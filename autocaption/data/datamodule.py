@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from autocaption.checks import whole
 from autocaption.data.broken_pictures import check_pictures
 from autocaption.data.dataset import CaptionDataset, FeatureInputs, Inputs, PictureInputs
-from autocaption.data.image_table import IdTable
+from autocaption.data.image_table import IdTable, captions_of
 from autocaption.data.loaders import Loaders
 from autocaption.data.manifest import Manifest
 from autocaption.data.position import Position
@@ -198,11 +198,11 @@ class CaptionDataModule(pl.LightningDataModule):
         if key not in self._datasets:
             images: Sequence[CaptionedImage] = self.source.split(split)
             kept = self.captions_per_image if training else None
-            ids, captions = zip(*((image.id, image.captions[:kept]) for image in images), strict=True)
+            ids, captions = zip(*captions_of(images), strict=True)
             self._datasets[key] = CaptionDataset(
                 ids=IdTable(ids),
                 inputs=self._inputs(images, training),
-                tokens=TokenTable(captions, self.tokenizer),
+                tokens=TokenTable((texts[:kept] for texts in captions), self.tokenizer),
                 referred=None if training else images,
             )
         return self._datasets[key]

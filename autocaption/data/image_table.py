@@ -12,7 +12,7 @@ from typing import overload
 
 import numpy as np
 
-from autocaption.data.sources import CaptionedImage, ImageId, PictureFile
+from autocaption.data.sources import CaptionedImage, FileName, ImageId, PictureFile
 
 _SURROGATES = "surrogatepass"  # file names may hold bytes, and JSON escapes, that are no characters
 
@@ -78,7 +78,7 @@ class ImageTable(Sequence[CaptionedImage]):
 
     Args:
         split: of all of them.
-        images: the images, in order. What holds their pictures is kept as text where it is a Path.
+        images: the images, in order. What holds their pictures is kept as text where it is a whole file.
     """
 
     def __init__(self, split: str, images: Iterable[CaptionedImage]) -> None:
@@ -86,7 +86,7 @@ class ImageTable(Sequence[CaptionedImage]):
         self._split, self._ids = split, IdTable([image.id for image in rows])
         self._paths: TextTable | None = None
         self._parts: list[PictureFile | None] = []
-        if all(isinstance(image.path, Path) for image in rows):
+        if all(isinstance(image.path, Path | FileName) for image in rows):
             self._paths = TextTable(str(image.path) for image in rows)
         else:
             self._parts = [image.path for image in rows]
@@ -99,9 +99,18 @@ class ImageTable(Sequence[CaptionedImage]):
 
     def __iter__(self) -> Iterator[CaptionedImage]:
         paths = self._parts if self._paths is None else map(Path, self._paths)
+        for (id, captions), path in zip(self.captions(), paths, strict=True):
+            yield CaptionedImage(id, path, self._split, captions)
+
+    def pictures(self) -> Iterator[tuple[ImageId, PictureFile | None]]:
+        """The id of each image and what holds its picture."""
+        return zip(self._ids, self._parts if self._paths is None else map(FileName, self._paths), strict=True)
+
+    def captions(self) -> Iterator[tuple[ImageId, tuple[str, ...]]]:
+        """The id of each image and its captions."""
         captions, counts = iter(self._captions), np.diff(self._first).tolist()
-        for id, path, count in zip(self._ids, paths, counts, strict=True):
-            yield CaptionedImage(id, path, self._split, tuple(islice(captions, count)))
+        for id, count in zip(self._ids, counts, strict=True):
+            yield id, tuple(islice(captions, count))
 
     @overload
     def __getitem__(self, i: int) -> CaptionedImage: ...
@@ -116,3 +125,17 @@ class ImageTable(Sequence[CaptionedImage]):
         path = self._parts[i] if self._paths is None else Path(self._paths[i])
         captions = tuple(self._captions[int(self._first[i]) : int(self._first[i + 1])])
         return CaptionedImage(self._ids[i], path, self._split, captions)
+
+
+def pictures_of(images: Sequence[CaptionedImage]) -> Iterator[tuple[ImageId, PictureFile | None]]:
+    """The id of each image and what holds its picture; no caption of a table is decoded for it."""
+    if isinstance(images, ImageTable):
+        return images.pictures()
+    return ((image.id, image.path) for image in images)
+
+
+def captions_of(images: Sequence[CaptionedImage]) -> Iterator[tuple[ImageId, tuple[str, ...]]]:
+    """The id of each image and its captions; no path of a table is made for it."""
+    if isinstance(images, ImageTable):
+        return images.captions()
+    return ((image.id, image.captions) for image in images)

@@ -12,7 +12,7 @@ from typing import Any
 from autocaption.data.sources import PictureFile
 from autocaption.errors import UserError
 from autocaption.files import write_text
-from autocaption.machine import cores
+from autocaption.machine import cores, without_collection
 from autocaption.progress import track
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Manifest:
                 self._known[str(path)] = entry
         return entry[1]
 
+    @without_collection()
     def _read(self) -> dict[str, Any]:
         """What is on disk; nothing where it is absent, damaged or of another format."""
         try:

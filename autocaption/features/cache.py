@@ -19,12 +19,14 @@ from PIL import Image
 from torch import nn
 
 from autocaption.checks import as_path, choice
+from autocaption.data.image_table import pictures_of
 from autocaption.data.manifest import Manifest
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.transforms import Transform
 from autocaption.errors import UserError
 from autocaption.features.extraction import Extraction, Views
 from autocaption.files import allocate, release_pages, write_json
+from autocaption.machine import without_collection
 from autocaption.progress import track
 
 log = logging.getLogger(__name__)
@@ -99,6 +101,7 @@ class FeatureCache:
                     os.rename(partial, final)
         return np.load(final / ARRAY, mmap_mode="r")
 
+    @without_collection()
     def _key(self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int) -> str:
         digest = hashlib.blake2b(digest_size=12)
         settings = FORMAT, repr(self.encoder), transform, views, self.dtype.name, self.autocast
@@ -107,10 +110,10 @@ class FeatureCache:
             digest.update(repr((name, getattr(self.encoder, name, None))).encode())
         for name, tensor in [*self.encoder.state_dict().items(), *self.encoder.named_buffers()]:
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        pictures = [(image.id, image.path or _digest_of(source.read(image))) for image in images]
-        known = iter(self.manifest.digests([one for _, one in pictures if not isinstance(one, str)]))
-        for id, picture in pictures:
-            content = picture if isinstance(picture, str) else next(known)
+        ids, files = zip(*pictures_of(images), strict=True)
+        known = iter(self.manifest.digests([file for file in files if file]))
+        for index, (id, file) in enumerate(zip(ids, files, strict=True)):
+            content = next(known) if file else _digest_of(source.read(images[index]))
             digest.update(f"{id} {content}\n".encode())
         return digest.hexdigest()
 

@@ -9,6 +9,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from autocaption.machine import cores
 from autocaption.randomness import seed_of
 
 Encode = Callable[[Tensor], np.ndarray]
+FEW = 8  # pictures a forward pass on a CPU: feature maps of more don't stay in its caches
 
 
 class Views:
@@ -67,15 +69,25 @@ class Extraction:
             for one, device in zip(copies, devices, strict=True)
         ]
         self.shape: tuple[int, ...] = self._encoders[0](example_BCHW).shape[1:]  # (P, D)
+        self._on_cpu = devices[0].type == "cpu"
+        if self._on_cpu:
+            self._encoders *= torch.get_num_threads()
 
     def batches(self, start: int, batch_size: int) -> Iterator[np.ndarray]:
         """features_BPD of the views from `start`, in order; later ones are read and encoded meanwhile.
 
         Threads rather than a DataLoader's processes: decoding releases the GIL, and starting and copying
-        between processes takes a tenth of the encoder's time on two cores.
+        between processes takes a tenth of the encoder's time on two cores. On a CPU each core encodes a few
+        pictures of its own, since many layers are too small to be shared out among cores.
+
+        Args:
+            start: the first view.
+            batch_size: the most views a forward pass.
         """
+        if self._on_cpu:
+            batch_size = min(batch_size, FEW)
         turns, most = itertools.cycle(self._encoders), 2 * len(self._encoders)
-        with ThreadPoolExecutor(cores()) as readers, ThreadPoolExecutor(len(self._encoders)) as encoders:
+        with ThreadPoolExecutor(cores()) as readers, self._threads() as encoders:
             ahead: deque[Future[np.ndarray]] = deque()
             for first in range(start, len(self.views), batch_size):
                 rows = range(first, min(first + batch_size, len(self.views)))
@@ -86,6 +98,19 @@ class Extraction:
             while ahead:
                 yield ahead.popleft().result()
 
+    @contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor]:
+        """A thread an encoder; on a CPU they share out the threads that torch has for an operation."""
+        before = torch.get_num_threads()
+        each = 1 if self._on_cpu else before
+        try:
+            with ThreadPoolExecutor(
+                len(self._encoders), "encoder", torch.set_num_threads, (each,)
+            ) as threads:
+                yield threads
+        finally:
+            torch.set_num_threads(before)  # what a thread sets is the default of threads to come
+
     @torch.inference_mode()  # here, since it is a thread's own
     def _encode(self, device: torch.device, encoder: nn.Module, images_BCHW: Tensor) -> np.ndarray:
         with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
@@ -95,7 +120,8 @@ class Extraction:
 
 @torch.inference_mode()
 def _ready(encoder: nn.Module, device: torch.device, example_BCHW: Tensor) -> nn.Module:
-    return folded(encoder.to(device).eval(), _moved(example_BCHW, device))
+    ready = folded(encoder.to(device).eval(), _moved(example_BCHW, device))
+    return ready.to(memory_format=torch.channels_last)
 
 
 def _encode_when_read(encode: Encode, pictures: list[Future[Tensor]]) -> np.ndarray:

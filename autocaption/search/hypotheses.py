@@ -33,23 +33,20 @@ class BeamHypotheses:
         """Extend the live beams by a token and move those that end to the pool.
 
         Args:
-            logp_BKV: log-probabilities of the next token; overwritten.
+            logp_BKV: log-probabilities of the next token.
             time: the length of the live beams.
             penalty_BV: subtracted when candidates are ranked, but not from their scores; finite.
 
         Returns:
             tokens_BK, the new tokens, and beams_BK, the indices of the beams that they extend.
         """
-        B, K, V = logp_BKV.shape
-        scores_BC = logp_BKV.add_(self.scores_BK.unsqueeze(-1)).flatten(1)  # in place: B x K x V is large
-        ranking_BC = scores_BC
-        if penalty_BV is not None:
-            ranking_BC = (scores_BC.view(B, K, V) - penalty_BV.unsqueeze(1)).flatten(1)
+        _, K, V = logp_BKV.shape
         # At most one candidate a beam ends, so K of the best 2 K always live on. One that ends counts
         # only among the best K, which makes a beam of one greedy search.
-        ranking_BC, index_BC = top(ranking_BC, min(2 * K, K * V))
+        ranked_BKV = logp_BKV if penalty_BV is None else logp_BKV - penalty_BV.unsqueeze(1)
+        ranking_BC, index_BC = top(self.scores_BK, ranked_BKV, min(2 * K, K * V))
         beams_BC, tokens_BC = index_BC // V, index_BC % V
-        scores_BC = scores_BC.gather(1, index_BC)
+        scores_BC = self.scores_BK.gather(1, beams_BC) + logp_BKV.flatten(1).gather(1, index_BC)
         captions_BCT = take(self.live_BKT, beams_BC)
         captions_BCT[:, :, time] = tokens_BC
         ended_BC = tokens_BC == EOS
@@ -96,16 +93,21 @@ def take(captions_BCT: Tensor, order_BK: Tensor) -> Tensor:
     return captions_BCT.gather(1, index)
 
 
-def top(scores_BC: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`topk` in one pass over all scores: the k best lie in the k blocks with the largest maxima."""
-    B, C = scores_BC.shape
-    blocks = C // BLOCK
-    if blocks <= k:
-        return scores_BC.topk(k)
-    blocked = scores_BC[:, : blocks * BLOCK].view(B, blocks, BLOCK)
-    block_Bk = blocked.amax(2).topk(k).indices
-    index_BC = (block_Bk.unsqueeze(2) * BLOCK + torch.arange(BLOCK, device=scores_BC.device)).flatten(1)
-    rest_C = torch.arange(blocks * BLOCK, C, device=scores_BC.device)
-    index_BC = torch.cat([index_BC, rest_C.expand(B, -1)], 1)
-    found_Bk, at_Bk = scores_BC.gather(1, index_BC).topk(k)
+def top(scores_BK: Tensor, logp_BKV: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`topk` of each image's sums scores_BK + logp_BKV: the k best, and their places among K x V.
+
+    In one pass over all log-probabilities, since the best lie in the k blocks with the largest maxima.
+    """
+    B, K, V = logp_BKV.shape
+    blocks, device = V // BLOCK, logp_BKV.device
+    if K * blocks <= k:
+        return (scores_BK.unsqueeze(2) + logp_BKV).flatten(1).topk(k)
+    largest_BKb = logp_BKV[..., : blocks * BLOCK].unflatten(2, (blocks, BLOCK)).amax(3)
+    block_Bk = (scores_BK.unsqueeze(2) + largest_BKb).flatten(1).topk(k).indices
+    start_Bk = block_Bk // blocks * V + block_Bk % blocks * BLOCK
+    rest_C = torch.arange(K, device=device).unsqueeze(1) * V + torch.arange(blocks * BLOCK, V, device=device)
+    within_BC = (start_Bk.unsqueeze(2) + torch.arange(BLOCK, device=device)).flatten(1)
+    index_BC = torch.cat([within_BC, rest_C.flatten().expand(B, -1)], 1)
+    sums_BC = scores_BK.gather(1, index_BC // V) + logp_BKV.flatten(1).gather(1, index_BC)
+    found_Bk, at_Bk = sums_BC.topk(k)
     return found_Bk, index_BC.gather(1, at_Bk)

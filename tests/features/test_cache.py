@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -36,6 +37,17 @@ def test_features_are_the_encoder_s_outputs(tmp_path):
     torch.testing.assert_close(
         torch.from_numpy(stored_BKPD[:, 0].astype(np.float32)), expected_BPD, atol=1e-3, rtol=1e-3
     )
+
+
+def test_encoding_leaves_torch_its_threads(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        cache(tmp_path).get(*scenes(), CENTRE, views=1)
+        with ThreadPoolExecutor(1) as later:
+            assert (torch.get_num_threads(), later.submit(torch.get_num_threads).result()) == (2, 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_existing_features_are_not_recomputed(tmp_path):

@@ -34,16 +34,24 @@ def test_logits_have_gradients_in_training_and_the_type_of_autocast():
         assert logits_of(torch.ones(3, D), weight_VD, bias_V).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-12), (torch.bfloat16, 0.03)])
-def test_attention_of_few_queries_equals_torchs(masked, dtype, error):
-    q, keys, values = (torch.randn(2, 3, size, 4, dtype=dtype) for size in (5, 7, 7))
-    mask = torch.zeros(2, 1, 5, 7).masked_fill(torch.rand(2, 1, 5, 7) < 0.5, -torch.inf)
-    mask[..., 0] = 0.0  # no query sees nothing
-    mask = mask if masked else None
-    expected = F.scaled_dot_product_attention(
-        *(part.double() for part in (q, keys, values)), attn_mask=None if mask is None else mask.double()
-    )
-    found = attend(q, keys, values, mask)
+@pytest.mark.parametrize("mask", [None, torch.bool, torch.float32])
+@pytest.mark.parametrize("queries", [5, 40])
+@pytest.mark.parametrize(
+    ("dtype", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.03)]
+)
+def test_attention_and_its_gradients_equal_torchs(mask, queries, dtype, error):
+    inputs = [torch.randn(2, 3, size, 4, dtype=dtype, requires_grad=True) for size in (queries, 7, 7)]
+    doubles = [part.detach().double().requires_grad_() for part in inputs]
+    seen = torch.rand(2, 1, queries, 7) < 0.5
+    seen[..., 0] = True  # no query sees nothing
+    if mask is not None:
+        mask = seen if mask == torch.bool else torch.zeros(seen.shape).masked_fill(~seen, -torch.inf)
+    expected = F.scaled_dot_product_attention(*doubles, attn_mask=None if mask is None else seen)
+    found = attend(*inputs, mask)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), expected, atol=error, rtol=0)
+    expected.sum().backward()
+    found.sum().backward()
+    for part, double in zip(inputs, doubles, strict=True):
+        assert part.grad is not None
+        torch.testing.assert_close(part.grad.double(), double.grad, atol=10 * error, rtol=10 * error)

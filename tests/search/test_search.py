@@ -212,12 +212,14 @@ def test_wide_beam_equals_brute_force_with_unk():
 
 
 @settings(max_examples=30)
-@given(seed=st.integers(0, 10**6), size=st.integers(1, 700), k=st.integers(1, 12))
-def test_top_equals_topk(seed, size, k):
+@given(seed=st.integers(0, 10**6), beams=st.integers(1, 4), size=st.integers(1, 300), k=st.integers(1, 12))
+def test_top_equals_topk(seed, beams, size, k):
     random = torch.Generator().manual_seed(seed)
-    scores_BC = torch.randn(3, size, generator=random)
-    scores_BC[scores_BC < 0.2] = -torch.inf
-    found, index = top(scores_BC, min(k, size))
-    assert torch.equal(found, scores_BC.topk(min(k, size)).values)
-    assert torch.equal(scores_BC.gather(1, index), found)
+    scores_BK = torch.randn(3, beams, generator=random)
+    logp_BKV = torch.randn(3, beams, size, generator=random)
+    logp_BKV[logp_BKV < 0.2] = -torch.inf
+    sums_BC, k = (scores_BK.unsqueeze(2) + logp_BKV).flatten(1), min(k, beams * size)
+    found, index = top(scores_BK, logp_BKV, k)
+    assert torch.equal(found, sums_BC.topk(k).values)
+    assert torch.equal(sums_BC.gather(1, index), found)
     assert all(len(set(row)) == len(row) for row in index.tolist())

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from PIL import Image
 
@@ -29,6 +29,29 @@ class PictureFile(Hashable, Protocol):
     def stat(self) -> os.stat_result:
         """Of the file that holds it: while size and modification time stay, so does the picture."""
         ...
+
+
+class FileName(NamedTuple):
+    """A file as a PictureFile, made in a tenth of the time of a Path; for data sets of a hundred thousand."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def suffix(self) -> str:
+        """As of a Path."""
+        return os.path.splitext(self.name)[1]
+
+    def read_bytes(self) -> bytes:
+        """The file's content."""
+        with open(self.name, "rb") as file:
+            return file.read()
+
+    def stat(self) -> os.stat_result:
+        """Of the file."""
+        return os.stat(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ Source: X. Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation
 """
 
 import functools
+import os
 from collections import Counter
+from operator import itemgetter
 from pathlib import Path
 
 from autocaption.data.pictures import MAX_PIXELS
-from autocaption.data.sources import CaptionedImage
+from autocaption.data.sources import CaptionedImage, FileName
 from autocaption.data.sources.file_source import AUTO, Layout, file_source
 from autocaption.data.sources.karpathy import read_karpathy
 from autocaption.data.sources.listed_source import ListedSource
@@ -87,9 +89,18 @@ def _images(file: Path, folder: Path, split: str, skipped: Counter[str]) -> list
     content = read_json(file)
     try:
         names = {entry["id"]: entry["file_name"] for entry in content["images"]}
-        entries = [(one["id"], one["image_id"], one["caption"]) for one in content["annotations"]]
         repeated = len(content["images"]) - len(names)
-        entries.sort(key=lambda entry: entry[0])
+        captions: dict[int, list[str]] = {id: [] for id in names}
+        for entry in sorted(content["annotations"], key=itemgetter("id")):
+            texts, caption = captions.get(entry["image_id"]), entry["caption"]
+            if texts is None or not isinstance(caption, str):
+                raise UserError(
+                    f"{file}: annotation {one_line(entry['id'])} has no text or is of no image in 'images'"
+                )
+            if caption.strip():
+                texts.append(caption)
+            else:
+                skipped["blank captions"] += 1
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{file}: not an annotation file of COCO captions "
@@ -98,20 +109,12 @@ def _images(file: Path, folder: Path, split: str, skipped: Counter[str]) -> list
         ) from None
     if repeated:
         raise UserError(f"{file}: {repeated:,} images have the id of another")
-    captions: dict[int, list[str]] = {id: [] for id in names}
-    for id, image_id, caption in entries:
-        if image_id not in captions or not isinstance(caption, str):
-            raise UserError(f"{file}: annotation {one_line(id)} has no text or is of no image in 'images'")
-        if caption.strip():
-            captions[image_id].append(caption)
-        else:
-            skipped["blank captions"] += 1
     for id, name in names.items():
         if not (isinstance(id, int) and isinstance(name, str) and name.strip()):
             raise UserError(f"{file}: image {one_line(id)} has no integer id or no file_name")
     skipped["images without captions"] += sum(not texts for texts in captions.values())
     return [
-        CaptionedImage(id, folder / picture_name(name), split, tuple(captions[id]))
+        CaptionedImage(id, FileName(os.path.join(folder, picture_name(name))), split, tuple(captions[id]))
         for id, name in names.items()
         if captions[id]
     ]

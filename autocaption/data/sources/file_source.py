@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autocaption.data.pictures import MAX_PIXELS
-from autocaption.data.sources import CaptionedImage
+from autocaption.data.sources import CaptionedImage, FileName
 from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import FolderContents, Listing
 from autocaption.data.texts import one_line
@@ -79,11 +79,15 @@ def present(on_broken: str, split: str, images: Sequence[CaptionedImage]) -> lis
     folders = FolderContents()
     found, missing = [], []
     for image in images:
-        path = folders.find(image.path) if isinstance(image.path, Path) else image.path
-        if path is None:
+        if not isinstance(image.path, Path | FileName):
+            found.append(image)
+            continue
+        name = str(image.path)
+        actual = folders.find(name)
+        if actual is None:
             missing.append(image)
         else:
-            found.append(image if path == image.path else replace(image, path=path))
+            found.append(image if actual is name else replace(image, path=FileName(actual)))
     if missing and (on_broken == "stop" or not found):
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise UserError(

@@ -1,9 +1,7 @@
 """A data set whose images a listing names, whatever the listing was read from."""
 
-import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +11,7 @@ from autocaption.data.pictures import MAX_PIXELS, read_image
 from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.data.sources.listing import Listing
 from autocaption.errors import UserError
+from autocaption.machine import without_collection
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class ListedSource:
         if name not in SPLITS:
             raise UserError(f"no split '{name}' in {self.name}; take one of: {', '.join(SPLITS)}")
         if name not in self._splits:
-            with _without_collection():
+            with without_collection():
                 if self._listed is None:
                     self._listed = self._by_split()
                 images = self._listed[name]
@@ -82,15 +81,3 @@ class ListedSource:
             *(self.name, self.layout, listing.splits, "; ".join([said, *notes])),
         )
         return images
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Let no garbage be looked for while millions of objects are made that are none."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -38,23 +38,24 @@ class FolderContents:
         self._names: dict[str, set[str]] = {}
         self._normal: dict[str, dict[str, str]] = {}
 
-    def find(self, path: Path) -> Path | None:
-        """The file at this path, or at one that differs in its normal form only; None where there is none."""
-        folder, name = os.path.split(path)
+    def find(self, file: str) -> str | None:
+        """The file of this name, or of one that differs in its normal form only; None where there is none."""
+        start = file.rfind(os.sep) + 1
+        folder, name = file[:start], file[start:]
         if folder not in self._names:
             self._names[folder] = _names_in(folder)
         if name in self._names[folder]:
-            return path
+            return file
         if folder not in self._normal:
             self._normal[folder] = {picture_name(name): name for name in self._names[folder]}
         if (other := self._normal[folder].get(picture_name(name))) is not None:
-            return Path(folder, other)
-        parent = Path(folder)
-        if self._names[folder] or parent == parent.parent or str(parent) in ("", "."):
+            return folder + other
+        parent = folder.rstrip(os.sep)
+        if self._names[folder] or not parent:
             return None
         # A folder may be in another normal form, too.
         actual = self.find(parent)
-        return self.find(actual / name) if actual not in (None, parent) else None
+        return self.find(os.path.join(actual, name)) if actual not in (None, parent) else None
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Your own pictures: a folder with a table of captions, or with a text file beside each picture."""
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -86,8 +87,8 @@ def _named(root: Path, suffixes: tuple[str, ...]) -> list[str]:
 def _first_text(root: Path) -> str | None:
     """A `.txt` file that lies beside a picture of its name, relative to the root."""
     folders = FolderContents()
-    found = (folders.find(path.with_suffix(".txt")) for path in pictures_in(root))
-    return next((str(path.relative_to(root)) for path in found if path), None)
+    found = (folders.find(str(path.with_suffix(".txt"))) for path in pictures_in(root))
+    return next((os.path.relpath(file, root) for file in found if file), None)
 
 
 def _table(
@@ -178,19 +179,19 @@ def _beside(file: Path, root: Path, held_out: Mapping[str, float], seed: int) ->
     counts = Counter(name.with_suffix(".txt") for name in names)
     if twice := next((name for name, count in counts.items() if count > 1), None):
         raise UserError(f"{root} holds several pictures that would share {one_line(twice)}; rename them")
-    folders, used = FolderContents(), set[Path]()
+    folders, used = FolderContents(), set[str]()
     for name in names:
-        text = folders.find(root / name.with_suffix(".txt"))
+        text = folders.find(str(root / name.with_suffix(".txt")))
         if text is None:
             skipped["pictures without a .txt file"] += 1
             continue
         used.add(text)
-        lines = tuple(line for _, line in read_lines(text))
+        lines = tuple(line for _, line in read_lines(Path(text)))
         if lines:
             captions[picture_name(str(name))] = lines
         else:
             skipped["pictures with an empty .txt file"] += 1
-    skipped[".txt files without a picture"] += sum(path not in used for path in root.rglob("*.txt"))
+    skipped[".txt files without a picture"] += sum(str(path) not in used for path in root.rglob("*.txt"))
     if not captions:
         raise UserError(f"no captions in {root}: all .txt files beside its pictures are empty")
     parts = {name: Path(name).parts for name in captions}

@@ -1,7 +1,8 @@
 """Pre-norm transformer layers.
 
 Legend: B images, S slots of an image (packing.py; in a search, all tokens that its rows have generated), M
-real tokens, K rows of an image in a search, P places, L levels of the memory, D width, H heads, E = D / H.
+real tokens, K rows of an image in a search, Q queries, P places, L levels of the memory, D width, H heads,
+E = D / H.
 """
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from autocaption.data.packing import ImageMajor
 from autocaption.models.dropout import Dropout
 
+FEW = 32  # queries an image, as a search has them
 KeysValues = tuple[Tensor, Tensor]  # of the places, (B, L x H, P, E) each, or of slots, (B, H, S, E) each
 
 
@@ -63,7 +65,7 @@ class MemoryLayer(nn.Module):
             slots = self.slots.to(known.dtype).expand(len(known), -1, -1)
             known = torch.cat([known, slots], 1)
         (q_BHPE,), (k_BHPE, v_BHPE) = split(queries_BPD, 1, self.heads), split(known, 2, self.heads)
-        seen_BHPE = F.scaled_dot_product_attention(q_BHPE, k_BHPE, v_BHPE)
+        seen_BHPE = attend(q_BHPE, k_BHPE, v_BHPE)
         return self.feed_forward(x_BPD + self.dropout(self.out(merge(seen_BHPE))))
 
 
@@ -128,7 +130,7 @@ class TransformerLayer(nn.Module):
         x_MD = self._self_attend(x_MD, packing)
         y_MD = self.cross_norm(x_MD)
         queries = self._queries(packing.spread(self.query(y_MD)))
-        seen = merge(F.scaled_dot_product_attention(queries, *memory))
+        seen = merge(attend(queries, *memory))
         x_MD = x_MD + self.dropout(self._read(y_MD, packing.gather(seen)))
         return self.feed_forward(x_MD)
 
@@ -161,8 +163,7 @@ class TransformerLayer(nn.Module):
 
     def _self_attend(self, x_MD: Tensor, packing: ImageMajor) -> Tensor:
         q_BHSE, k_BHSE, v_BHSE = split(packing.spread(self.qkv(self.self_norm(x_MD))), 3, self.heads)
-        mask = packing.mask_BSS.unsqueeze(1)
-        seen_BHSE = F.scaled_dot_product_attention(q_BHSE, k_BHSE, v_BHSE, attn_mask=mask)
+        seen_BHSE = attend(q_BHSE, k_BHSE, v_BHSE, packing.mask_BSS.unsqueeze(1))
         return x_MD + self.dropout(self.self_out(packing.gather(merge(seen_BHSE))))
 
     def _queries(self, queries_BSD: Tensor) -> Tensor:
@@ -177,22 +178,36 @@ class TransformerLayer(nn.Module):
         return self.mesh(y, self.cross_out(seen.unflatten(-1, (self.levels, -1))))
 
 
-def attend(q_BHKE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask_B1KS: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention of few queries: seen_BHKE.
+def attend(q_BHQE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask_B1QS: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention: seen_BHQE.
 
-    On a CPU torch's fused kernel copies keys and values first, which pays for many queries; for K of them
-    it takes longer than two plain products, in bf16 three times as long.
+    On a CPU torch's fused kernel pays for many queries in fp32 alone. For few, plain products are faster,
+    since it copies keys and values first; in bf16 its gradients take four times as long as theirs. In fp32
+    the product that transposes a matrix takes half as long if that is the smaller one, the queries.
+
+    Args:
+        q_BHQE: the queries.
+        keys_BHSE: the keys; likewise the values.
+        mask_B1QS: True or 0 where a query may attend, False or -inf elsewhere.
     """
-    mask_B1KS = None if mask_B1KS is None else mask_B1KS.to(q_BHKE.dtype)
-    if q_BHKE.device.type != "cpu":
-        return F.scaled_dot_product_attention(q_BHKE, keys_BHSE, values_BHSE, attn_mask=mask_B1KS)
-    B, H, _, E = q_BHKE.shape
-    q, keys, values = (part.flatten(0, 1) for part in (q_BHKE, keys_BHSE, values_BHSE))
-    if mask_B1KS is None:
-        scores = torch.bmm(q * E**-0.5, keys.mT)
+    B, H, Q, E = q_BHQE.shape
+    if mask_B1QS is not None and mask_B1QS.dtype != torch.bool:
+        mask_B1QS = mask_B1QS.to(q_BHQE.dtype)
+    if q_BHQE.device.type != "cpu" or (q_BHQE.dtype == torch.float32 and Q > FEW):
+        return F.scaled_dot_product_attention(q_BHQE, keys_BHSE, values_BHSE, attn_mask=mask_B1QS)
+    q, keys, values = (part.flatten(0, 1) for part in (q_BHQE, keys_BHSE, values_BHSE))
+    q = q * E**-0.5
+    keys_first = q.dtype == torch.float32
+    a, b = (keys, q.mT) if keys_first else (q, keys.mT)
+    if mask_B1QS is None:
+        scores = torch.bmm(a, b)
     else:
-        scores = torch.baddbmm(mask_B1KS.expand(-1, H, -1, -1).flatten(0, 1), q, keys.mT, alpha=E**-0.5)
-    return torch.bmm(scores.softmax(-1), values).unflatten(0, (B, H))
+        if mask_B1QS.dtype == torch.bool:
+            mask_B1QS = torch.zeros_like(mask_B1QS, dtype=q.dtype).masked_fill(~mask_B1QS, -torch.inf)
+        mask = mask_B1QS.expand(-1, H, -1, -1).flatten(0, 1)
+        scores = torch.baddbmm(mask.mT if keys_first else mask, a, b)
+    weights = (scores.mT if keys_first else scores).softmax(-1)
+    return torch.bmm(weights, values).unflatten(0, (B, H))
 
 
 def split(x_BSD: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
