@@ -1,6 +1,7 @@
 """Metrics as conf/ has them, and what they score."""
 
 from autocaption import build
+from autocaption.data.sources import CaptionedImage
 from autocaption.metrics.corpus import Generated
 from helpers.configs import composed
 
@@ -13,7 +14,7 @@ class Training:
 
     def split(self, name):
         assert name == "train"
-        return [type("Image", (), {"captions": texts}) for texts in self.captions]
+        return [CaptionedImage(i, None, name, texts) for i, texts in enumerate(self.captions)]
 
 
 def metrics(choice="coco", training=(("a dog runs", "a dog is running"), ("two men sit",))):
