@@ -182,8 +182,7 @@ def attend(q_BHQE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask_B1QS: Te
     """Scaled dot-product attention: seen_BHQE.
 
     On a CPU torch's fused kernel pays for many queries in fp32 alone. For few, plain products are faster,
-    since it copies keys and values first; in bf16 its gradients take four times as long as theirs. In fp32
-    the product that transposes a matrix takes half as long if that is the smaller one, the queries.
+    since it copies keys and values first; in bf16 its gradients take four times as long as theirs.
 
     Args:
         q_BHQE: the queries.
@@ -197,17 +196,13 @@ def attend(q_BHQE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask_B1QS: Te
         return F.scaled_dot_product_attention(q_BHQE, keys_BHSE, values_BHSE, attn_mask=mask_B1QS)
     q, keys, values = (part.flatten(0, 1) for part in (q_BHQE, keys_BHSE, values_BHSE))
     q = q * E**-0.5
-    keys_first = q.dtype == torch.float32
-    a, b = (keys, q.mT) if keys_first else (q, keys.mT)
     if mask_B1QS is None:
-        scores = torch.bmm(a, b)
+        scores = torch.bmm(q, keys.mT)
     else:
         if mask_B1QS.dtype == torch.bool:
             mask_B1QS = torch.zeros_like(mask_B1QS, dtype=q.dtype).masked_fill(~mask_B1QS, -torch.inf)
-        mask = mask_B1QS.expand(-1, H, -1, -1).flatten(0, 1)
-        scores = torch.baddbmm(mask.mT if keys_first else mask, a, b)
-    weights = (scores.mT if keys_first else scores).softmax(-1)
-    return torch.bmm(weights, values).unflatten(0, (B, H))
+        scores = torch.baddbmm(mask_B1QS.expand(-1, H, -1, -1).flatten(0, 1), q, keys.mT)
+    return torch.bmm(scores.softmax(-1), values).unflatten(0, (B, H))
 
 
 def split(x_BSD: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
