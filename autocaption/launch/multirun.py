@@ -128,7 +128,7 @@ class Processes:
             self._show(job)
         if code is None:
             return False
-        if code and not self._signals.count:
+        if code and not self._signals.count and job.is_missing():  # no other multirun has it, or had it first
             job.error = last_error_line(job.folder)
         return True
 

@@ -44,6 +44,8 @@ def main(config):
                 sys.exit(130)
         tested = {"test/cider": config.seed / 4, "intervals": {"test/cider": [0.125, 0.875]}}
         (folder / "metrics.json").write_text(json.dumps({"val/bleu4": config.seed / 10, **tested}))
+    if fault == f"late {config.seed}":
+        sys.exit(1)
 
 command(main, "train")
 """
@@ -139,6 +141,13 @@ def test_a_job_takes_no_other_job_s_run_for_its_own(tmp_path, ours, refused):
         return
     with pytest.raises(UserError, match=re.escape(refused)):
         job.require_its_folder()
+
+
+def test_a_job_that_another_multirun_finished_first_is_no_failure(start, tmp_path):
+    process = start(fault="late 2")  # as a process that found the run finished when it got to its folder
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (0, "")
+    assert "0.200" in out
 
 
 def test_ctrl_c_stops_the_jobs_and_says_how_to_resume(start, tmp_path):
