@@ -30,7 +30,7 @@ from autocaption.runs.rank_folder import RankFolder
 
 log = logging.getLogger(__name__)
 
-FROM_CHECKPOINTS = "resume", "checkpoint", "seeds"
+FROM_CHECKPOINTS = "resume", "checkpoint", "seeds"  # keys; checkpoints may have the values that are missing
 _HOME = re.compile(r"^([\w./@+]+=)~(?=/|$)")  # KEY=~/...: Hydra takes no ~ there, and shells leave it
 
 
@@ -109,9 +109,7 @@ def _run_alone(task: Callable[[DictConfig], Any], config: DictConfig) -> Any:
 
 
 def _complete(config: DictConfig) -> DictConfig:
-    if not any(
-        config.get(key) for key in FROM_CHECKPOINTS
-    ):  # which may give the values that are missing here
+    if not any(config.get(key) for key in FROM_CHECKPOINTS):
         require_values(config)
     if "sweep" in config:
         raise UserError("sweep=... describes many runs, and this is one; add -m")

@@ -130,8 +130,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     require_validations(trainer, data.training_batches(trainer.world_size))
     if resumed is not None:
         require_further(trainer, resumed)
-    for logger in trainer.loggers:  # W&B and others start only now, and may refuse what is configured
-        logger.log_hyperparams(build.plain(config))
+    build.start_loggers(trainer.loggers, config)
     if is_first_rank():
         Console().print(parameter_table(captioner))
     splits = ["train", "val", *([data.split_of("test")] if config.test else [])]

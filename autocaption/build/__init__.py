@@ -12,8 +12,8 @@ from autocaption.build.model_parts import (
     model_of,
     require_one_vocabulary,
 )
-from autocaption.build.parts import plain, save_config
-from autocaption.build.trainer_parts import compiled, fastest, loggers, precision, trainer
+from autocaption.build.parts import save_config
+from autocaption.build.trainer_parts import compiled, fastest, loggers, precision, start_loggers, trainer
 
 __all__ = [
     "captioner_of",
@@ -27,10 +27,10 @@ __all__ = [
     "loggers",
     "metrics",
     "model_of",
-    "plain",
     "precision",
     "require_one_vocabulary",
     "save_config",
     "source_of",
+    "start_loggers",
     "trainer",
 ]

@@ -1,6 +1,7 @@
 """The Trainer of a configuration, and the precision in which it multiplies."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from autocaption.build.parts import part, parts
+from autocaption.build.parts import part, parts, plain
 from autocaption.checks import whole
 from autocaption.models.captioner import Captioner
 from autocaption.precision import Shape, fastest_precision, set_matmul_precision
@@ -85,6 +86,13 @@ def _wrapped(strategy: Any, model: torch.nn.Module) -> DistributedDataParallel:
 def loggers(config: DictConfig) -> list[Logger]:
     """The configured loggers, which have started nothing yet."""
     return parts(config.get("logger"))
+
+
+def start_loggers(loggers: Sequence[Logger], config: DictConfig) -> None:
+    """Give loggers the configuration, with which W&B and others start, and may refuse what is configured."""
+    settings = plain(config)
+    for logger in loggers:
+        logger.log_hyperparams(settings)
 
 
 def precision(config: DictConfig) -> str:

@@ -31,8 +31,7 @@ def started_loggers(config: DictConfig, rows: Sequence[Row]) -> Iterator[Sequenc
     logged = config.copy()
     OmegaConf.update(logged, "rows", said, merge=False, force_add=True)
     loggers = build.loggers(logged) if is_first_rank() else []
-    for logger in loggers:
-        logger.log_hyperparams(build.plain(logged))
+    build.start_loggers(loggers, logged)
     status = "failed"
     try:
         yield loggers

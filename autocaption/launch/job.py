@@ -73,10 +73,10 @@ class Job:
             UserError: another job finished there, or can be resumed.
         """
         before = started_with(self.folder) if self.folder.exists() else None
-        if not before or not (self.metrics() or newest_whole(self.folder / "checkpoints")[0]):
+        if not before:
             return
         theirs, ours = (_defining(one) for one in (before, map(hide_argument, self.overrides)))
-        if theirs != ours:
+        if theirs != ours and (self.metrics() or newest_whole(self.folder / "checkpoints")[0]):
             was, now = (" ".join(sorted(one)) or "none of these" for one in (theirs - ours, ours - theirs))
             raise UserError(
                 f"{self.folder} holds the run of another job: {was}, and not {now}; "

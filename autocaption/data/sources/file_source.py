@@ -87,7 +87,7 @@ def present(on_broken: str, split: str, images: Sequence[CaptionedImage]) -> lis
         if actual is None:
             missing.append(image)
         else:
-            found.append(image if actual is name else replace(image, path=FileName(actual)))
+            found.append(image if actual == name else replace(image, path=FileName(actual)))
     if missing and (on_broken == "stop" or not found):
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise UserError(
