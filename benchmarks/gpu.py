@@ -9,7 +9,7 @@ Legend: B images, P places, D width.
 import csv
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from benchmarks.part import quieten
 
 CONF = Path(__file__).parents[1] / "conf"
 FILE = Path(__file__).with_name("gpu.json")
+Measured = Iterator[tuple[str, float]]  # names and values, as they are known
 CAPTIONS = 5  # an image
 PLACES = 49
 CASES = {  # of training from stored features: overrides
@@ -92,7 +93,7 @@ def experiment(folder: str, accelerator: str, *changes: str) -> DictConfig:
                 *("data=flickr8k", f"data.root={folder}", f"data.features_folder={folder}/features"),
                 *("model/encoder=convnet", "data.features=cache", "trainer=gpu", "optimizer.lr=1e-3"),
                 *("callbacks=none", "logger=none", "trainer.limit_val_batches=0", "trainer.max_epochs=1000"),
-                *("+trainer.enable_progress_bar=false", "data/augment=none"),
+                *("trainer.enable_progress_bar=false", "data/augment=none"),
                 *(
                     f"trainer.accelerator={accelerator}",
                     f"run_dir={folder}",
@@ -115,9 +116,8 @@ def train(config: DictConfig, warm: int, steps: int) -> tuple[Pace, Captioner]:
     return pace, captioner
 
 
-def from_features(accelerator: str, images: int, warm: int, steps: int, sizes: tuple[str, ...]) -> dict:
+def from_features(accelerator: str, images: int, warm: int, steps: int, sizes: tuple[str, ...]) -> Measured:
     """Training from stored features: captions a second, and the GPU's share of the time."""
-    metrics = {}
     with tempfile.TemporaryDirectory() as folder:
         for case, changes in CASES.items():
             config = experiment(folder, accelerator, *changes, *sizes)
@@ -128,14 +128,13 @@ def from_features(accelerator: str, images: int, warm: int, steps: int, sizes: t
             places = 1 if "show_and_tell" in case else PLACES
             config.model.encoder = {"_target_": "benchmarks.generated.Colours", "places": places}
             pace, _ = train(config, warm, steps)
-            metrics[f"{case}: captions/s"] = config.data.batch_size * CAPTIONS / pace.seconds
-            metrics[f"{case}: GPU busy"] = pace.busy
-    return metrics
+            yield f"{case}: captions/s", config.data.batch_size * CAPTIONS / pace.seconds
+            yield f"{case}: GPU busy", pace.busy
 
 
 def from_pictures(
     accelerator: str, images: int, pixels: tuple[int, int], warm: int, steps: int, changes: tuple[str, ...]
-) -> dict:
+) -> Measured:
     """Fine-tuning from JPEG files against the encoder's bare forward and backward pass."""
     with tempfile.TemporaryDirectory() as folder:
         draw_pictures(Path(folder), images, pixels)
@@ -158,16 +157,13 @@ def from_pictures(
         encoder.zero_grad()
 
     alone = seconds(bare, warm, steps)
-    return {
-        "fine-tuning efficientnet_lite2: images/s": batch / pace.seconds,
-        "fine-tuning efficientnet_lite2: GPU busy": pace.busy,
-        "fine-tuning efficientnet_lite2: of the bare encoder": alone / pace.seconds,
-    }
+    yield "fine-tuning efficientnet_lite2: images/s", batch / pace.seconds
+    yield "fine-tuning efficientnet_lite2: GPU busy", pace.busy
+    yield "fine-tuning efficientnet_lite2: of the bare encoder", alone / pace.seconds
 
 
-def searching(device: str, images: int, batch: int, beam: int, sizes: tuple[dict, int]) -> dict:
+def searching(device: str, images: int, batch: int, beam: int, sizes: tuple[dict, int]) -> Measured:
     """Beam search over stored features: captions a second in fp32 and under bf16 autocast."""
-    metrics = {}
     changes, dim = sizes
     decoders = {
         "transformer": (transformer_beam.Brief(transformer_beam.decoder(**changes).to(device)), PLACES),
@@ -183,8 +179,7 @@ def searching(device: str, images: int, batch: int, beam: int, sizes: tuple[dict
                     for chunk_BPD in memory_BPD.split(batch):
                         find(decoder, chunk_BPD)
 
-            metrics[f"beam {beam}, {name}, {precision}: captions/s"] = images / seconds(pass_over, 1, 1)
-    return metrics
+            yield f"beam {beam}, {name}, {precision}: captions/s", images / seconds(pass_over, 1, 1)
 
 
 def seconds(call: Callable[[], None], warm: int, steps: int) -> float:
@@ -227,13 +222,11 @@ def measure(
     search_batch: int = 128,
     beam: int = 5,
     search_sizes: tuple[dict, int] = ({}, 512),
-) -> dict[str, float]:
+) -> Measured:
+    yield from from_features(accelerator, images, warm, steps, training_sizes)
+    yield from from_pictures(accelerator, images, pixels, warm, steps, picture_changes)
     device = "cuda" if accelerator == "gpu" else accelerator
-    return {
-        **from_features(accelerator, images, warm, steps, training_sizes),
-        **from_pictures(accelerator, images, pixels, warm, steps, picture_changes),
-        **searching(device, search_images, search_batch, beam, search_sizes),
-    }
+    yield from searching(device, search_images, search_batch, beam, search_sizes)
 
 
 def _wait() -> None:
@@ -250,9 +243,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         raise UserError("make bench-gpu measures a GPU with CUDA, and torch finds none here")
     quieten()
-    metrics = measure()
-    for name, value in metrics.items():
-        print(f"{name:60} {value:12,.3f}" if value < 100 else f"{name:60} {value:12,.0f}")
+    metrics = {}
+    for name, value in measure():
+        print(f"{name:60} {value:12,.3f}" if value < 100 else f"{name:60} {value:12,.0f}", flush=True)
+        metrics[name] = value
     card = torch.cuda.get_device_name()
     git = git_state(Path(__file__).parents[1])
     write_json(FILE, {"metrics": metrics, "card": card, "git": git, "packages": provenance()["packages"]})

@@ -101,14 +101,16 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
 @pytest.mark.slow
 def test_what_a_gpu_is_measured_with_runs_on_a_cpu(monkeypatch):
     monkeypatch.setattr(gpu, "CASES", {"show_and_tell, bf16": gpu.CASES["show_and_tell, bf16"]})
-    metrics = gpu.measure(
+    measured = gpu.measure(
         **{"accelerator": "cpu", "images": 8, "warm": 1, "steps": 1, "pixels": (64, 48)},
         training_sizes=("data.batch_size=2",),
         picture_changes=("model.encoder.image_size=32", "data.batch_size=2", "data.num_workers=0"),
         **{"search_images": 4, "search_batch": 2, "beam": 2},
         search_sizes=({"width": 16, "heads": 2, "layers": 1}, 16),
     )
+    metrics = dict(measured)
     assert all(value > 0 for name, value in metrics.items() if "busy" not in name), metrics
+    assert len(metrics) == 9
 
 
 def test_without_a_gpu_its_benchmark_says_so():
