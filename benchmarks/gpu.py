@@ -10,6 +10,7 @@ import csv
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,7 @@ def from_pictures(
             accelerator,
             *("data=folder", "data.features=null", "model=transformer", "model/encoder=efficientnet_lite2"),
             *("model.encoder.pooling=grid", "model.encoder.pretrained=false", "model.encoder.trainable=all"),
+            "model.decoder.max_places=96",
             *changes,
         )
         pace, captioner = train(config, warm, steps)
@@ -196,13 +198,19 @@ def seconds(call: Callable[[], None], warm: int, steps: int) -> float:
 
 def draw_pictures(folder: Path, images: int, size: tuple[int, int]) -> None:
     """JPEG files with smooth colours, which cost as much to decode as photographs, and captions.csv."""
+
+    def draw(number: int) -> None:
+        random = np.random.default_rng(number)
+        coarse = random.integers(256, size=(size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.jpg")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(draw, range(images + 2)))
     random = np.random.default_rng(0)
     with open(folder / "captions.csv", "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("image", "caption", "split"))
         for number in range(images + 2):
-            coarse = random.integers(256, size=(size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
-            Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.jpg")
             split = ("val", "test")[number] if number < 2 else "train"
             for _ in range(CAPTIONS):
                 words = random.integers(3000, size=11)

@@ -27,7 +27,8 @@ class Recomputing:
         self.decoder = decoder
 
     def init_state(self, memory_BPD: Tensor) -> State:
-        return State(torch.zeros(len(memory_BPD), 0, dtype=torch.long), memory_BPD)
+        nothing_RT = torch.zeros(len(memory_BPD), 0, dtype=torch.long, device=memory_BPD.device)
+        return State(nothing_RT, memory_BPD)
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         generated_RT = torch.cat([state.rows, tokens_R.unsqueeze(1)], 1)
@@ -44,7 +45,7 @@ class Brief:
 
     def init_state(self, memory_BPD: Tensor) -> State:
         rows, images = self.decoder.init_state(memory_BPD)
-        return State((rows, torch.zeros(len(memory_BPD))), images)
+        return State((rows, torch.zeros(len(memory_BPD), device=memory_BPD.device)), images)
 
     def step(self, tokens_R: Tensor, state: State) -> tuple[Tensor, State]:
         rows, words_R = state.rows

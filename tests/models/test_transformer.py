@@ -9,6 +9,7 @@ from helpers.decoders import DOUBLE, D, P, V, hidden, stepped
 
 from autocaption.data.tokenizer import PAD
 from autocaption.errors import UserError
+from autocaption.models.decoders import transformer_layer
 from autocaption.models.decoders.transformer import TransformerDecoder
 from autocaption.search.state import expand
 
@@ -30,6 +31,20 @@ def test_step_is_forward_with_memory_layers_and_without_word_dropout(memory_BPD,
     real_BNT = tokens_BNT != PAD
     found_MV = decoder.head(hidden(decoder, memory_BPD, tokens_BNT)[real_BNT])
     torch.testing.assert_close(found_MV, logits_RTV.view(*tokens_BNT.shape, V)[real_BNT])
+
+
+def test_no_kernel_is_asked_that_plans_every_length_anew(monkeypatch):
+    fused, asked = F.scaled_dot_product_attention, []
+
+    def noting(*parts, **settings):
+        asked.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return fused(*parts, **settings)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", noting)
+    queries = torch.randn(1, 2, 40, 8)
+    transformer_layer.attend(queries, queries, queries)
+    assert asked == [False]
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_more_places_than_embeddings_is_a_user_s_error(tokens_BNT):

@@ -8,11 +8,15 @@ E = D / H.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autocaption.data.packing import ImageMajor
 from autocaption.models.dropout import Dropout
 
 FEW = 32  # queries an image, as a search has them
+# Without cuDNN's, which torch prefers on some GPUs: it plans anew, for tens of milliseconds, whenever the
+# number of slots is one that it has not seen, and every batch and every step of a search has its own.
+KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 KeysValues = tuple[Tensor, Tensor]  # of the places, (B, L x H, P, E) each, or of slots, (B, H, S, E) each
 
 
@@ -193,7 +197,8 @@ def attend(q_BHQE: Tensor, keys_BHSE: Tensor, values_BHSE: Tensor, mask_B1QS: Te
     if mask_B1QS is not None and mask_B1QS.dtype != torch.bool:
         mask_B1QS = mask_B1QS.to(q_BHQE.dtype)
     if q_BHQE.device.type != "cpu" or (q_BHQE.dtype == torch.float32 and Q > FEW):
-        return F.scaled_dot_product_attention(q_BHQE, keys_BHSE, values_BHSE, attn_mask=mask_B1QS)
+        with sdpa_kernel(KERNELS):
+            return F.scaled_dot_product_attention(q_BHQE, keys_BHSE, values_BHSE, attn_mask=mask_B1QS)
     q, keys, values = (part.flatten(0, 1) for part in (q_BHQE, keys_BHSE, values_BHSE))
     q = q * E**-0.5
     if mask_B1QS is None:
