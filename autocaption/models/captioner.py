@@ -24,7 +24,7 @@ from autocaption.data.tokenizer import Tokenizer
 from autocaption.errors import UserError
 from autocaption.models.losses import SplitLoss, cross_entropy, teacher_forced
 from autocaption.models.optimization import Optimization, clip_gradients
-from autocaption.models.protocols import Captions, Criterion, Decoder, Encoder
+from autocaption.models.protocols import Captions, Criterion, Decoder, Encoder, Objective
 from autocaption.models.sharding import gather, is_sharded, shard
 
 RECIPE, METRICS = "recipe", "metrics"  # keys in a checkpoint
@@ -88,6 +88,7 @@ class Captioner(pl.LightningModule):
         self.scheduled_sampling = number("scheduled_sampling", scheduled_sampling, 0, 1)
         self.metrics: Any = nn.ModuleDict({stage: metrics.clone() for stage in ("val", "test")})
         self.nll: Any = nn.ModuleDict({stage: SplitLoss() for stage in self.metrics})
+        self._objective: Objective | None = None  # of the step under way
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -158,11 +159,23 @@ class Captioner(pl.LightningModule):
             steps = self.trainer.estimated_stepping_batches
             sampled_share = self.scheduled_sampling * self.trainer.global_step / steps
         objective = self.loss(self.decoder, self.memory(batch), batch, sampled_share)
-        self.log("train/objective", objective.total().detach())
-        for name, value in objective.logged.items():
-            self.log(f"train/{name}", value, prog_bar=name in SHOWN)
+        self._objective = objective
         data = self._data()
         return objective.total(*(Weights() if data is None else data.weights(batch_idx)))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log what the step gave, where it will be read: by a logger, or at the end of the epoch.
+
+        A value costs the host about a millisecond, in which a GPU has nothing to do.
+        """
+        trainer: Any = self.trainer
+        objective, self._objective = self._objective, None
+        step = trainer.global_step
+        ends = trainer.is_last_batch or trainer.should_stop or step == trainer.max_steps
+        if objective is not None and (ends or not step % trainer.log_every_n_steps):
+            self.log("train/objective", objective.total().detach())
+            for name, value in objective.logged.items():
+                self.log(f"train/{name}", value, prog_bar=name in SHOWN)
 
     def _data(self) -> CaptionDataModule | None:
         """The data of our own; None where the user brings other loaders."""

@@ -213,3 +213,19 @@ def test_the_objective_has_the_decoder_s_penalty_and_the_nll_has_not():
     penalty = captioner.decoder(memory_BPD, inputs_BNT).penalty
     assert penalty > 0.01
     torch.testing.assert_close(found.total() - found.logged["loss"], penalty, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("until", "steps"), [({"max_epochs": 1}, [3, 6, 8]), ({"max_steps": 5}, [3, 5])])
+def test_a_step_is_logged_where_a_logger_or_the_end_of_the_epoch_reads_it(until, steps, tmp_path):
+    data, captioner = build.from_config(config_of(*NARROW, "data.batch_size=1"))
+    quiet = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    trainer = pl.Trainer(
+        **{"default_root_dir": tmp_path, "accelerator": "cpu", "log_every_n_steps": 3, **quiet, **until}
+    )
+    logged = []
+    with patch.object(captioner, "log", lambda name, *_, **__: logged.append((trainer.global_step, name))):
+        trainer.fit(captioner, data)
+    assert [step for step, name in logged if name == "train/objective"] == steps
+    assert [step for step, name in logged if name == "train/loss"] == steps
