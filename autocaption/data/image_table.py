@@ -6,13 +6,13 @@ to each worker, page by page, over the first epoch; arrays and long byte strings
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, chain, islice, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
-from autocaption.data.sources import CaptionedImage, FileName, ImageId, PictureFile
+from autocaption.data.sources import WHOLE_FILES, CaptionedImage, FileName, ImageId, PictureFile
 
 _SURROGATES = "surrogatepass"  # file names may hold bytes, and JSON escapes, that are no characters
 
@@ -21,9 +21,10 @@ class TextTable(Sequence[str]):
     """Texts as one byte string with offsets."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        encoded = [text.encode("utf-8", _SURROGATES) for text in texts]
-        self._bytes = b"".join(encoded)
-        self._starts = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
+        listed = list(texts)
+        whole = "".join(listed)
+        self._bytes = whole.encode("utf-8", _SURROGATES)
+        self._starts = _starts(map(len if whole.isascii() else _size, listed), len(listed))
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -86,13 +87,13 @@ class ImageTable(Sequence[CaptionedImage]):
         self._split, self._ids = split, IdTable([image.id for image in rows])
         self._paths: TextTable | None = None
         self._parts: list[PictureFile | None] = []
-        if all(isinstance(image.path, Path | FileName) for image in rows):
-            self._paths = TextTable(str(image.path) for image in rows)
+        parts = [image.path for image in rows]
+        if all(isinstance(part, WHOLE_FILES) for part in parts):
+            self._paths = TextTable(map(str, parts))
         else:
-            self._parts = [image.path for image in rows]
+            self._parts = parts
         self._captions = TextTable(chain.from_iterable(image.captions for image in rows))
-        counts = (len(image.captions) for image in rows)
-        self._first = np.fromiter(accumulate(counts, initial=0), np.int64, len(rows) + 1)
+        self._first = _starts((len(image.captions) for image in rows), len(rows))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -125,6 +126,18 @@ class ImageTable(Sequence[CaptionedImage]):
         path = self._parts[i] if self._paths is None else Path(self._paths[i])
         captions = tuple(self._captions[int(self._first[i]) : int(self._first[i + 1])])
         return CaptionedImage(self._ids[i], path, self._split, captions)
+
+
+def _starts(sizes: Iterable[int], count: int) -> np.ndarray:
+    """Where each of `count` parts of these sizes starts, and where the last one ends."""
+    starts = np.zeros(count + 1, np.int64)
+    np.cumsum(np.fromiter(sizes, np.int64, count), out=starts[1:])
+    return starts
+
+
+def _size(text: str) -> int:
+    """Bytes of a text."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", _SURROGATES))
 
 
 def pictures_of(images: Sequence[CaptionedImage]) -> Iterator[tuple[ImageId, PictureFile | None]]:

@@ -70,7 +70,7 @@ class Manifest:
         self, name: str, paths: Sequence[PictureFile], find: Callable[[PictureFile], Any], what: str
     ) -> list[Any]:
         """A fact of each file, found where it is not known."""
-        facts = [self._facts_of(path) for path in paths]
+        facts = self._kept(paths)
         new = [(path, known) for path, known in zip(paths, facts, strict=True) if not known.get(name)]
         if new:
             pool = ThreadPoolExecutor(cores())
@@ -85,19 +85,22 @@ class Manifest:
                 self._save()
         return [known[name] for known in facts]
 
-    def _facts_of(self, path: PictureFile) -> dict[str, Any]:
-        """The facts of a file, as a dict to add to; it is kept if the file is settled."""
-        try:
-            now, status = time.time_ns(), path.stat()
-        except OSError as error:
-            raise _unreadable(path, error) from None
-        state = [status.st_size, status.st_mtime_ns]
-        entry = self._known.get(str(path))
-        if entry is None or entry[0] != state:
-            entry = [state, {}]
-            if now - status.st_mtime_ns > SETTLED:
-                self._known[str(path)] = entry
-        return entry[1]
+    def _kept(self, paths: Sequence[PictureFile]) -> list[dict[str, Any]]:
+        """The facts of each file, as a dict to add to; it is kept if the file is settled."""
+        now, facts = time.time_ns(), []
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise _unreadable(path, error) from None
+            state = [status.st_size, status.st_mtime_ns]
+            entry = self._known.get(str(path))
+            if entry is None or entry[0] != state:
+                entry = [state, {}]
+                if now - status.st_mtime_ns > SETTLED:
+                    self._known[str(path)] = entry
+            facts.append(entry[1])
+        return facts
 
     @without_collection()
     def _read(self) -> dict[str, Any]:

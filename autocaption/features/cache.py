@@ -112,9 +112,12 @@ class FeatureCache:
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         ids, files = zip(*pictures_of(images), strict=True)
         known = iter(self.manifest.digests([file for file in files if file]))
-        for index, (id, file) in enumerate(zip(ids, files, strict=True)):
-            content = next(known) if file else _digest_of(source.read(images[index]))
-            digest.update(f"{id} {content}\n".encode())
+        contents = (
+            next(known) if file else _digest_of(source.read(images[index]))
+            for index, file in enumerate(files)
+        )
+        lines = [f"{id} {content}\n" for id, content in zip(ids, contents, strict=True)]
+        digest.update("".join(lines).encode())
         return digest.hexdigest()
 
     def _compute(self, partial: Path, views: Views) -> None:

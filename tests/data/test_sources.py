@@ -167,6 +167,64 @@ def test_an_odd_image_of_coco_s_val_is_for_training(tmp_path):
     assert len(ids(coco(str(tmp_path), restval=False))["train"]) == 3
 
 
+def coco_of(root, image='{"id": 1, "file_name": "1.jpg"}', more="", **fields):
+    """COCO whose annotation file of training has one image, one caption and these fields, all as JSON."""
+    write_coco(root)
+    pictures(root / "train2017", ["1.jpg"])
+    fields = {"id": 5, "image_id": 1, "caption": '"A dog"'} | fields
+    annotation = ", ".join(f'"{name}": {value}' for name, value in fields.items())
+    text = f'{{"images": [{image}], "annotations": [{{{annotation}}}]{more}}}'
+    (root / "annotations/captions_train2017.json").write_text(text)
+    return coco(str(root), restval=False)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"caption": '"A dog", "caption": "A cat"'},
+        {"caption": r'"A dog", "c\u0061ption": "A cat"'},
+        {"image_id": '1, "image_id": 1'},
+        {"id": '5, "id": 6'},
+        {"image": '{"id": 1, "file_name": "2.jpg", "file_name": "1.jpg"}'},
+        {"more": ', "annotations": []'},
+        {"id": '5, "id": 6', "more": ', "licenses": [{"name": "id"}]'},
+    ],
+)
+def test_a_key_that_occurs_twice_in_coco_s_file_is_no_silent_loss(tmp_path, fields):
+    source = coco_of(tmp_path, **fields)
+    error_of(lambda: source.split("train"), "captions_train2017.json", "twice")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"image_id": 2}, ("annotation 5", "no image")),
+        ({"image_id": '"1"'}, ("annotations[0].image_id", "caption")),
+        ({"caption": 3}, ("annotations[0].caption", "image_id")),
+        ({"image": '{"id": 1.5, "file_name": "1.jpg"}'}, ("images[0].id", "int")),
+        ({"image": '{"id": 1}'}, ("images[0]", "file_name")),
+        ({"image": '{"id": 1, "file_name": " "}'}, ("image 1", "file_name")),
+        ({"caption": '"A"}, {"id": "6", "image_id": 1, "caption": "B"'}, ("integer as id", "a text")),
+        ({"more": "]"}, ("line 1", "not JSON")),
+    ],
+)
+def test_a_malformed_annotation_of_coco_is_named(tmp_path, fields, words):
+    source = coco_of(tmp_path, **fields)
+    error_of(lambda: source.split("train"), "captions_train2017.json", *words)
+
+
+def test_unusual_annotations_of_coco_are_read(tmp_path):
+    def captions(**fields):
+        (image,) = coco_of(tmp_path, **fields).split("train")
+        return image.captions
+
+    assert captions(caption='"caption"') == ("caption",)
+    assert captions(caption=r'"\ud800"') == ("\ud800",)
+    assert captions(caption=r'"\u0041 \u00e9"') == ("A é",)
+    assert captions(id='"b"', more=', "licenses": [{"id": 7}], "info": {"year": NaN}') == ("A dog",)
+    assert captions(id='"b"', caption='"A"}, {"id": "a", "image_id": 1, "caption": "B"') == ("B", "A")
+
+
 TABLES = {
     "c.csv": lambda rows: "image,caption,split\n" + "".join(f'{i},"{c}",{s}\n' for i, c, s in rows),
     "c.tsv": lambda rows: "split\timage\tcaption\n" + "".join(f"{s}\t{i}\t{c}\n" for i, c, s in rows),

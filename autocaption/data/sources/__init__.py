@@ -3,7 +3,8 @@
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from PIL import Image
 
@@ -31,27 +32,27 @@ class PictureFile(Hashable, Protocol):
         ...
 
 
-class FileName(NamedTuple):
+class FileName(str):
     """A file as a PictureFile, made in a tenth of the time of a Path; for data sets of a hundred thousand."""
 
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
+    __slots__ = ()
 
     @property
     def suffix(self) -> str:
         """As of a Path."""
-        return os.path.splitext(self.name)[1]
+        return os.path.splitext(self)[1]
 
     def read_bytes(self) -> bytes:
         """The file's content."""
-        with open(self.name, "rb") as file:
+        with open(self, "rb") as file:
             return file.read()
 
     def stat(self) -> os.stat_result:
         """Of the file."""
-        return os.stat(self.name)
+        return os.stat(self)
+
+
+WHOLE_FILES = (FileName, Path)  # the PictureFiles that a name is enough for
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from autocaption.data.pictures import MAX_PIXELS
-from autocaption.data.sources import CaptionedImage, FileName
+from autocaption.data.sources import WHOLE_FILES, CaptionedImage, FileName
 from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import FolderContents, Listing
 from autocaption.data.texts import one_line
@@ -79,7 +79,7 @@ def present(on_broken: str, split: str, images: Sequence[CaptionedImage]) -> lis
     folders = FolderContents()
     found, missing = [], []
     for image in images:
-        if not isinstance(image.path, Path | FileName):
+        if not isinstance(image.path, WHOLE_FILES):
             found.append(image)
             continue
         name = str(image.path)
