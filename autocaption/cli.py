@@ -12,14 +12,12 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from autocaption import ranks
 from autocaption.config import require_values
 from autocaption.errors import UserError
-from autocaption.exits import mistake, one_line, one_line_errors
+from autocaption.exits import one_line_errors
 from autocaption.files import conf_folder
 from autocaption.launch.devices import announced
 from autocaption.launch.parent import JOB_CONFIG, LAUNCHED, receive_config, watch_parent
@@ -72,7 +70,7 @@ def _run_launched(task: Callable[[DictConfig], Any]) -> None:
     config: Any = OmegaConf.create(receive_config())
     if LAUNCHED in os.environ:
         watch_parent()
-    one_line_errors(lambda: task(config), explain, Path(config.run_dir))
+    one_line_errors(lambda: task(config), Path(config.run_dir))
 
 
 def _run_as_rank(task: Callable[[DictConfig], Any], folder: str) -> None:
@@ -82,7 +80,7 @@ def _run_as_rank(task: Callable[[DictConfig], Any], folder: str) -> None:
         watch_parent()
     shared = RankFolder(Path(folder))
     config: Any = OmegaConf.create(shared.config())
-    with shared.reported(functools.partial(mistake, explain=explain)):
+    with shared.reported():
         task(config)
 
 
@@ -95,10 +93,10 @@ def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> Non
     @functools.wraps(task)
     def job(config: DictConfig) -> Any:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        return one_line_errors(lambda: _run_alone(task, _complete(config)), explain, folder)
+        return one_line_errors(lambda: _run_alone(task, _complete(config)), folder)
 
     run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)
-    one_line_errors(run, explain)
+    one_line_errors(run)
 
 
 def _run_alone(task: Callable[[DictConfig], Any], config: DictConfig) -> Any:
@@ -118,39 +116,6 @@ def _complete(config: DictConfig) -> DictConfig:
         os.chdir(job.runtime.cwd)
         log.warning("hydra.job.chdir is not followed: relative paths mean the folder of the command")
     return config
-
-
-def explain(error: Exception) -> str | None:
-    """The line for a mistake that Hydra, OmegaConf or Lightning found; None for any other error."""
-    if isinstance(error, InstantiationException):
-        return _constructor_line(error)
-    if isinstance(error, HydraException):
-        return f"{one_line(error)}; `--help` lists groups and choices, `--cfg job` every value"
-    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # Hydra's
-        return "a group cannot be null; take GROUP=none (logger=none, callbacks=none) or ~GROUP"
-    if isinstance(error, ConfigAttributeError | ConfigKeyError):
-        return f"the configuration has no {error.full_key}, which is needed; do not delete it"
-    if isinstance(error, OmegaConfBaseException):
-        return _without_type(error)
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's, for trainer=...
-        return one_line(error)
-    if str(error).startswith(("Early stopping conditioned on metric", "Instantiation: ")):  # Lightning, Hydra
-        return one_line(error)
-    return None
-
-
-def _constructor_line(error: InstantiationException) -> str:
-    """What the constructor said, after the key of its part: Hydra's own line says it inside out."""
-    cause, where = error.__cause__, "; check the override against `--cfg job`"
-    if cause is None or not str(error).startswith("Error in call to target"):
-        return _without_type(error) + where
-    target = str(error).split("'")[1].rpartition(".")[2]
-    key = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else target.lower()
-    return f"{key}: {target} refuses its values: {one_line(cause) or type(cause).__name__}{where}"
-
-
-def _without_type(error: BaseException) -> str:
-    return one_line(error).partition(" object_type=")[0]
 
 
 def _quieten() -> None:

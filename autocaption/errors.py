@@ -1,3 +1,6 @@
+"""Errors that the user can fix, and the message of any error."""
+
+
 class UserError(Exception):
     """An error the user can fix. One line: what, where, what to do.
 
@@ -18,3 +21,9 @@ class WriteError(UserError, OSError):
 
     def __str__(self) -> str:
         return f"cannot write {self.filename}: {self.strerror}; make room there or check the path"
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message in one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line)

@@ -1,6 +1,5 @@
 """How a command fails: with one line on stderr; the traceback of what nobody foresaw is kept in a file."""
 
-import errno
 import os
 import sys
 import tempfile
@@ -9,20 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autocaption.errors import UserError
+from autocaption.errors import one_line
 from autocaption.files import write_text
+from autocaption.mistakes import LONGEST, mistake
 
 DEBUG = "AUTOCAPTION_DEBUG"
-KEPT, TRACEBACK = "the traceback is in ", "traceback.txt"
-NO_RIGHT_OR_ROOM = errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
-LONGEST = 400  # characters of an unforeseen error's message; the file has all of it
+TRACEBACK = "traceback.txt"
 
 
-def one_line_errors(
-    call: Callable[[], Any],
-    explain: Callable[[Exception], str | None] = lambda error: None,
-    folder: Path | None = None,
-) -> Any:
+def one_line_errors(call: Callable[[], Any], folder: Path | None = None) -> Any:
     """Call it; an error ends the process with one line on stderr and exit code 1, Ctrl-C with 130.
 
     The line of an error that nobody foresaw names the file that keeps its traceback. AUTOCAPTION_DEBUG=1
@@ -30,8 +24,7 @@ def one_line_errors(
 
     Args:
         call: what the command does.
-        explain: the line for further errors that are the user's; None for any other.
-        folder: where to keep a traceback that no run has kept; None for a temporary file.
+        folder: where to keep a traceback; None for a temporary file.
     """
     try:
         return call()
@@ -40,70 +33,18 @@ def one_line_errors(
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        sys.exit(f"error: {mistake(error, explain) or _unforeseen(error, folder)}")
+        sys.exit(f"error: {mistake(error) or unforeseen(error, folder)}")
 
 
-def keep_traceback(error: Exception, file: Path) -> None:
-    """Write the traceback of an error that nobody foresaw, and note in the error where it is.
-
-    Raises:
-        OSError: the file can't be written.
-    """
-    write_text(file, "".join(traceback.format_exception(error)))
-    error.add_note(f"{KEPT}{file}")
+def unforeseen(error: Exception, folder: Path | None) -> str:
+    """The line for an error that is not the user's; keeps its traceback, and names the file."""
+    return f"{name_of(error)}; {_kept(error, folder)}"
 
 
-def one_line(error: BaseException) -> str:
-    """An error's message in one line."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return " ".join(line for line in lines if line)
-
-
-def mistake(error: Exception, explain: Callable[[Exception], str | None]) -> str | None:
-    """The line for what a user can mend; None for any other error.
-
-    Args:
-        error: what ended the command.
-        explain: the line for further errors that are the user's; None for any other.
-    """
-    cause: BaseException | None = error
-    while cause is not None:  # Hydra wraps exceptions of constructors
-        if isinstance(cause, UserError):
-            # A DataLoader's worker passes it on as the last line of a traceback.
-            return str(cause).rstrip().splitlines()[-1].removeprefix("autocaption.errors.UserError: ")
-        if _is_out_of_memory(cause):
-            line = one_line(cause)[:LONGEST] or "no memory is left"
-            return f"out of memory: {line}; lower data.batch_size, search.beam_size or a size of the model"
-        cause = cause.__cause__ or cause.__context__
-    if (refusal := _refusal(error)) is not None:
-        return f"{refusal.filename}: {refusal.strerror}; check the path, its permissions and the room there"
-    return explain(error)
-
-
-def _refusal(error: BaseException) -> OSError | None:
-    """What the system refused: the error itself, or, if no program can help it, what it was raised from."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return error
-    cause = error.__cause__
-    while cause is not None:  # as logging wraps a log file that can't be opened
-        if isinstance(cause, OSError) and cause.filename is not None and cause.errno in NO_RIGHT_OR_ROOM:
-            return cause
-        cause = cause.__cause__
-    return None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, on a GPU
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's, on a CPU
-
-
-def _unforeseen(error: Exception, folder: Path | None) -> str:
+def name_of(error: Exception) -> str:
+    """An error's type and message in one line, cut where it is long."""
     line = f"{type(error).__name__}: {one_line(error)}"
-    if len(line) > LONGEST:
-        line = line[:LONGEST] + "..."
-    kept = [note for note in getattr(error, "__notes__", []) if note.startswith(KEPT)]
-    return f"{line}; {kept[0] if kept else _kept(error, folder)}"
+    return f"{line[:LONGEST]}..." if len(line) > LONGEST else line
 
 
 def _kept(error: Exception, folder: Path | None) -> str:
@@ -113,7 +54,7 @@ def _kept(error: Exception, folder: Path | None) -> str:
             handle, name = tempfile.mkstemp(prefix="autocaption_", suffix=f"_{TRACEBACK}")
             os.close(handle)
             file = Path(name)
-        keep_traceback(error, file)
+        write_text(file, "".join(traceback.format_exception(error)))
     except OSError:
         return f"{DEBUG}=1 shows the traceback"
-    return f"{KEPT}{file}"
+    return f"the traceback is in {file}"

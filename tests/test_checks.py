@@ -8,7 +8,6 @@ from helpers.configs import composed, composed_with, plain
 
 from autocaption import build
 from autocaption.checks import as_path, choice, number, whole
-from autocaption.cli import explain
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
 
@@ -70,7 +69,7 @@ def test_a_word_or_a_negative_number_is_one_line(choice, key, value, tmp_path):
         build.trainer(config)
 
     with pytest.raises(SystemExit, match=r"^error: ") as ended:
-        one_line_errors(start, explain)
+        one_line_errors(start)
     line = str(ended.value)
     assert "traceback" not in line
     assert len(line.splitlines()) == 1

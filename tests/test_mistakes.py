@@ -10,6 +10,8 @@ from helpers.interruptions import Crash
 from helpers.scripts import run_here
 from PIL import Image
 
+from autocaption.errors import UserError
+
 TRAINING = ("train.py", *TINY, "logger=csv", "trainer=cpu", "trainer.max_epochs=1")
 MISTAKES = {  # what is named, by words of the command line
     "optimzer.lr=1": "optimzer.lr",
@@ -38,7 +40,8 @@ WHILE_IT_STARTS = {
     "trainer.check_val_every_n_epoch=0": "trainer.check_val_every_n_epoch=0",
     "trainer.val_check_interval=0": "trainer.val_check_interval=0",
     "trainer.val_check_interval=500": "500 is more than the 3 batches of an epoch",
-    "trainer.precision=nonsense": "Precision 'nonsense' is invalid",
+    "trainer.precision=nonsense": "trainer.precision: Trainer refuses its values: Precision 'nonsense'",
+    "+trainer.foo=1": "trainer.foo: Trainer refuses its values",
     "trainer.sync_batchnorm=true": "trainer.sync_batchnorm=true works on GPUs only",
     "trainer.float32_matmul_precision=low": "float32_matmul_precision=low: take highest, high, medium",
     "trainer.precision=bf16-true": "take 32-true, bf16-mixed or 16-mixed",
@@ -72,7 +75,9 @@ def test_a_value_out_of_range_ends_the_run_as_failed(words, named, tmp_path):
     assert named in line
     record = json.loads((only_run(tmp_path) / "run.json").read_text())
     assert (record["state"], record["attempts"][0]["exit_code"]) == ("failed", 1)
-    assert not (only_run(tmp_path) / "metrics.json").exists()
+    assert f"error: {record['error']}" == line
+    for name in ("metrics.json", "traceback.txt"):
+        assert not (only_run(tmp_path) / name).exists()
 
 
 @pytest.mark.parametrize(
@@ -241,8 +246,20 @@ def test_a_broken_image_stops_the_run_before_the_first_step(tmp_path):
     (texts / "Flickr8k.token.txt").write_text("".join(lines))
     whole = (images / "c.jpg").read_bytes()
     (images / "c.jpg").write_bytes(whole[: len(whole) // 2])
-    words = ("train.py", "data=flickr8k", f"data.root={tmp_path}", "logger=csv", "trainer=cpu")
+    words = ("train.py", "data=flickr8k", f"data.root={tmp_path}", "logger=default", "trainer=cpu")
     assert "c.jpg" in one_line(run_here(*words, cwd=tmp_path))
+    assert not (only_run(tmp_path) / "wandb").exists()
+
+
+def test_a_broken_image_costs_a_resumed_run_nothing_with_its_loggers(trained, monkeypatch):
+    def find(*splits):
+        raise UserError("c.jpg is broken")
+
+    monkeypatch.setattr("autocaption.data.datamodule.CaptionDataModule.preload", find)
+    folder = only_run(trained)
+    words = ("train.py", f"resume={folder}", "logger=default", "trainer.max_time=00:01:00:00")
+    assert "c.jpg" in one_line(run_here(*words, cwd=trained))
+    assert not (folder / "wandb").exists()
 
 
 def test_traceback_only_with_the_debug_variable(tmp_path):

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from autocaption.errors import UserError
-from autocaption.files import write_private_json, write_text
+from autocaption.exits import unforeseen
+from autocaption.files import write_private_json
+from autocaption.mistakes import mistake
 
 TICK = 0.5  # seconds between two looks at the other ranks
 GRACE = 15.0  # seconds in which a rank that waits for a failed one ends by itself (gloo), or not (NCCL)
@@ -118,14 +119,11 @@ class RankFolder:
         return None
 
     @contextlib.contextmanager
-    def reported(self, explain: Callable[[BaseException], str | None]) -> Iterator[None]:
+    def reported(self) -> Iterator[None]:
         """On another rank: leave it to rank 0 to say why this one fails, and end with it.
 
         The exit code is 1 on a failure, and 0 otherwise: how a run that a signal stopped ends is rank 0's to
         say, and a launcher must not kill it while it does.
-
-        Args:
-            explain: the one line for a user's mistake; None for any other error.
         """
         from pytorch_lightning.utilities import rank_zero_only
 
@@ -149,24 +147,19 @@ class RankFolder:
             time.sleep(TICK)  # a killed parent's connections end before it does
             if os.getppid() != parent:
                 end()
-            line, text = explain(error), ""
-            if line is None:
-                file, text = self.path.parent / "traceback.txt", traceback.format_exc()
-                line = f"{type(error).__name__}: {error}".splitlines()[0] + f"; the traceback is in {file}"
-            if self._fail(f"rank {getattr(rank_zero_only, 'rank', 0)}: {line}") and text:
-                write_text(file, text)
+            if self._said() is None:  # else it is the consequence of another's failure
+                line = mistake(error) or unforeseen(error, self.path.parent)
+                self._fail(f"rank {getattr(rank_zero_only, 'rank', 0)}: {line}")
             sys.exit(1)
         finally:
             over.set()
 
-    def _fail(self, line: str) -> bool:
-        """Say why this rank fails; False where another failed first, of which this is the consequence."""
+    def _fail(self, line: str) -> None:
+        """Say why this rank fails, unless another was first."""
         with contextlib.suppress(OSError):
             aside = self.path / f"failure.{os.getpid()}"
             aside.write_text(line, encoding="utf-8")
             os.link(aside, self.path / FAILURE)
-            return True
-        return False
 
 
 def _watch(

@@ -15,8 +15,9 @@ from typing import Any, TextIO
 
 from autocaption import slurm
 from autocaption.errors import UserError
-from autocaption.exits import TRACEBACK, keep_traceback
+from autocaption.exits import name_of
 from autocaption.files import try_lock, write_json
+from autocaption.mistakes import mistake
 from autocaption.runs.folder import newest_whole
 from autocaption.runs.record import (
     FAILED,
@@ -137,15 +138,9 @@ class Run:
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
-        """Record how the attempt ends, whatever ends it.
-
-        The traceback of an error that is not the user's is kept in traceback.txt, which a note names.
-        """
+        """Record how the attempt ends, whatever ends it."""
         try:
             yield
-        except UserError as error:
-            self._end_anyway(FAILED, 1, str(error))
-            raise
         except KeyboardInterrupt:
             self._end_anyway(INTERRUPTED, exit_code(signal.SIGINT))
             raise
@@ -154,9 +149,7 @@ class Run:
             self._end_anyway(STOPPED.get(code, FAILED), code)
             raise
         except Exception as error:
-            with contextlib.suppress(OSError):
-                keep_traceback(error, self.folder / TRACEBACK)
-            self._end_anyway(FAILED, 1, f"{type(error).__name__}: {error}".splitlines()[0])
+            self._end_anyway(FAILED, 1, mistake(error) or name_of(error))
             raise
         self.end(PRUNED if self.pruned else FINISHED, 0)
 

@@ -7,8 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna.pruners import BasePruner, NopPruner
 
-from autocaption.errors import UserError
-from autocaption.exits import one_line
+from autocaption.errors import UserError, one_line
 
 TRIALS, EPOCHS = 6, 3  # of the study that a pruner is tried on: more than those after which it may start
 

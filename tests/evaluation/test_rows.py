@@ -11,7 +11,6 @@ from helpers.configs import composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from autocaption import build
-from autocaption.cli import explain
 from autocaption.evaluation.names import short_names, slug
 from autocaption.evaluation.rows import planned, rows_of
 from autocaption.exits import one_line_errors
@@ -60,7 +59,7 @@ def names(config):
 
 def refused(asked, *words):
     with pytest.raises(SystemExit, match=r"^error: ") as ended:
-        one_line_errors(lambda: asked(*words), explain)
+        one_line_errors(lambda: asked(*words))
     (line,) = str(ended.value).splitlines()
     return line
 

@@ -1,0 +1,107 @@
+"""The line that tells a user of a mistake, whoever found it: this package, Hydra, OmegaConf or Lightning."""
+
+import errno
+import re
+import sys
+
+from hydra.errors import HydraException, InstantiationException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from autocaption.errors import UserError, one_line
+
+LONGEST = 400  # characters of a message that isn't ours
+NO_RIGHT_OR_ROOM = errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
+# By these, and Lightning's own, a constructor refuses values; by any other it has a bug.
+REFUSALS = TypeError, ValueError, LookupError, AssertionError, ImportError
+CHECK = "check the override against `--cfg job`"
+
+
+def mistake(error: Exception) -> str | None:
+    """The line for what a user can mend; None for any other error.
+
+    Args:
+        error: what ended the command.
+    """
+    cause: BaseException | None = error
+    while cause is not None:  # Hydra wraps exceptions of constructors
+        if isinstance(cause, UserError):
+            # A DataLoader's worker passes it on as the last line of a traceback.
+            return str(cause).rstrip().splitlines()[-1].removeprefix("autocaption.errors.UserError: ")
+        if _is_out_of_memory(cause):
+            line = one_line(cause)[:LONGEST] or "no memory is left"
+            return f"out of memory: {line}; lower data.batch_size, search.beam_size or a size of the model"
+        cause = cause.__cause__ or cause.__context__
+    if (refusal := _refusal(error)) is not None:
+        return f"{refusal.filename}: {refusal.strerror}; check the path, its permissions and the room there"
+    return _of_a_library(error)
+
+
+def _refusal(error: BaseException) -> OSError | None:
+    """What the system refused: the error itself, or, if no program can help it, what it was raised from."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return error
+    cause = error.__cause__
+    while cause is not None:  # as logging wraps a log file that can't be opened
+        if isinstance(cause, OSError) and cause.filename is not None and cause.errno in NO_RIGHT_OR_ROOM:
+            return cause
+        cause = cause.__cause__
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, on a GPU
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's, on a CPU
+
+
+def _of_a_library(error: Exception) -> str | None:
+    """The line for a mistake that Hydra, OmegaConf or Lightning found; None for any other error."""
+    if isinstance(error, InstantiationException):
+        return _not_instantiated(error)
+    if isinstance(error, HydraException):
+        return f"{one_line(error)}; `--help` lists groups and choices, `--cfg job` every value"
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # Hydra's
+        return "a group cannot be null; take GROUP=none (logger=none, callbacks=none) or ~GROUP"
+    if isinstance(error, ConfigAttributeError | ConfigKeyError):
+        return f"the configuration has no {error.full_key}, which is needed; do not delete it"
+    if isinstance(error, OmegaConfBaseException):
+        return _without_type(error)
+    if _is_lightnings(error):  # for trainer=...
+        return one_line(error)
+    if str(error).startswith(("Early stopping conditioned on metric", "Instantiation: ")):  # Lightning, Hydra
+        return one_line(error)
+    return None
+
+
+def _not_instantiated(error: InstantiationException) -> str | None:
+    """Why there is no object of a node: Hydra's own line says it inside out. None for a bug in the code."""
+    cause, key = error.__cause__, str(error).rpartition("full_key: ")[2].strip()
+    if cause is None:
+        return f"{_without_type(error)}; {CHECK}"
+    if str(error).startswith("Error locating target"):
+        if not isinstance(cause.__cause__, ImportError | AttributeError | None):
+            return None  # it was found, and fails as it is imported
+        return f"{key}._target_: {one_line(cause)}; {CHECK}"
+    if not isinstance(cause, REFUSALS) and not _is_lightnings(cause):
+        return None
+    if not str(error).startswith("Error in call to target"):
+        return f"{_without_type(error)}; {CHECK}"
+    target = str(error).split("'")[1].rpartition(".")[2]
+    said, key = one_line(cause) or type(cause).__name__, key if "full_key: " in str(error) else target.lower()
+    return f"{_given(key, said)}: {target} refuses its values: {said}; {CHECK}"
+
+
+def _given(part: str, said: str) -> str:
+    """The keys of a part on the command line: those that the refusal speaks of, else all; else the part."""
+    words = (word.lstrip("+~").partition("=")[0] for word in sys.argv[1:])
+    keys = list(dict.fromkeys(word for word in words if word.startswith(f"{part}.")))
+    spoken = set(re.findall(r"\w+", said.lower()))
+    return ", ".join([key for key in keys if key.rpartition(".")[2] in spoken] or keys) or part
+
+
+def _is_lightnings(error: BaseException) -> bool:
+    return type(error).__name__ == "MisconfigurationException"
+
+
+def _without_type(error: BaseException) -> str:
+    return one_line(error).partition(" object_type=")[0]
