@@ -25,7 +25,7 @@ from autocaption.models.captioner import METRICS
 from autocaption.models.sharding import load_whole
 from autocaption.monitored import require_logged
 from autocaption.ranks import is_first_rank
-from autocaption.recording import begin, overrides, record_data, recorded_run, seed_everything
+from autocaption.recording import begin, keep_secrets, overrides, record_data, recorded_run, seed_everything
 from autocaption.report.system import read_system
 from autocaption.report.tables import parameter_table
 from autocaption.runs import checkpoint
@@ -130,12 +130,13 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     require_validations(trainer, data.training_batches(trainer.world_size))
     if resumed is not None:
         require_further(trainer, resumed)
-    build.start_loggers(trainer.loggers, config)
     if is_first_rank():
         Console().print(parameter_table(captioner))
     splits = ["train", "val", *([data.split_of("test")] if config.test else [])]
     data.preload(*splits)
+    build.start_loggers(trainer.loggers, config)
     begin(run, config)
+    keep_secrets(run, config, trainer)
     record_data(run, data.source, splits)
     captioner = build.compiled(config, captioner)
     for logger in trainer.loggers:

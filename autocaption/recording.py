@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from autocaption import build
+from autocaption.callbacks.secrets_kept import SecretsKept
 from autocaption.checks import as_path, whole
 from autocaption.config import require_secrets, require_values, without_resolvers
 from autocaption.data.fingerprint import fingerprint
@@ -21,7 +22,7 @@ from autocaption.data.sources import Source
 from autocaption.errors import UserError
 from autocaption.loggers.wandb import close_wandb
 from autocaption.ranks import announce, is_first_rank, outside_rank, outside_world
-from autocaption.runs.kept_secrets import forget, keep
+from autocaption.runs.kept_secrets import forget
 from autocaption.runs.provenance import FILE as PROVENANCE
 from autocaption.runs.provenance import command_line, hide_argument, record_fact, record_start
 from autocaption.runs.rank_folder import RankFolder
@@ -95,6 +96,14 @@ def begin(run: Run | None, config: DictConfig) -> None:
         _describe(run, config)
 
 
+def keep_secrets(run: Run | None, config: DictConfig, trainer: pl.Trainer) -> None:
+    """Keep the secrets for as long as the run can be resumed; a trial gets them from its sweep again."""
+    if run is not None and run.record["task"] == "train":
+        secret: Any = OmegaConf.to_container(config, resolve=False)
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.insert(0, SecretsKept(run.folder, secret))
+
+
 def _forget_where_unneeded(run: Run) -> None:
     """Remove the secrets of a run that has ended and that nobody can resume."""
     if not run.can_be_resumed:
@@ -104,8 +113,6 @@ def _forget_where_unneeded(run: Run) -> None:
 def _describe(run: Run, config: DictConfig) -> None:
     """Write configuration and provenance."""
     build.save_config(config, run.folder / "config.yaml")
-    if run.record["task"] == "train":  # a trial gets them from its sweep again; an evaluation isn't resumed
-        keep(run.folder, cast(Any, OmegaConf.to_container(config, resolve=False)))
     code = keep_code(Path(__file__).parents[1], run.folder)
     record_start(run.folder / PROVENANCE, git=code)
 

@@ -1,8 +1,7 @@
 """A run's secrets, for the attempts that resume it: in a file of the run folder that only its owner can read.
 
-It lies there as long as the run can be resumed: no longer once it has finished, or has ended, however it did,
-without a checkpoint. No other file holds a secret (provenance.py), but those that hand a process its
-configuration.
+It lies there as long as the run can be resumed: from its first checkpoint until it has finished. No other
+file holds a secret (provenance.py), but those that hand a process its configuration.
 """
 
 import json
