@@ -23,7 +23,7 @@ from autocaption.launch.devices import announced
 from autocaption.launch.parent import JOB_CONFIG, LAUNCHED, receive_config, watch_parent
 from autocaption.launch.signals import stopped_by_signals
 from autocaption.ranks import RANKS
-from autocaption.runs.folder import new_run_name, run_folder, runs_root
+from autocaption.runs.folder import new_run_name, removed_where_unused, run_folder, runs_root
 from autocaption.runs.rank_folder import RankFolder
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,8 @@ def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> Non
     @functools.wraps(task)
     def job(config: DictConfig) -> Any:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        return one_line_errors(lambda: _run_alone(task, _complete(config)), folder)
+        with removed_where_unused(folder):
+            return one_line_errors(lambda: _run_alone(task, _complete(config)), folder)
 
     run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)
     one_line_errors(run)

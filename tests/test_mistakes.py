@@ -67,6 +67,7 @@ def one_line(done):
 def test_a_mistake_is_one_line(word, named, tmp_path):
     (tmp_path / "file").write_text("no folder")
     assert named in one_line(run_here("train.py", "data.check_images=false", word, cwd=tmp_path))
+    assert all((left / "run.json").exists() for left in tmp_path.glob("runs/*"))  # else nothing began
 
 
 @pytest.mark.parametrize(("words", "named"), WHILE_IT_STARTS.items())
@@ -92,6 +93,7 @@ def test_a_value_out_of_range_ends_the_run_as_failed(words, named, tmp_path):
 def test_a_mistake_of_a_multirun_is_one_line(named, others, tmp_path):
     word = named.partition(" ")[0].rstrip(":")
     assert named in one_line(run_here("train.py", "-m", *TINY, *others, word, cwd=tmp_path))
+    assert [*tmp_path.glob("runs/multirun/*")] == []
 
 
 def test_null_leaves_a_part_out(tmp_path):

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
@@ -16,6 +17,7 @@ from autocaption.launch.job import Job, job_of
 from autocaption.launch.process import Process, last_error_line
 from autocaption.launch.signals import StopSignals
 from autocaption.report.tables import score_cell
+from autocaption.runs.folder import removed_where_unused
 from autocaption.runs.provenance import command_line
 from autocaption.runs.run import PreemptedError
 
@@ -46,12 +48,13 @@ def launch(
     """
     console = Console()
     numbered = enumerate(job_overrides, initial_index)
-    jobs = [job_of(context, config, number, list(overrides)) for number, overrides in numbered]
-    for job in jobs:
-        job.require_its_folder()
-    if command_line() != sys.argv:  # Hydra wrote the overrides, and there is a secret among them
-        (jobs[0].folder.parent / "multirun.yaml").unlink(missing_ok=True)
-    stopped = run(jobs, console)
+    with removed_where_unused(Path(str(config.hydra.sweep.dir))):
+        jobs = [job_of(context, config, number, list(overrides)) for number, overrides in numbered]
+        for job in jobs:
+            job.require_its_folder()
+        if command_line() != sys.argv:  # Hydra wrote the overrides, and there is a secret among them
+            (jobs[0].folder.parent / "multirun.yaml").unlink(missing_ok=True)
+        stopped = run(jobs, console)
     metric = str(jobs[0].config.optimized_metric)
     console.print(_table(jobs, metric))
     if stopped:

@@ -8,9 +8,11 @@ import functools
 import hashlib
 import os
 import secrets
+import shutil
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from glob import escape
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +33,26 @@ def new_run_name() -> str:
         command = "\0".join([Path(sys.argv[0]).name, *sys.argv[1:]])
         return f"slurm_{job}_{hashlib.sha256(command.encode()).hexdigest()[:6]}"
     return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{secrets.token_hex(3)}"
+
+
+@contextlib.contextmanager
+def removed_where_unused(folder: Path) -> Iterator[None]:
+    """Remove this process's new folder where nothing began in it, as after a mistake.
+
+    It then holds only what Hydra puts there: an empty log, or a multirun's overrides. A folder whose name
+    another process may have, too, such as that of a Slurm job, is left.
+    """
+    try:
+        yield
+    finally:
+        if folder.name == new_run_name() and not slurm.job_id():
+            with contextlib.suppress(OSError):
+                if all(_is_hydras(entry) for entry in folder.iterdir()):
+                    shutil.rmtree(folder)
+
+
+def _is_hydras(entry: Path) -> bool:
+    return entry.name == "multirun.yaml" or (entry.suffix == ".log" and entry.stat().st_size == 0)
 
 
 def run_folder(runs: str, resume: str | None, run_dir: str | None = None) -> str:

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from autocaption.errors import UserError
-from autocaption.runs.folder import checkpoint_to_resume, is_whole, newest_whole, rotate, run_folder
+from autocaption.runs.folder import (
+    checkpoint_to_resume,
+    is_whole,
+    newest_whole,
+    removed_where_unused,
+    rotate,
+    run_folder,
+)
 from autocaption.runs.record import FINISHED, INTERRUPTED, PREEMPTED
 from autocaption.runs.run import Run
 
@@ -44,6 +51,17 @@ def test_a_process_has_one_new_run_folder():
     assert folder.parent == Path("runs")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{6}", folder.name)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(("text", "left"), [("", False), ("said", True)])
+def test_a_new_folder_in_which_nothing_began_vanishes(tmp_path, text, left):
+    folder, other = Path(run_folder(tmp_path, None)), tmp_path / "mine"
+    for one in (folder, other):  # the latter's name may be another process's, too
+        one.mkdir()
+        (one / "train.log").write_text(text)
+        with pytest.raises(UserError), removed_where_unused(one):
+            raise UserError("a mistake")
+    assert (folder.exists(), other.exists()) == (left, True)
 
 
 @pytest.mark.parametrize("runs", ["multirun/*", "runs/seed_[12]"])
