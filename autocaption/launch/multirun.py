@@ -1,5 +1,6 @@
 """`train.py -m`: each job a process of its own, as many at a time as asked for."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -58,7 +59,8 @@ def launch(
     metric = str(jobs[0].config.optimized_metric)
     console.print(_table(jobs, metric))
     if stopped:
-        console.print("Interrupted. Rerun with the same hydra.sweep.dir to resume:", markup=False)
+        name = signal.Signals(stopped).name
+        console.print(f"Stopped by {name}. Rerun with the same hydra.sweep.dir to resume:", highlight=False)
         console.print(f"  hydra.sweep.dir={jobs[0].folder.parent}", soft_wrap=True, markup=False)
         raise PreemptedError(stopped)
     failed = [job for job in jobs if job.error]

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -74,7 +75,8 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
         else:
             console.print("The other sweepers run the last trials; the last one writes the report.")
     except InterruptedSweepError as error:
-        console.print("Interrupted. Rerun the same command to resume.")
+        name = signal.Signals(error.signal).name
+        console.print(f"Stopped by {name}. Rerun the same command to resume.", highlight=False)
         raise PreemptedError(error.signal) from None
     except STORAGE_ERRORS as error:
         line = first_line(error.__cause__ or error)

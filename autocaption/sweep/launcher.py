@@ -212,7 +212,7 @@ class LaunchedTrial:
     def _run(self, launch: Callable[[], int], folder: Path) -> None:
         try:
             code = launch()
-        except Exception as error:  # the launcher's own: time limit reached, node lost
+        except BaseException as error:  # time limit reached, node lost, or the job's SystemExit
             line = str(error).strip().splitlines()[-1:]
             with open(folder / "stderr.log", "a") as file:
                 print("the job was lost:", *line, file=file)

@@ -1,14 +1,16 @@
 """Which sweeper runs which trial: several sweepers in one process, each with a storage of its own."""
 
+import fcntl
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from autocaption.sweep.claims import Claims
-from autocaption.sweep.heartbeat import HeartbeatWatch
+from autocaption.sweep.heartbeat import HeartbeatWatch, lock_domain
 from autocaption.sweep.parameters import use_sampler
 from autocaption.sweep.storage import open_storage
 from autocaption.sweep.study import open_study
@@ -43,6 +45,16 @@ def kill(claims, claim):
 
 def states(claims):
     return [trial.state for trial in claims.study.trials]
+
+
+def test_sweepers_that_start_at_once_know_that_they_share_locks(tmp_path):
+    with ThreadPoolExecutor() as pool:
+        with open(tmp_path / ".home", "w") as first:
+            fcntl.flock(first, fcntl.LOCK_EX)
+            second = pool.submit(lock_domain, tmp_path)
+            first.write("the first one's")
+        assert second.result().endswith(" the first one's")
+    assert lock_domain(tmp_path) == second.result()
 
 
 def test_sweepers_share_the_total(sweeper):

@@ -140,9 +140,10 @@ def test_a_job_gets_the_trial_s_folder_and_returns_its_exit_code(claims, tmp_pat
     assert claim.lock.closed
 
 
-def test_a_lost_job_counts_as_killed(claims):
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])  # the latter would end a thread without a word
+def test_a_lost_job_counts_as_killed(claims, error):
     def lost():
-        raise RuntimeError("several lines\nnode failed")
+        raise error("several lines\nnode failed")
 
     claim = claims.claim_next()
     assert code(LaunchedTrial(Launcher(lost), claim, [])) == -9

@@ -123,7 +123,7 @@ def test_a_signal_leaves_trials_that_the_same_command_resumes(sweeps, number, co
     process.send_signal(number)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
-    assert out.endswith("Interrupted. Rerun the same command to resume.\n")
+    assert out.endswith(f"Stopped by {number.name}. Rerun the same command to resume.\n")
     assert out.count("  interrupted") == 2
     assert [trial.state for trial in sweeps.study().trials] == [WAITING, WAITING]
     assert sweeps.run(*overrides).code == 0
@@ -188,7 +188,7 @@ def test_trials_as_jobs_of_a_launcher(sweeps, launcher):
     overrides = ["sweep.n_trials=3", "sweep.n_jobs=2", f"hydra/launcher={launcher}", SECRET]
     overrides += ["sweep/pruner=none"]
     done = sweeps.run(*SEARCH, *overrides, faults='{"1": "error", "2": "die 2"}')
-    assert done.code == 0, done.err
+    assert done.code == 0, done.out + done.err
     study = sweeps.study()
     assert [trial.state for trial in study.trials] == [COMPLETE, FAIL, COMPLETE]
     assert epochs(sweeps.notes(2)) == [1, 2, 3, 4]
