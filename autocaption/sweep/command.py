@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from hydra.utils import instantiate
@@ -180,6 +181,8 @@ def _launcher_start(
     with open_dict(named):
         named.hydra.sweep.dir = str(folder)
         named.hydra.overrides.task = [one for one in given if not holds_secret(one)]
+        named.hydra.job.override_dirname = ""  # the same overrides again
+    HydraConfig.instance().set_config(named)  # they pickle this one, too
     launcher, queue = None, Queue()
     if config.hydra.launcher._target_ != SLURM_LAUNCHER:
         launcher = Plugins.instance().instantiate_launcher(
