@@ -178,7 +178,7 @@ def test_jobs_at_a_time_share_the_cores(start, tmp_path):
 def test_two_multiruns_never_share_a_folder(start, tmp_path):
     names = set()
     for _ in range(2):
-        process = start("hydra.sweep.dir=${runs}/multirun/${new_run_name:}", "seed=1")
+        process = start("hydra.sweep.dir=${runs_dir}/multirun/${new_run_name:}", "seed=1")
         process.communicate(timeout=PATIENCE)
         names |= {entry.name for entry in (tmp_path / "runs/multirun").iterdir()}
     assert len(names) == 2
