@@ -170,7 +170,7 @@ def _leave(config: DictConfig, trainer: pl.Trainer, metrics: dict[str, Any], bes
     """Write and print what the run leaves."""
     folder, split = Path(config.run_dir), config.data.split
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    results.write_scores(folder, split, metrics, results.tested(trainer))
+    written = results.write_scores(folder, split, metrics, results.tested(trainer))
     if config.get("report"):
         results.report(
             folder,
@@ -180,7 +180,7 @@ def _leave(config: DictConfig, trainer: pl.Trainer, metrics: dict[str, Any], bes
             data.evaluation_transform.seen,
             config.report.images,
         )
-    results.show(metrics, folder, best)
+    results.show(written, folder, best)
     results.log_report(trainer.loggers, folder)
 
 
