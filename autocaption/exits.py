@@ -1,6 +1,7 @@
 """How a command fails: with one line on stderr; the traceback of what nobody foresaw is kept in a file."""
 
 import errno
+import io
 import os
 import sys
 import tempfile
@@ -14,7 +15,8 @@ from autocaption.files import write_text
 
 DEBUG = "AUTOCAPTION_DEBUG"
 KEPT, TRACEBACK = "the traceback is in ", "traceback.txt"
-NO_RIGHT_OR_ROOM = errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
+NO_ROOM = errno.ENOSPC, errno.EDQUOT
+NO_RIGHT_OR_ROOM = errno.EACCES, errno.EPERM, errno.EROFS, *NO_ROOM
 LONGEST = 400  # characters of an unforeseen error's message; the file has all of it
 
 
@@ -26,13 +28,15 @@ def one_line_errors(
     """Call it; an error ends the process with one line on stderr and exit code 1, Ctrl-C with 130.
 
     The line of an error that nobody foresaw names the file that keeps its traceback. AUTOCAPTION_DEBUG=1
-    raises every error instead.
+    raises every error instead. A character that the output's encoding lacks is printed as its number.
 
     Args:
         call: what the command does.
         explain: the line for further errors that are the user's; None for any other.
         folder: where to keep a traceback that no run has kept; None for a temporary file.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return call()
     except KeyboardInterrupt:
@@ -77,6 +81,8 @@ def mistake(error: Exception, explain: Callable[[Exception], str | None]) -> str
         cause = cause.__cause__ or cause.__context__
     if (refusal := _refusal(error)) is not None:
         return f"{refusal.filename}: {refusal.strerror}; check the path, its permissions and the room there"
+    if isinstance(error, OSError) and error.errno in NO_ROOM:  # of an open file, whose name it doesn't say
+        return f"cannot write: {error.strerror}; make room where the output goes"
     return explain(error)
 
 
