@@ -126,7 +126,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, InstantiationException):
         return _constructor_line(error)
     if isinstance(error, HydraException):
-        return f"{one_line(error)}; `--help` lists groups and choices, `--cfg job` every value"
+        return f"{_of_hydra(error)}; `--help` lists groups and choices, `--cfg job` every value"
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # Hydra's
         return "a group cannot be null; take GROUP=none (logger=none, callbacks=none) or ~GROUP"
     if isinstance(error, ConfigAttributeError | ConfigKeyError):
@@ -138,6 +138,14 @@ def explain(error: Exception) -> str | None:
     if str(error).startswith(("Early stopping conditioned on metric", "Instantiation: ")):  # Lightning, Hydra
         return one_line(error)
     return None
+
+
+def _of_hydra(error: HydraException) -> str:
+    """Its line; where a checkpoint counts, it may have keys that Hydra does not know."""
+    if not any(word.partition("=")[0] in FROM_CHECKPOINTS for word in sys.argv[1:]):
+        return one_line(error)
+    advice = "If only the checkpoint or one of the searches has it, write ++"
+    return one_line(error).replace("To append to your config use +", advice)
 
 
 def _constructor_line(error: InstantiationException) -> str:

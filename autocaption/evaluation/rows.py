@@ -80,6 +80,9 @@ def planned(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for key in ("compare", "ensemble", "human"):
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]}: take true or false")
+    for key in ("resume", "init_from"):
+        if config[key] is not None:
+            raise UserError(f"{key}={config[key]} is of train.py; name what to score with checkpoint=PATH")
     # All are read, and fit one another, before the first is scored; without their weights.
     recipe_at = functools.cache(lambda path: {RECIPE: checkpoint.load(path)[RECIPE]})
     config_at = functools.cache(lambda path: build.config_of(recipe_at(path)))

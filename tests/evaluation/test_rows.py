@@ -151,6 +151,13 @@ def test_folders_of_rows_differ():
     assert [slug(i, rows) for i in range(6)] == expected
 
 
+def test_a_key_that_only_the_checkpoint_may_have_takes_two_plusses(monkeypatch, asked):
+    monkeypatch.setattr("sys.argv", ["eval.py", ONE, "search.temperature=2"])
+    assert "write ++search.temperature=2; " in refused(asked, ONE, "search.temperature=2")
+    rows = rows_of(asked(ONE, "searches=[greedy,sample]", "++search.temperature=2"))
+    assert [row.config["search"].get("temperature") for row in rows] == [None, 2]
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -172,6 +179,9 @@ def test_folders_of_rows_differ():
         ([ONE, "runs={}"], ("runs={} names no run folders",)),
         ([], ("nothing to score", "checkpoint=PATH")),
         (["ensemble=true"], ("checkpoint=[A,B]",)),
+        (["runs=[]"], ("runs=[]: 0 run folders",)),
+        ([ONE, "resume=m/0"], ("resume=m/0 is of train.py",)),
+        ([ONE, f"init_from={A}"], ("init_from=", "is of train.py")),
     ],
 )
 def test_a_mistake_is_one_line(asked, words, named):
