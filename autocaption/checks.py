@@ -1,7 +1,9 @@
 """Checks of the values that users choose; the part that takes a value checks it when it is made."""
 
 import math
+import re
 from collections.abc import Collection, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ def whole(key: str, value: Any, at_least: int, at_most: int | None = None) -> in
     Raises:
         UserError: names the key, the value and the range.
     """
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= at_least
-    if not fits or (at_most is not None and value > at_most):
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's, too
+    if not is_whole or value < at_least or (at_most is not None and value > at_most):
         limits = f"{at_least} or more" if at_most is None else f"from {at_least} to {at_most}"
         raise UserError(f"{key}={_shown(value)}: take a whole number, {limits}")
-    return value
+    return int(value)
 
 
 def number(
@@ -35,7 +37,7 @@ def number(
     Raises:
         UserError: names the key, the value and the limits.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not (at_least <= value <= at_most and above < value < below):
         limits = {"at least": at_least, "above": above, "at most": at_most, "below": below}
         text = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
@@ -66,4 +68,6 @@ def as_path(key: str, value: Any) -> Path:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[-+.\d]+", value):  # else it would look like the number
+        return repr(value)
     return "null" if value is None else value

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from autocaption import ranks
+from autocaption.checks import as_path
 from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
@@ -22,13 +23,13 @@ from autocaption.files import conf_folder
 from autocaption.launch.devices import announced
 from autocaption.launch.parent import JOB_CONFIG, LAUNCHED, receive_config, watch_parent
 from autocaption.launch.signals import stopped_by_signals
+from autocaption.mistakes import FROM_CHECKPOINTS
 from autocaption.ranks import RANKS
-from autocaption.runs.folder import new_run_name, removed_where_unused, run_folder, runs_root
+from autocaption.runs.folder import new_run_name, removed_where_unused, run_folder
 from autocaption.runs.rank_folder import RankFolder
 
 log = logging.getLogger(__name__)
 
-FROM_CHECKPOINTS = "resume", "checkpoint", "seeds"  # keys; checkpoints may have the values that are missing
 _HOME = re.compile(r"^([\w./@+]+=)~(?=/|$)")  # KEY=~/...: Hydra takes no ~ there, and shells leave it
 
 
@@ -86,7 +87,7 @@ def _run_as_rank(task: Callable[[DictConfig], Any], folder: str) -> None:
 
 def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
-    OmegaConf.register_new_resolver("user_path", lambda path: str(runs_root(path)), replace=True)
+    OmegaConf.register_new_resolver("user_path", lambda path: str(as_path("runs_dir", path)), replace=True)
     OmegaConf.register_new_resolver("new_run_name", new_run_name, replace=True)
 
     # Around the task as well, before Hydra adds to its exceptions.

@@ -23,7 +23,7 @@ FIXED_ON_RESUME = (
     *("model.", "tokenizer.", "data.source.", "data.crop_share", "data.fit", "data.interpolation"),
     *("seed", "init_from", "learning_rates", "layer_decay"),
 )
-NOT_CHANGED = ("run_dir", "resume", "runs", "where_present")
+NOT_CHANGED = ("run_dir", "resume", "runs_dir", "where_present")
 # What a checkpoint decides about a model, unless the command line says otherwise.
 MODEL_KEYS = (
     "data",

@@ -1,5 +1,6 @@
 """How a command fails: with one line on stderr; the traceback of what nobody foresaw is kept in a file."""
 
+import io
 import os
 import sys
 import tempfile
@@ -20,12 +21,14 @@ def one_line_errors(call: Callable[[], Any], folder: Path | None = None) -> Any:
     """Call it; an error ends the process with one line on stderr and exit code 1, Ctrl-C with 130.
 
     The line of an error that nobody foresaw names the file that keeps its traceback. AUTOCAPTION_DEBUG=1
-    raises every error instead.
+    raises every error instead. A character that the output's encoding lacks is printed as its number.
 
     Args:
         call: what the command does.
         folder: where to keep a traceback; None for a temporary file.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return call()
     except KeyboardInterrupt:

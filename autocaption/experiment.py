@@ -45,6 +45,8 @@ def train(config: DictConfig) -> float | None:
     Returns:
         the metric named by `optimized_metric`, of the best checkpoint.
     """
+    if "runs" in config:  # of a file such as conf/local/default.yaml, which Hydra takes for a new key
+        raise UserError("runs, the folder in which new runs lie, is called runs_dir; rename the key")
     config = with_optional_values(config)
     saved, changes = None, dict[str, Any]()
     if (begun := _begun_by_this_job(config)) is not None:
@@ -54,7 +56,7 @@ def train(config: DictConfig) -> float | None:
         if config.resume != "last":  # which has found it by itself
             config.resume = str(begun) if newest_whole(begun / "checkpoints")[0] else None
     if config.resume is not None:
-        path, damaged = checkpoint_to_resume(config.runs, _resumed_name(config))
+        path, damaged = checkpoint_to_resume(config.runs_dir, _resumed_name(config))
         for file in damaged:
             log.warning("%s is damaged; resuming from %s", file, path.name)
         saved = checkpoint.load(path)
@@ -114,7 +116,7 @@ def _resumed(config: DictConfig, saved: DictConfig, folder: Path) -> tuple[DictC
     merged = with_optional_values(with_overrides(saved, composed, given))
     changes = changes_on_resume(saved, merged)
     merged = with_secrets(merged, composed, kept(folder))
-    merged.runs, merged.run_dir = config.runs, config.run_dir
+    merged.runs_dir, merged.run_dir = config.runs_dir, config.run_dir
     return merged, changes
 
 
@@ -169,7 +171,7 @@ def _leave(config: DictConfig, trainer: pl.Trainer, metrics: dict[str, Any], bes
     """Write and print what the run leaves."""
     folder, split = Path(config.run_dir), config.data.split
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    results.write_scores(folder, split, metrics, results.tested(trainer))
+    written = results.write_scores(folder, split, metrics, results.tested(trainer))
     if config.get("report"):
         results.report(
             folder,
@@ -179,7 +181,7 @@ def _leave(config: DictConfig, trainer: pl.Trainer, metrics: dict[str, Any], bes
             data.evaluation_transform.seen,
             config.report.images,
         )
-    results.show(metrics, folder, best)
+    results.show(written, folder, best)
     results.log_report(trainer.loggers, folder)
 
 

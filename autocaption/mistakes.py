@@ -10,9 +10,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from autocaption.errors import UserError, one_line
 
 LONGEST = 400  # characters of a message that isn't ours
-NO_RIGHT_OR_ROOM = errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT
+NO_ROOM = errno.ENOSPC, errno.EDQUOT
+NO_RIGHT_OR_ROOM = errno.EACCES, errno.EPERM, errno.EROFS, *NO_ROOM
 # By these, and Lightning's own, a constructor refuses values; by any other it has a bug.
 REFUSALS = TypeError, ValueError, LookupError, AssertionError, ImportError
+FROM_CHECKPOINTS = "resume", "checkpoint", "runs"  # keys; checkpoints may have the values that are missing
 CHECK = "check the override against `--cfg job`"
 
 
@@ -33,6 +35,8 @@ def mistake(error: Exception) -> str | None:
         cause = cause.__cause__ or cause.__context__
     if (refusal := _refusal(error)) is not None:
         return f"{refusal.filename}: {refusal.strerror}; check the path, its permissions and the room there"
+    if isinstance(error, OSError) and error.errno in NO_ROOM:  # of an open file, whose name it doesn't say
+        return f"cannot write: {error.strerror}; make room where the output goes"
     return _of_a_library(error)
 
 
@@ -59,7 +63,7 @@ def _of_a_library(error: Exception) -> str | None:
     if isinstance(error, InstantiationException):
         return _not_instantiated(error)
     if isinstance(error, HydraException):
-        return f"{one_line(error)}; `--help` lists groups and choices, `--cfg job` every value"
+        return f"{_of_hydra(error)}; `--help` lists groups and choices, `--cfg job` every value"
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # Hydra's
         return "a group cannot be null; take GROUP=none (logger=none, callbacks=none) or ~GROUP"
     if isinstance(error, ConfigAttributeError | ConfigKeyError):
@@ -71,6 +75,14 @@ def _of_a_library(error: Exception) -> str | None:
     if str(error).startswith(("Early stopping conditioned on metric", "Instantiation: ")):  # Lightning, Hydra
         return one_line(error)
     return None
+
+
+def _of_hydra(error: HydraException) -> str:
+    """Its line; where a checkpoint counts, it may have keys that Hydra does not know."""
+    if not any(word.partition("=")[0] in FROM_CHECKPOINTS for word in sys.argv[1:]):
+        return one_line(error)
+    advice = "If only the checkpoint or one of the searches has it, write ++"
+    return one_line(error).replace("To append to your config use +", advice)
 
 
 def _not_instantiated(error: InstantiationException) -> str | None:

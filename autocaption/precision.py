@@ -110,6 +110,8 @@ def device_of(name: str | torch.device) -> torch.device:
         return devices_of("auto", 1)[0]
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it computes nothing")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:  # AssertionError: torch without CUDA
         raise UserError(

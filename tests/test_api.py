@@ -109,6 +109,11 @@ def test_exif_counts_in_bytes_and_in_pillow_s_pictures(model, pictures):
     assert not torch.equal(model.prepare(turned).pixels_CHW, expected)
 
 
+def closed(file):
+    file.close()
+    return file
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -116,6 +121,11 @@ def test_exif_counts_in_bytes_and_in_pillow_s_pictures(model, pictures):
         (b"no picture", "broken picture: a picture \\(bytes\\): it is not an image"),
         (io.BytesIO(b"no picture"), "broken picture: a picture \\(BytesIO\\): it is not an image"),
         (io.StringIO("text"), "a picture \\(StringIO\\) is open as text"),
+        (io.TextIOWrapper(io.BytesIO(b"\x89PNG")), "is open as text"),  # whose characters can't even be read
+        ("a\0b.png", "cannot read the picture .*null"),
+        ("~no_such_user/a.png", "cannot read the picture ~no_such_user"),
+        (closed(io.BytesIO(b"")), "cannot read the picture .*closed"),
+        (Image.new("RGB", (0, 5)), "broken picture: .*it has 0 x 5 pixels"),
         (3, "int"),
         (None, "NoneType"),
         (np.zeros((4, 4, 3)), r"shape \(4, 4, 3\) and type float64"),
@@ -176,7 +186,7 @@ def test_k_widens_a_search_that_can_give_several(model, pictures):
     ("settings", "message"),
     [
         ({"k": 0}, "k=0"),
-        ({"k": "5"}, "k=5"),
+        ({"k": "5"}, "k='5'"),
         ({"k": 2, "search": "greedy"}, "search=greedy gives 1 of the 2 captions"),
         ({"k": 5, "search": "beam", "beam_size": 3}, "raise beam_size"),
         ({"search": "best"}, "there is no search=best; take beam, consensus, diverse_beam, greedy, sample"),
@@ -189,6 +199,8 @@ def test_k_widens_a_search_that_can_give_several(model, pictures):
         ({"k": 8, "search": "diverse_beam", "groups": 0}, r"search\.groups=0"),
         ({"k": 8, "search": "diverse_beam", "groups": "two"}, r"search\.groups=two"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"search": "sample", "temperature": object()}, "search=sample: .*object"),
+        ({"search": "sample", "temperature": "${nowhere}"}, "search=sample: .*nowhere"),
     ],
 )
 def test_a_search_that_cannot_do_it_says_so(model, pictures, settings, message):
@@ -203,6 +215,13 @@ def test_samples_depend_on_the_picture_and_the_seed_alone(model, pictures):
         [c.text for c in three] for three in together
     ]
     assert model.caption(pictures[0], seed=1, **draw) != together[0]
+
+
+def test_numbers_may_be_numpy_s(model, pictures):
+    settings = {"search": "beam", "beam_size": np.int64(4), "length_penalty": np.float32(0.5)}
+    assert model.caption(pictures[0], k=np.int32(3), **settings) == model.caption(
+        pictures[0], k=3, search="beam", beam_size=4, length_penalty=0.5
+    )
 
 
 def test_threads_may_share_a_model(model, pictures):
@@ -220,7 +239,7 @@ def test_bf16_is_near_full_precision(checkpoint, pictures):
 
 
 @pytest.mark.parametrize(
-    ("word", "value"), [("device", "cuda:77"), ("device", "gpu?"), ("precision", "bf16")]
+    ("word", "value"), [("device", "cuda:77"), ("device", "gpu?"), ("device", "meta"), ("precision", "bf16")]
 )
 def test_what_a_machine_lacks_is_one_line(checkpoint, word, value):
     with pytest.raises(UserError, match=f"{word}="):
@@ -257,6 +276,9 @@ def test_attention_to_any_caption(attending, pictures):
     np.testing.assert_allclose(attending.attention(pictures[0], text).maps, one.maps, rtol=1e-5)
     assert attending.attention(pictures[0], []) == []
     assert attending.attention(pictures[0], "").words == []
+    for wrong in (5, (text,), [text, None]):
+        with pytest.raises(UserError, match="is no caption; give a text"):
+            attending.attention(pictures[0], wrong)
 
 
 def test_a_decoder_that_does_not_attend_says_so(model, pictures):

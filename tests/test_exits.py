@@ -1,6 +1,7 @@
 """What a command says of an error, and where the traceback of an unforeseen one stays."""
 
 import errno
+import io
 import sys
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_what_the_system_refuses_is_named_also_where_it_is_wrapped():
     assert said(wrapped(refusal)).startswith("/runs/x/train.log: Permission denied; ")
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/a")
     assert "error in call to target; the traceback" in said(wrapped(missing))  # perhaps a bug of ours
+
+
+def test_a_full_disk_needs_no_traceback_also_where_it_is_not_named():
+    assert said(OSError(errno.ENOSPC, "No space left on device")).startswith("cannot write: No space left")
+
+
+def test_a_character_that_the_output_cannot_have_is_printed_as_its_number(monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, "ascii"))
+    one_line_errors(lambda: print("a dog \u2013 caf\udce9.png", flush=True))
+    assert printed.getvalue() == rb"a dog \u2013 caf\udce9.png" + b"\n"
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ MISTAKES = {  # what is named, by words of the command line
     "resume=last": "is left to resume",
     "search=base": "search=base is only what its choices share",
     "init_from=nowhere.ckpt": "checkpoint not found: nowhere.ckpt",
-    "runs=file": "file/",  # a file
-    "runs=/proc/nowhere": "/proc/nowhere",
+    "runs_dir=file": "file/",  # a file
+    "runs_dir=/proc/nowhere": "/proc/nowhere",
     "run_dir=file": "file: File exists",
 }
 WHILE_IT_STARTS = {
@@ -112,7 +112,7 @@ def train(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         limits = ("trainer.max_epochs=-1", "trainer.max_time=00:00:00:01", "hydra.job.chdir=true")
-        done = run_here(*TRAINING, "runs=~/runs", "test=false", *limits, cwd=home)
+        done = run_here(*TRAINING, "runs_dir=~/runs", "test=false", *limits, cwd=home)
     assert (done.returncode, done.stderr) == (0, "")
     assert "the learning rate stays at its peak" in done.stdout
     return home
@@ -172,7 +172,7 @@ def test_an_experiment_that_an_evaluation_names_needs_no_data_of_its_own(trained
     assert "data.root" in one_line(run_here("eval.py", "captions=a.json", *words, cwd=tmp_path))
 
 
-@pytest.mark.parametrize("word", ["seed=-1", "data.batch_size=0", "search.beam_size=0", "runs=file"])
+@pytest.mark.parametrize("word", ["seed=-1", "data.batch_size=0", "search.beam_size=0", "runs_dir=file"])
 def test_a_mistake_in_an_evaluation_is_one_line(trained, tmp_path, word):
     (tmp_path / "file").write_text("no folder")
     checkpoint = f"checkpoint={only_run(trained)}/checkpoints/best.ckpt"

@@ -34,7 +34,7 @@ EVALUATION = (
     "compare",
     "ensemble",
     "searches",
-    "seeds",
+    "runs",
     "captions",
     "human",
 )  # keys of eval.py
@@ -184,14 +184,14 @@ def test_resume(workspace):
 
 def test_eval(workspace, tmp_path):
     command = of_kind("eval.py", "checkpoint=runs/RUN", "search=beam")
-    done = run_here(*command, f"runs={tmp_path}/runs", "data.num_workers=0", cwd=workspace)
+    done = run_here(*command, f"runs_dir={tmp_path}/runs", "data.num_workers=0", cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert "test/bleu4" in json.loads((only_run(tmp_path) / "metrics.json").read_text())
 
 
 def test_ensemble(workspace, tmp_path):
     command = of_kind("eval.py", "checkpoint=[", "ensemble=true")
-    done = run_here(*command, f"runs={tmp_path}/runs", "data.num_workers=0", cwd=workspace)
+    done = run_here(*command, f"runs_dir={tmp_path}/runs", "data.num_workers=0", cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert "test/bleu4" in json.loads((only_run(tmp_path) / "metrics.json").read_text())
 
@@ -199,7 +199,7 @@ def test_ensemble(workspace, tmp_path):
 def test_compare(workspace, tmp_path):
     command = of_kind("eval.py", "checkpoint=[", "compare=true")
     quick = ("data.num_workers=0", "report=null", "search.beam_size=2")
-    done = run_here(*command, *quick, f"runs={tmp_path}/runs", cwd=workspace)
+    done = run_here(*command, *quick, f"runs_dir={tmp_path}/runs", cwd=workspace)
     assert done.returncode == 0, done.stderr
     rows = json.loads((only_run(tmp_path) / "metrics.json").read_text())["rows"]
     assert list(rows) == ["a, greedy", "a, beam", "b, greedy", "b, beam"]
@@ -227,7 +227,7 @@ def test_serve():
 
 
 def test_multirun(workspace, tmp_path):
-    quick = ("test=false", "trainer.limit_val_batches=0", "hydra/launcher=basic", f"runs={tmp_path}")
+    quick = ("test=false", "trainer.limit_val_batches=0", "hydra/launcher=basic", f"runs_dir={tmp_path}")
     done = run_here(*of_kind("train.py", "-m", "seed=1,2,3"), *TINY, *quick, cwd=workspace)
     assert done.returncode == 0, done.stderr
     seeds = [OmegaConf.load(file).seed for file in sorted(tmp_path.glob("multirun/*/*/config.yaml"))]

@@ -1,16 +1,15 @@
 """Configuration to objects."""
 
 from autocaption.build.data_parts import source_of
+from autocaption.build.ensemble_parts import from_checkpoints, require_one_vocabulary
 from autocaption.build.model_parts import (
     captioner_of,
     config_of,
     for_pictures,
     from_checkpoint,
-    from_checkpoints,
     from_config,
     metrics,
     model_of,
-    require_one_vocabulary,
 )
 from autocaption.build.parts import save_config
 from autocaption.build.trainer_parts import compiled, fastest, loggers, precision, start_loggers, trainer

@@ -39,15 +39,24 @@ def _manifest(config: DictConfig) -> Manifest:
     return Manifest(as_path("data.manifest", file) if file else None)
 
 
-def datamodule(config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any) -> CaptionDataModule:
+def datamodule(
+    config: DictConfig, source: Any, tokenizer: Tokenizer, encoder: Any, seen: View | None = None
+) -> CaptionDataModule:
     """The data of a model with this tokenizer and encoder.
+
+    Args:
+        config: the model's.
+        source: the data set.
+        tokenizer: the model's.
+        encoder: the model's.
+        seen: how pictures are evaluated, where that isn't as the encoder wants them.
 
     Raises:
         UserError: a value of `data` is none that it takes.
     """
     data = config.data
     manifest = _manifest(config)
-    evaluation, augmented = view(config, encoder), _augmented(config, encoder)
+    evaluation, augmented = seen or view(config, encoder), _augmented(config, encoder)
     features = None
     if data.features == "cache":
         if augmented and not data.feature_views and is_first_rank():

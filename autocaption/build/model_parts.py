@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import MetricCollection
 
@@ -19,7 +18,6 @@ from autocaption.data.transforms import View
 from autocaption.errors import UserError
 from autocaption.metrics.caption_metrics import CaptionMetrics
 from autocaption.models.captioner import RECIPE, Captioner
-from autocaption.models.ensemble import EnsembleDecoder, EnsembleEncoder
 from autocaption.models.protocols import Criterion
 from autocaption.models.weights import load_weights
 from autocaption.ranks import is_first_rank
@@ -40,7 +38,7 @@ def from_config(config: DictConfig) -> tuple[CaptionDataModule, Captioner]:
         text for _, texts in captions_of(source.split("train")) for text in texts
     )
     encoder = part(config, "model.encoder")
-    return datamodule(config, source, tokenizer, encoder), _captioner(config, encoder, tokenizer, source)
+    return datamodule(config, source, tokenizer, encoder), assembled(config, encoder, tokenizer, source)
 
 
 def from_checkpoint(
@@ -57,48 +55,6 @@ def from_checkpoint(
     captioner = model_of(config, checkpoint, source)
     data = datamodule(config, source, captioner.tokenizer, captioner.encoder)
     return data, captioner
-
-
-def from_checkpoints(
-    config: DictConfig, checkpoints: Mapping[str, dict[str, Any]], source: Source | None = None
-) -> tuple[CaptionDataModule, Captioner]:
-    """Data and an ensemble of the models of several checkpoints, each built as it was trained.
-
-    Args:
-        config: the configuration of data, search and metrics.
-        checkpoints: the checkpoints by path.
-        source: another data set than the configured one.
-
-    Raises:
-        UserError: their vocabularies, or the pictures that they take, differ.
-    """
-    require_one_vocabulary(checkpoints)
-    configs = [config_of(saved) for saved in checkpoints.values()]
-    members = [model_of(*pair) for pair in zip(configs, checkpoints.values(), strict=True)]
-    first, name = members[0], next(iter(checkpoints))
-    for path, other, its in zip(checkpoints, members, configs, strict=True):
-        if view(its, other.encoder) != view(configs[0], first.encoder):
-            raise UserError(f"{path} takes pictures of another size or crop than {name}")
-    encoder: Any = first.encoder
-    if not all(_same_encoder(encoder, other.encoder) for other in members):
-        encoder = EnsembleEncoder([member.encoder for member in members])
-        config = OmegaConf.merge(config, {"data": {"features": None}})  # type: ignore[assignment]
-    decoder = EnsembleDecoder([member.decoder for member in members])
-    source = source or source_of(config)
-    captioner = _captioner(config, encoder, first.tokenizer, source, decoder=decoder)
-    # The first encoder speaks for all: they take the same pictures, and stored features are of one encoder.
-    return datamodule(config, source, first.tokenizer, first.encoder), captioner
-
-
-def _same_encoder(one: Any, other: Any) -> bool:
-    a, b = one.state_dict(), other.state_dict()
-    pooled = [getattr(encoder, "pooling", None) for encoder in (one, other)]
-    return (
-        repr(one) == repr(other)
-        and pooled[0] == pooled[1]
-        and a.keys() == b.keys()
-        and all(torch.equal(a[name], b[name]) for name in a)
-    )
 
 
 def model_of(
@@ -118,7 +74,7 @@ def model_of(
     tokenizer = part(config, "tokenizer", vocabulary=checkpoint[RECIPE]["vocabulary"])
     encoder = part(_without_pretrained(config), "model.encoder")
     architecture = checkpoint[RECIPE].get("architecture")
-    captioner = _captioner(config, encoder, tokenizer, source, architecture, **parts)
+    captioner = assembled(config, encoder, tokenizer, source, architecture, **parts)
     try:
         load_weights(captioner, checkpoint["state_dict"])
     except ValueError as error:
@@ -169,22 +125,6 @@ def for_pictures(checkpoint: dict[str, Any]) -> tuple[Captioner, View, int]:
     return captioner, view(config, captioner.encoder), config.data.max_pixels
 
 
-def require_one_vocabulary(checkpoints: Mapping[str, Mapping[str, Any]]) -> None:
-    """Find out whether checkpoints, by path, can be an ensemble as far as their words tell.
-
-    Raises:
-        UserError: one has another vocabulary than the first.
-    """
-    words = {path: saved[RECIPE]["vocabulary"] for path, saved in checkpoints.items()}
-    first = next(iter(words))
-    for path, its in words.items():
-        if its != words[first]:
-            raise UserError(
-                f"{path} has another vocabulary than {first}; an ensemble's members are trained on the same "
-                "captions, with the same tokenizer"
-            )
-
-
 def config_of(checkpoint: Mapping[str, Any]) -> DictConfig:
     """The configuration that a checkpoint carries."""
     return OmegaConf.create(checkpoint[RECIPE]["config"])
@@ -208,7 +148,7 @@ def _loss(config: DictConfig, tokenizer: Tokenizer, source: Source | None) -> Cr
     return part(config, "model.loss", reward=reward)
 
 
-def _captioner(
+def assembled(
     config: DictConfig,
     encoder: Any,
     tokenizer: Tokenizer,

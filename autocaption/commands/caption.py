@@ -126,7 +126,8 @@ def _text_line(file: Path, captions: "Sequence[Caption]") -> str:
 
 def _json_line(file: Path, captions: "Sequence[Caption]") -> str:
     values = [{"caption": c.text, "score": c.score, "probability": c.probability} for c in captions]
-    return json.dumps({"image": str(file), "captions": values}, ensure_ascii=False)
+    text = json.dumps({"image": str(file), "captions": values}, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()  # which JSON reads in a name that is no Unicode
 
 
 def _setting(text: str) -> tuple[str, Any]:

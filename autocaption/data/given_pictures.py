@@ -3,9 +3,10 @@
 Legend: H height, W width, C channels.
 """
 
+import io
 import os
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -48,9 +49,11 @@ def opened(
     name = name or (str(picture) if is_path else f"a picture ({type(picture).__name__})")
     try:
         if isinstance(picture, str | os.PathLike):
-            with open(Path(picture).expanduser(), "rb") as file:
+            with _file(Path(picture)) as file:
                 return as_shown(file, least, max_pixels)
         if isinstance(picture, Image.Image):
+            if 0 in picture.size:
+                raise DecodeError(f"it has {picture.width} x {picture.height} pixels")
             return as_shown(picture, least, max_pixels)
         if isinstance(picture, Readable):
             picture = _content(picture, name)
@@ -67,10 +70,23 @@ def opened(
         raise UserError(f"broken picture: {name}: {error}") from None
 
 
+def _file(path: Path) -> BinaryIO:
+    try:
+        return open(path.expanduser(), "rb")
+    except (ValueError, RuntimeError) as error:  # a null character; ~somebody
+        raise OSError(str(error)) from None
+
+
 def _content(file: Readable, name: str) -> bytes:
-    content = file.read()
+    as_text = f"{name} is open as text; open it in binary mode, with open(PATH, 'rb')"
+    if isinstance(file, io.TextIOBase):  # which may not even be able to read it
+        raise UserError(as_text)
+    try:
+        content = file.read()
+    except ValueError as error:  # it is closed
+        raise OSError(str(error)) from None
     if not isinstance(content, bytes):
-        raise UserError(f"{name} is open as text; open it in binary mode, with open(PATH, 'rb')")
+        raise UserError(as_text)
     return content
 
 

@@ -38,6 +38,23 @@ class Stacked(Generic[Kind]):
         width = max(view_CHW.shape[2] for view_CHW in views)
         return cat([F.pad(view_CHW, (0, width - view_CHW.shape[2])) for view_CHW in views], 1)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of all together."""
+        heights, widths = zip(*self._shapes(), strict=True)
+        return sum(heights), max(widths)
+
+    def window(self, transform: Kind) -> tuple[slice, slice]:
+        """Where the result of one of the transforms lies: its rows and columns."""
+        place = self.transforms.index(transform)
+        shapes = self._shapes()
+        top = sum(height for height, _ in shapes[:place])
+        height, width = shapes[place]
+        return slice(top, top + height), slice(width)
+
+    def _shapes(self) -> list[tuple[int, int]]:
+        return [one.shape for one in self.transforms]  # type: ignore[attr-defined]
+
     def seen(self, width: int, height: int) -> Box:
         """What the first shows of a picture."""
         return self.transforms[0].seen(width, height)  # type: ignore[attr-defined]

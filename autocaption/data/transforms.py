@@ -41,7 +41,14 @@ class Transform(Protocol):
 
 
 class View(Transform, Protocol):
-    """A Transform that shows every time the same part of a picture, as evaluation needs it."""
+    """A Transform that shows every time the same part of a picture, as evaluation needs it.
+
+    Attributes:
+        shape: height and width of the transformed picture.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]: ...  # noqa: D102
 
     def seen(self, width: int, height: int) -> Box:
         """The part of a picture of so many pixels that the transformed one shows.
@@ -78,6 +85,11 @@ class Square:
     def least(self) -> int:
         """The shorter side that is worth decoding."""
         return SPARE * self._side
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the result."""
+        return self.size, self.size
 
     def __call__(self, picture: Image.Image, seed: int) -> Tensor:
         """The centre of the square; the seed is ignored."""

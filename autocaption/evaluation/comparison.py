@@ -14,9 +14,7 @@ from autocaption.evaluation.seeds import Mean, mean_of
 from autocaption.metrics.bootstrap import Comparison, Differences, Resampled
 from autocaption.metrics.scored import Scored
 from autocaption.report.examples import FIRST, by_importance
-from autocaption.report.tables import score_cell
-
-NAME, CELL = 24, 14  # characters of a row's name, and of a metric
+from autocaption.report.score_tables import score_cell, score_tables
 
 
 @dataclass(frozen=True)
@@ -148,28 +146,34 @@ class Comparisons:
         """Rows with their intervals, means over seeds, and each row against the first.
 
         Args:
-            width: of the terminal; metrics that don't fit stand in metrics.json.
+            width: of the terminal; metrics that few people look at stand in metrics.json and the report.
         """
-        shown = self._columns(max(1, (width - NAME) // CELL))
-        rows = _table("row", shown, "95 % bootstrap intervals over the images")
-        for one in self.results:
-            values, intervals = one.metrics(self.split), one.written.get("intervals") or {}
-            cells = [score_cell(values.get(name), intervals.get(f"{self.split}/{name}")) for name in shown]
-            rows.add_row(one.row.name, *cells)
-        tables = [rows, *_against("difference", shown, self.results[0].row.name, self.differences)]
+        shown, first = self._shown(), self.results[0].row.name
+        rows = {one.row.name: self._cells(one, shown) for one in self.results}
+        tables = score_tables("row", rows, "95 % bootstrap intervals over the images", width)
+        tables += _against("difference", shown, first, self.differences, width)
         if self.means:
-            table = _table("mean over seeds", shown, "± sample standard deviation, 95 % t intervals")
-            for group, means in self.means.items():
-                found = [means.get(name) for name in shown]
-                cells = [score_cell(one.mean, (one.low, one.high), one.std) if one else "" for one in found]
-                table.add_row(group, *cells)
-            first = next(iter(self.means))
-            tables += [table, *_against("difference of means", shown, first, self.mean_differences)]
+            means = {
+                group: {
+                    name: score_cell((one := found[name]).mean, (one.low, one.high), one.std)
+                    for name in shown
+                    if name in found
+                }
+                for group, found in self.means.items()
+            }
+            caption = "\N{PLUS-MINUS SIGN} sample standard deviation, 95 % t intervals"
+            tables += score_tables("mean over seeds", means, caption, width)
+            tables += _against("difference of means", shown, next(iter(means)), self.mean_differences, width)
         return tables
 
-    def _columns(self, most: int) -> list[str]:
+    def _cells(self, one: Result, shown: Sequence[str]) -> dict[str, str]:
+        values, intervals = one.metrics(self.split), one.written.get("intervals") or {}
+        return {name: score_cell(values.get(name), intervals.get(f"{self.split}/{name}")) for name in shown}
+
+    def _shown(self) -> list[str]:
         names = dict.fromkeys(name for one in self.results for name in one.metrics(self.split))
-        return [name for name in by_importance(list(names)) if name in FIRST][:most]
+        ordered = by_importance(list(names))
+        return [name for name in ordered if name in FIRST] or ordered
 
 
 def _from_here(path: str) -> str:
@@ -187,25 +191,21 @@ def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, Mean]:
     return {name: mean_of([run[name] for run in runs]) for name in names}
 
 
-def _table(title: str, columns: Sequence[str], caption: str) -> Table:
-    return Table(title, *columns, caption=caption, caption_justify="left", show_lines=True)
-
-
 def _differences(systems: Mapping[str, Resampled]) -> Differences:
     return {(one, other): systems[one].less(systems[other]) for one, other in combinations(systems, 2)}
 
 
-def _against(title: str, columns: Sequence[str], first: str, differences: Differences) -> list[Table]:
-    """A table of how much higher the others are than the first; none where there are none."""
-    against = {other: found for (one, other), found in differences.items() if one == first}
-    table = _table(
-        title,
-        columns,
-        f"less {first}, by a paired bootstrap over the images: 95 % interval, p of no difference",
-    )
-    for other, found in against.items():
-        table.add_row(other, *(_difference_cell(found[name]) if name in found else "" for name in columns))
-    return [table] if against else []
+def _against(
+    title: str, shown: Sequence[str], first: str, differences: Differences, width: int
+) -> list[Table]:
+    """How much higher the others are than the first; no table where there are none."""
+    against = {
+        other: {name: _difference_cell(found[name]) for name in shown if name in found}
+        for (one, other), found in differences.items()
+        if one == first
+    }
+    caption = f"less {first}, by a paired bootstrap over the images: 95 % interval, p of no difference"
+    return score_tables(title, against, caption, width) if any(against.values()) else []
 
 
 def _difference_cell(one: Comparison) -> str:

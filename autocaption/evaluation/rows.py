@@ -30,7 +30,7 @@ from autocaption.runs import checkpoint
 
 log = logging.getLogger(__name__)
 
-ALIKE = ("seed", "runs", "tags", "logger", "report", "test", "data.num_workers")  # what seeds may differ in
+ALIKE = ("seed", "runs_dir", "tags", "logger", "report", "test", "data.num_workers")  # seeds may differ there
 FOLDER = "rows"  # of a run folder; a folder a row lies in it
 
 
@@ -80,6 +80,9 @@ def planned(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for key in ("compare", "ensemble", "human"):
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]}: take true or false")
+    for key in ("resume", "init_from"):
+        if config[key] is not None:
+            raise UserError(f"{key}={config[key]} is of train.py; name what to score with checkpoint=PATH")
     # All are read, and fit one another, before the first is scored; without their weights.
     recipe_at = functools.cache(lambda path: {RECIPE: checkpoint.load(path)[RECIPE]})
     config_at = functools.cache(lambda path: build.config_of(recipe_at(path)))
@@ -105,7 +108,7 @@ def planned(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         found.append((Row("human"), base))
     if not found:
         raise UserError(
-            "nothing to score; give checkpoint=PATH, seeds=GLOB of run folders, captions=FILE, or human=true"
+            "nothing to score; give checkpoint=PATH, runs=GLOB of run folders, captions=FILE, or human=true"
         )
     return _with_rows(base, found)
 
@@ -161,12 +164,12 @@ def _own_config(config: DictConfig, own: DictConfig, folder: str) -> Mapping[str
 def _checkpoints(config: DictConfig) -> Iterator[_Model]:
     given = config.checkpoint
     if given is None:
-        if config.ensemble and config.seeds is None:
-            raise UserError("ensemble=true needs its members: checkpoint=[A,B], or seeds=GLOB")
+        if config.ensemble and config.runs is None:
+            raise UserError("ensemble=true needs its members: checkpoint=[A,B], or runs=GLOB")
         return
     paths = _named_paths("checkpoint", given)
-    if len(paths) == 1 and config.ensemble and config.seeds is None:
-        raise UserError("ensemble=true needs several members: checkpoint=[A,B], or seeds=GLOB")
+    if len(paths) == 1 and config.ensemble and config.runs is None:
+        raise UserError("ensemble=true needs several members: checkpoint=[A,B], or runs=GLOB")
     if len(paths) > 1 and not (config.compare or config.ensemble):
         raise UserError(
             f"checkpoint names {len(paths)} files: add ensemble=true for the mean of their probabilities (as "
@@ -179,14 +182,14 @@ def _checkpoints(config: DictConfig) -> Iterator[_Model]:
 
 
 def _seeds(config: DictConfig, config_at: Callable[[Path], DictConfig]) -> Iterator[_Model]:
-    if config.seeds is None:
+    if config.runs is None:
         return
-    given: Any = OmegaConf.to_container(config.seeds) if OmegaConf.is_config(config.seeds) else config.seeds
+    given: Any = OmegaConf.to_container(config.runs) if OmegaConf.is_config(config.runs) else config.runs
     groups = given if isinstance(given, dict) else {"": given}
     if not groups:
-        raise UserError("seeds={} names no run folders; give seeds=GLOB or seeds={NAME: GLOB}")
+        raise UserError("runs={} names no run folders; give runs=GLOB or runs={NAME: GLOB}")
     for group, patterns in groups.items():
-        key = f"seeds.{group}" if group else "seeds"
+        key = f"runs.{group}" if group else "runs"
         several = patterns if isinstance(patterns, list) else [patterns]
         paths = best_checkpoints(key, [str(as_path(key, one).absolute()) for one in several])
         seeds = [config_at(path).get("seed") for path in paths]

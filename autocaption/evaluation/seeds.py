@@ -65,7 +65,7 @@ def best_checkpoints(key: str, patterns: Sequence[str]) -> list[Path]:
         UserError: there are fewer than two runs, or one has not finished.
     """
     folders = list(dict.fromkeys(folder for pattern in patterns for folder in _run_folders(pattern)))
-    said = ", ".join(patterns)
+    said = ", ".join(patterns) or "[]"
     for folder in folders:
         record = read(folder)
         if record is not None and record["task"] == "eval":

@@ -22,6 +22,7 @@ from autocaption.checks import choice, whole
 from autocaption.data.given_pictures import Content, GivenPicture, Readable, opened
 from autocaption.data.tokenizer import until_end
 from autocaption.data.transforms import Box
+from autocaption.errors import UserError
 from autocaption.inference.captions import Caption, captions_of
 from autocaption.inference.named_search import named_search
 from autocaption.machine import cores
@@ -115,8 +116,7 @@ class CaptionModel:
         Raises:
             UserError: a picture cannot be read, or the search can't do what is asked.
         """
-        whole("k", k, 1)
-        whole("batch_size", batch_size, 1)
+        k, batch_size = whole("k", k, 1), whole("batch_size", batch_size, 1)
         finds = named_search(self._config, search, k, settings)
         if _is_one(images):
             return self._captions([self.prepare(images)], finds, k)[0]  # type: ignore[arg-type]
@@ -147,6 +147,9 @@ class CaptionModel:
         if caption is None:
             (caption,) = self.caption(prepared)
         captions: Any = caption if isinstance(caption, list) else [caption]
+        for one in captions:
+            if not isinstance(one, str | Caption):
+                raise UserError(f"{one!r} is no caption; give a text, a Caption, or a list of them")
         tokenizer = self.captioner.tokenizer
         said = [
             one.tokens if isinstance(one, Caption) else until_end(tokenizer.encode(one)[1:])

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from autocaption.checks import whole
 from autocaption.errors import UserError
@@ -36,8 +38,22 @@ def named_search(config: DictConfig, name: str | None, k: int, settings: Mapping
     for key in settings:
         if key not in known:
             raise UserError(f"{title} has no setting {key}; it has {', '.join(map(str, known))}")
+    given = {key: value.item() if isinstance(value, np.generic) else value for key, value in settings.items()}
+    values = {**OmegaConf.to_container(chosen, resolve=False), **given}  # type: ignore[dict-item]
+    try:
+        return _wide_enough(values, config, title, k, settings)
+    except OmegaConfBaseException as error:  # no number or text, or a reference to nothing
+        raise UserError(f"{title}: {str(error).splitlines()[0]}") from None
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
+
+
+def _wide_enough(
+    values: dict[Any, Any], config: DictConfig, title: str, k: int, settings: Mapping[str, Any]
+) -> Any:
     # A node of the configuration that it is no part of: only so do its references reach `config`.
-    values = {**OmegaConf.to_container(chosen, resolve=False), **settings}  # type: ignore[dict-item]
     search: Any = DictConfig(values, key="search", parent=config)
     width = next((key for key in WIDTHS if key in search), None)
     if width is not None and width not in settings and search[width] < k:
@@ -47,12 +63,7 @@ def named_search(config: DictConfig, name: str | None, k: int, settings: Mapping
     if isinstance(given, int) and given < k:
         advice = f"raise {width}" if width else "take search='beam' or 'sample'"
         raise UserError(f"{title} gives {given} of the {k} captions that k={k} asks for; {advice}")
-    try:
-        return instantiate(search)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
+    return instantiate(search)
 
 
 def search_names() -> list[str]:

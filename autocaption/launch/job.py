@@ -21,7 +21,7 @@ from autocaption.runs.record import FINISHED, RUNNING, started_with, state_of
 
 # Keys of which the same job may have other values when it is run again.
 MAY_DIFFER = re.compile(
-    r"(hydra|cluster|logger|runs|tags|report|data\.(root|num_workers|features_folder)"
+    r"(hydra|cluster|logger|runs_dir|tags|report|data\.(root|num_workers|features_folder)"
     r"|trainer\.(accelerator|devices|num_nodes))(?![\w-])"
 )
 _ESCAPED = re.compile(r"\\(.)")  # as Hydra writes an interpolation into a job's overrides

@@ -17,7 +17,7 @@ from autocaption.launch.devices import reserved, threads, visible_gpus
 from autocaption.launch.job import Job, job_of
 from autocaption.launch.process import Process, last_error_line
 from autocaption.launch.signals import StopSignals
-from autocaption.report.tables import score_cell
+from autocaption.report.score_tables import fits, score_cell, score_tables
 from autocaption.runs.folder import removed_where_unused
 from autocaption.runs.provenance import command_line
 from autocaption.runs.run import PreemptedError
@@ -57,7 +57,9 @@ def launch(
             (jobs[0].folder.parent / "multirun.yaml").unlink(missing_ok=True)
         stopped = run(jobs, console)
     metric = str(jobs[0].config.optimized_metric)
-    console.print(_table(jobs, metric))
+    for table in _tables(jobs, metric, console.width):
+        console.print(table)
+    console.print(f"runs  {jobs[0].folder.parent}", soft_wrap=True, highlight=False, markup=False)
     if stopped:
         name = signal.Signals(stopped).name
         console.print(f"Stopped by {name}. Rerun with the same hydra.sweep.dir to resume:", highlight=False)
@@ -159,18 +161,21 @@ class _NoReports:
         return False
 
 
-def _table(jobs: Sequence[Job], metric: str) -> Table:
+def _tables(jobs: Sequence[Job], metric: str, width: int) -> list[Table]:
     """The jobs with their overrides, the optimized metric, and the test's where there are any."""
     keys = list(dict.fromkeys(part.partition("=")[0] for job in jobs for part in job.own))
     tested = (f"{key.partition('/')[0]}/{name}" for job in jobs for key in _intervals(job) for name in TESTED)
     shown = dict.fromkeys([metric, *(key for key in tested if any(key in job.metrics() for job in jobs))])
-    table = Table("job", *keys, *shown, "folder")
+    cells, stacked = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
     for job in jobs:
-        values = dict(part.partition("=")[::2] for part in job.own)
-        cells = [score_cell(job.metrics().get(key), _intervals(job).get(key)) for key in shown]
-        cells[0] = cells[0] or (job.error and "failed")
-        table.add_row(str(job.number), *(values.get(key, "") for key in keys), *cells, str(job.folder))
-    return table
+        given = dict(part.partition("=")[::2] for part in job.own)
+        scores = {key: score_cell(job.metrics().get(key), _intervals(job).get(key)) for key in shown}
+        scores[metric] = scores[metric] or (job.error and "failed")
+        if job.folder.name != str(job.number):
+            scores["folder"] = job.folder.name
+        cells[str(job.number)] = {**{key: given.get(key, "") for key in keys}, **scores}
+        stacked[str(job.number)] = {"overrides": "\n".join(job.own), **scores}
+    return score_tables("job", cells if fits("job", cells, width) else stacked, "", width)
 
 
 def _intervals(job: Job) -> dict[str, Sequence[float]]:

@@ -18,19 +18,22 @@ Memories = tuple[Tensor, ...]  # one from each encoder
 
 
 class EnsembleEncoder(nn.Module):
-    """Several encoders of the same pictures.
+    """Several encoders of the same pictures, each of which gets them as it wants them.
 
     Args:
-        encoders: encoders of pictures that are prepared alike.
+        encoders: the encoders.
+        windows: rows and columns in which an encoder's pictures lie in those of a batch (`data/stacked.py`).
     """
 
-    def __init__(self, encoders: Sequence[Encoder]) -> None:
+    def __init__(self, encoders: Sequence[Encoder], windows: Sequence[tuple[slice, slice]]) -> None:
         super().__init__()
         self.encoders: Any = nn.ModuleList(cast(Sequence[nn.Module], encoders))
+        self.windows = tuple(windows)
 
     def forward(self, images_BCHW: Tensor) -> Memories:
         """The memory_BPD of each encoder."""
-        return tuple(encoder(images_BCHW) for encoder in self.encoders)
+        pairs = zip(self.encoders, self.windows, strict=True)
+        return tuple(encoder(images_BCHW[..., rows, columns]) for encoder, (rows, columns) in pairs)
 
 
 class EnsembleDecoder(nn.Module):

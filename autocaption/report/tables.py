@@ -1,14 +1,14 @@
 """Tables for the terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from autocaption.report.score_tables import span
+
 if TYPE_CHECKING:  # which a process that only starts others doesn't wait for
     from torch import nn
-
-DASH = "\N{EN DASH}"
 
 
 def parameter_count(module: "nn.Module", depth: int = 2) -> dict[str, tuple[int, int]]:
@@ -36,20 +36,14 @@ def parameter_table(model: "nn.Module") -> Table:
     return table
 
 
-def metrics_table(metrics: Mapping[str, float], splits: Sequence[str]) -> Table:
-    """A row for each metric, a column for each split that has any."""
+def metrics_table(metrics: Mapping[str, Any], splits: Sequence[str]) -> Table:
+    """A row for each metric, a column for each split that has any, and one for the test's intervals."""
+    intervals = {key.partition("/")[2]: span(one) for key, one in (metrics.get("intervals") or {}).items()}
     scored = [split for split in splits if any(key.startswith(f"{split}/") for key in metrics)]
     names = dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in scored)
-    table = Table("", *scored)
+    table = Table("", *scored, *(["95 % interval"] if intervals else []))
     for name in names:
         values = (metrics.get(f"{split}/{name}", float("nan")) for split in scored)
-        table.add_row(name, *(f"{value:.3f}" if value < 100 else f"{value:,.0f}" for value in values))
+        shown = (f"{value:.3f}" if value < 100 else f"{value:,.0f}" for value in values)
+        table.add_row(name, *shown, *([intervals.get(name, "")] if intervals else []))
     return table
-
-
-def score_cell(value: float | None, interval: Sequence[float] | None, spread: float | None = None) -> str:
-    """A score, with its standard deviation if given, above its interval; empty where there is none."""
-    if value is None:
-        return ""
-    deviation = "" if spread is None else f"±{spread:.3f}"
-    return f"{value:.3f}{deviation}" + (f"\n{interval[0]:.3f}{DASH}{interval[1]:.3f}" if interval else "")

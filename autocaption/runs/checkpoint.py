@@ -93,6 +93,8 @@ def _upgraded(checkpoint: dict[str, Any]) -> dict[str, Any]:
     checkpoint["state_dict"] = unwrapped(checkpoint["state_dict"])
     rename_encoder(checkpoint)
     config = _renamed(checkpoint[RECIPE]["config"])
+    if "runs" in config:  # the folder of new runs
+        config.setdefault("runs_dir", config.pop("runs"))
     if isinstance(config.get("data"), dict):
         _update_transforms(config["data"])
     for key, value in ADDED.items():
@@ -138,7 +140,9 @@ def _renamed(value: Any) -> Any:
         return {key: _renamed(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_renamed(part) for part in value]
+    if not isinstance(value, str):
+        return value
     for old, new in MOVED.items():
-        if isinstance(value, str) and value.startswith(old):
+        if value.startswith(old):
             return new + value.removeprefix(old)
-    return value
+    return value.replace("${runs}", "${runs_dir}")

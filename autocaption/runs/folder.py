@@ -13,7 +13,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from glob import escape
 from itertools import pairwise
 from pathlib import Path
 
@@ -55,36 +54,23 @@ def _is_hydras(entry: Path) -> bool:
     return entry.name == "multirun.yaml" or (entry.suffix == ".log" and entry.stat().st_size == 0)
 
 
-def run_folder(runs: str, resume: str | None, run_dir: str | None = None) -> str:
-    """The folder of the run: that of the run to resume, or `run_dir`, or a new one under `runs`."""
+def run_folder(runs_dir: str, resume: str | None, run_dir: str | None = None) -> str:
+    """The folder of the run: that of the run to resume, or `run_dir`, or a new one under `runs_dir`."""
     if resume is not None:
-        return str(folder_to_resume(runs, str(resume)))
-    return str(runs_root(runs) / new_run_name() if run_dir is None else as_path("run_dir", run_dir))
+        return str(folder_to_resume(runs_dir, str(resume)))
+    if run_dir is not None:
+        return str(as_path("run_dir", run_dir))
+    return str(as_path("runs_dir", runs_dir) / new_run_name())
 
 
-def runs_root(runs: str) -> Path:
-    """The folder that `runs=` means, in which new runs lie.
-
-    Raises:
-        UserError: it is a glob, as of runs that are there already.
-    """
-    root = as_path("runs", runs)
-    if escape(str(root)) != str(root) and not root.exists():
-        raise UserError(
-            f"runs={root}: name one folder, in which new runs will lie; those of several seeds are named by "
-            "eval.py seeds=GLOB"
-        )
-    return root
-
-
-def folder_to_resume(runs: str, resume: str) -> Path:
+def folder_to_resume(runs_dir: str, resume: str) -> Path:
     """The run folder that `resume=` means: itself, that of a checkpoint, or for `last` the newest left.
 
     Raises:
         UserError: there is none.
     """
     if resume == "last":
-        root = runs_root(runs).absolute()
+        root = as_path("runs_dir", runs_dir).absolute()
         newest = newest_to_resume(root)
         if newest is None:
             raise UserError(f"resume=last: no run under {root} is left to resume; name one: resume=RUN")
@@ -104,13 +90,13 @@ def folder_to_resume(runs: str, resume: str) -> Path:
     return folder
 
 
-def checkpoint_to_resume(runs: str, resume: str) -> tuple[Path, list[Path]]:
+def checkpoint_to_resume(runs_dir: str, resume: str) -> tuple[Path, list[Path]]:
     """The checkpoint that `resume=` means, and the damaged newer ones that were passed over.
 
     Raises:
         UserError: there is none, or no undamaged one.
     """
-    folder = folder_to_resume(runs, resume)
+    folder = folder_to_resume(runs_dir, resume)
     named = Path(resume).expanduser().absolute()
     if named.is_file():
         if not is_whole(named):

@@ -5,6 +5,7 @@ absolute path: a run folder may be renamed, moved or copied to another machine.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 def started_with(folder: Path) -> list[str] | None:
     """The overrides of the newest attempt that has begun and resumed nothing by hand; None for no run."""
     attempts = (read(folder) or {"attempts": []})["attempts"]
-    given = [attempt.get("overrides", []) for attempt in attempts if attempt.get("begun", True)]
+    given = [_overrides(attempt) for attempt in attempts if attempt.get("begun", True)]
     by_hand = [any(one.startswith("resume=") for one in overrides) for overrides in given]
     return next((one for one, resumes in zip(given[::-1], by_hand[::-1], strict=True) if not resumes), None)
 
@@ -54,8 +55,14 @@ def earlier_overrides(folder: Path) -> list[str]:
     """The overrides of all attempts that have begun, in order; those with a secret are left out."""
     record = read(folder) or {"attempts": []}
     begun = [attempt for attempt in record["attempts"] if attempt.get("begun", True)]
-    given = [one for attempt in begun for one in attempt.get("overrides", [])]
+    given = [one for attempt in begun for one in _overrides(attempt)]
     return [one for one in given if HIDDEN not in one and not one.startswith(("resume=", "hydra"))]
+
+
+def _overrides(attempt: dict[str, Any]) -> list[str]:
+    """The overrides of an attempt; `runs_dir` by that name in those of a time when it was called `runs`."""
+    given = (re.sub(r"^(\+\+)?runs=", r"\1runs_dir=", one) for one in attempt.get("overrides", []))
+    return [one.replace("${runs}", "${runs_dir}") for one in given]
 
 
 def state_of(folder: Path) -> str:

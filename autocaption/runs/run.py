@@ -195,7 +195,7 @@ def _locked(folder: Path) -> TextIO:
         lock = open(folder / LOCK, "a")  # noqa: SIM115 (held until the process ends)
     except OSError as error:
         raise UserError(
-            f"cannot write to the run folder {folder}: {error.strerror}; choose another with runs=DIR"
+            f"cannot write to the run folder {folder}: {error.strerror}; choose another with runs_dir=DIR"
         ) from None
     if not try_lock(lock):
         lock.close()

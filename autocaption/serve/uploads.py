@@ -112,7 +112,9 @@ def _from_json(body: bytes) -> Upload:
         data = base64.b64decode(asked.image, validate=True)
     except (binascii.Error, ValueError):
         raise RequestError(
-            HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_setting", "image: this is not base64"
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_setting",
+            "image: this is not base64; leave out a `data:` before it",
         ) from None
     return Upload(data, Settings(**asked.model_dump(exclude={"image"})))
 

@@ -1,6 +1,8 @@
 """`autocaption caption`: what people type, and what they read."""
 
 import json
+import os
+import shutil
 
 import pytest
 from helpers.checkpoints import pictures_of, save_tiny
@@ -59,6 +61,16 @@ def test_json_has_scores_and_probabilities(folder):
     for one, other in zip(found["captions"], expected, strict=True):
         values = (other.text, other.score, other.probability)
         assert (one["caption"], one["score"], one["probability"]) == values
+
+
+def test_json_is_json_whatever_a_picture_is_called(folder):
+    name = os.fsdecode(b"caf\xe9.png")
+    shutil.copy(folder / PICTURES[0], folder / name)
+    try:
+        done = caption(folder, name, "--json")
+    finally:
+        (folder / name).unlink()
+    assert json.loads(done.stdout.encode())["image"] == name
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_captioned(folder):

@@ -43,7 +43,7 @@ def trained(tmp_path_factory):
 
 def evaluated(home, tmp_path, *words):
     """(the run folder of an evaluation, its metrics.json, its output)."""
-    done = run_here("eval.py", *words, *QUICK, f"runs={tmp_path}/runs", cwd=home)
+    done = run_here("eval.py", *words, *QUICK, f"runs_dir={tmp_path}/runs", cwd=home)
     assert done.returncode == 0, done.stderr
     folder = only_run(tmp_path)
     return folder, read(folder / "metrics.json"), done.stdout
@@ -175,7 +175,7 @@ def test_all_rows_beside_the_human_one_are_scored_without_its_captions(home, tmp
 
 
 def test_seeds_have_a_mean_and_a_standard_deviation(home, tmp_path):
-    folder, metrics, output = evaluated(home, tmp_path, "seeds={tiny: multirun}")
+    folder, metrics, output = evaluated(home, tmp_path, "runs={tiny: multirun}")
     assert list(metrics["rows"]) == ["tiny, seed 1", "tiny, seed 2"]
     values = [metrics["rows"][f"tiny, seed {seed}"]["test/cider"] for seed in (1, 2)]
     assert values[0] == read(home / "multirun/0/metrics.json")["test/cider"]

@@ -17,7 +17,7 @@ from autocaption.exits import one_line_errors
 
 CHECKPOINT = "checkpoints/best.ckpt"
 A, B = f"m/0/{CHECKPOINT}", f"m/1/{CHECKPOINT}"
-KEYS = ("checkpoint", "compare", "ensemble", "searches", "seeds", "captions", "human")
+KEYS = ("checkpoint", "compare", "ensemble", "searches", "runs", "captions", "human")
 ONE, BOTH = f"checkpoint={A}", f"checkpoint=[{A},{B}]"
 
 
@@ -108,18 +108,18 @@ def test_other_metrics_than_a_model_was_trained_with_are_said(asked, home, tmp_p
 
 @pytest.mark.parametrize("glob", ["m", "m/*", "[m/0,m/1]"])
 def test_seeds_are_the_runs_of_a_multirun_or_a_glob(asked, glob):
-    rows = rows_of(asked(f"seeds={glob}"))
+    rows = rows_of(asked(f"runs={glob}"))
     assert [(row.name, row.group) for row in rows] == [("seed 4", "seeds"), ("seed 5", "seeds")]
 
 
 def test_experiments_with_several_seeds_have_names(asked):
-    rows = [(row.name, row.group) for row in rows_of(asked("seeds={one: m, other: 'm/*'}", "ensemble=true"))]
+    rows = [(row.name, row.group) for row in rows_of(asked("runs={one: m, other: 'm/*'}", "ensemble=true"))]
     assert rows == [
         (f"{name}, {what}", None if what == "ensemble" else name)
         for name in ("one", "other")
         for what in ("seed 4", "seed 5", "ensemble")
     ]
-    several = rows_of(asked("seeds={one: m}", "searches=[greedy,sample]"))
+    several = rows_of(asked("runs={one: m}", "searches=[greedy,sample]"))
     assert [(row.name, row.group) for row in several[:2]] == [
         (f"one, seed 4, {search}", f"one, {search}") for search in ("greedy", "sample")
     ]
@@ -150,6 +150,13 @@ def test_folders_of_rows_differ():
     assert [slug(i, rows) for i in range(6)] == expected
 
 
+def test_a_key_that_only_the_checkpoint_may_have_takes_two_plusses(monkeypatch, asked):
+    monkeypatch.setattr("sys.argv", ["eval.py", ONE, "search.temperature=2"])
+    assert "write ++search.temperature=2; " in refused(asked, ONE, "search.temperature=2")
+    rows = rows_of(asked(ONE, "searches=[greedy,sample]", "++search.temperature=2"))
+    assert [row.config["search"].get("temperature") for row in rows] == [None, 2]
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -164,13 +171,16 @@ def test_folders_of_rows_differ():
         ([ONE, "searches=[]"], ("searches=[]",)),
         ([ONE, "searches=[greedy]", "search=beam"], ("searches",)),
         ([ONE, "searches=[greedy]", "search.beam_size=2"], ("search.beam_size=2",)),
-        (["seeds=m/0"], ("at least two",)),
-        (["seeds={a: nowhere*}"], ("seeds.a=", "nowhere*", "at least two")),
+        (["runs=m/0"], ("at least two",)),
+        (["runs={a: nowhere*}"], ("runs.a=", "nowhere*", "at least two")),
         (["captions=[]"], ("captions=[]",)),
         ([ONE, "captions={}"], ("captions={} names none",)),
-        ([ONE, "seeds={}"], ("seeds={} names no run folders",)),
+        ([ONE, "runs={}"], ("runs={} names no run folders",)),
         ([], ("nothing to score", "checkpoint=PATH")),
         (["ensemble=true"], ("checkpoint=[A,B]",)),
+        (["runs=[]"], ("runs=[]: 0 run folders",)),
+        ([ONE, "resume=m/0"], ("resume=m/0 is of train.py",)),
+        ([ONE, f"init_from={A}"], ("init_from=", "is of train.py")),
     ],
 )
 def test_a_mistake_is_one_line(asked, words, named):
@@ -190,17 +200,17 @@ def test_a_run_that_is_no_finished_training_is_named(asked, home, tmp_path, chan
     shutil.copytree(home / "m", tmp_path / "m")
     record = json.loads((tmp_path / "m/1/run.json").read_text())
     (tmp_path / "m/1/run.json").write_text(json.dumps(record | changes))
-    assert f"{tmp_path}/m/1 {named}" in refused(asked, f"seeds={tmp_path}/m/*")
+    assert f"{tmp_path}/m/1 {named}" in refused(asked, f"runs={tmp_path}/m/*")
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_said(asked, home, tmp_path, caplog):
-    asked("seeds=m")
+    asked("runs=m")
     assert caplog.text == ""
     shutil.copytree(home / "m", tmp_path / "m")
     saved = torch.load(tmp_path / "m/1" / CHECKPOINT, weights_only=True)
     saved["recipe"]["config"]["optimizer"]["lr"] = 7
     torch.save(saved, tmp_path / "m/1" / CHECKPOINT)
-    asked(f"seeds={tmp_path}/m")
+    asked(f"runs={tmp_path}/m")
     assert "m/1 differ in more than their seed: optimizer.lr" in caplog.text
 
 

@@ -87,11 +87,13 @@ def test_jobs_are_processes_and_a_table_compares_them(start, tmp_path):
     assert len({job[0][0] for job in attempts}) == 3
     assert [job[0][3:5] for job in attempts] == [[f"seed={n}", "m"] for n in (1, 2, 3)]
     assert len({read(tmp_path / f"runs/multirun/m/{n}")["id"] for n in range(3)}) == 3
-    rows = [line.split() for line in out.splitlines() if "runs/multirun/m/" in line]
-    assert [row[3] for row in rows[-3:]] == ["1", "2", "3"]
-    assert [row[5] for row in rows[-3:]] == ["0.100", "0.200", "0.300"]
-    assert [row[7] for row in rows[-3:]] == ["0.250", "0.500", "0.750"]
+    *table, folder = out.splitlines()
+    rows = [row for line in table if len(row := line.split()) > 7 and row[1] in ("0", "1", "2")]
+    assert [row[3] for row in rows] == ["1", "2", "3"]
+    assert [row[5] for row in rows] == ["0.100", "0.200", "0.300"]
+    assert [row[7] for row in rows] == ["0.250", "0.500", "0.750"]
     assert out.count("0.125\N{EN DASH}0.875") == 3
+    assert folder.split() == ["runs", "runs/multirun/m"]
     assert "False" not in out  # test=false, which all have
     assert "job 2 trains" in out  # one at a time, so its output is shown
 
@@ -178,7 +180,7 @@ def test_jobs_at_a_time_share_the_cores(start, tmp_path):
 def test_two_multiruns_never_share_a_folder(start, tmp_path):
     names = set()
     for _ in range(2):
-        process = start("hydra.sweep.dir=${runs}/multirun/${new_run_name:}", "seed=1")
+        process = start("hydra.sweep.dir=${runs_dir}/multirun/${new_run_name:}", "seed=1")
         process.communicate(timeout=PATIENCE)
         names |= {entry.name for entry in (tmp_path / "runs/multirun").iterdir()}
     assert len(names) == 2

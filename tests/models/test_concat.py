@@ -152,5 +152,7 @@ def test_transforms_below_one_another():
     assert view_CHW[:, 32:].equal(large(PICTURE, 0))
     assert not view_CHW[:, :32, 32:].any()
     assert stacked.least == large.least
+    assert stacked.shape == (80, 48)
+    assert view_CHW[:, *stacked.window(large)].equal(large(PICTURE, 0))
     assert stacked.seen(90, 70) == square.seen(90, 70)
     assert re.fullmatch(r"Stacked\(transforms=\(Square\(.*\), Square\(.*\)\)\)", repr(stacked))

@@ -55,13 +55,52 @@ def test_an_ensemble_of_one_model_twice_is_the_model():
     torch.testing.assert_close(nll(twice, batch), nll(model, batch))
 
 
-def test_other_vocabularies_and_pictures_are_refused():
+@torch.no_grad()
+def test_each_member_sees_pictures_as_it_was_trained():
+    sized = ("model.encoder.image_size=48", "data.fit=pad")
+    trained = [saved(0, *LSTM), saved(1, *TRANSFORMER, *sized), saved(2, *LSTM)]
+    checkpoints = {name: one for name, (one, _, _) in zip("abc", trained, strict=True)}
+    data, ensemble = build.from_checkpoints(composed(*TINY, "search=greedy", *LSTM), checkpoints)
+    batch = next(iter(data.val_dataloader()))
+    assert batch.images_BCHW.shape[2:] == (32 + 48, 48)  # the first and the last share theirs
+    memories = ensemble.eval().memory(batch)
+    for (_, own, member), memory_BPD in zip(trained, memories, strict=True):
+        expected_BPD = member.eval().memory(next(iter(own.val_dataloader())))
+        torch.testing.assert_close(memory_BPD, expected_BPD)
+    assert len(ensemble.caption(memories, batch.ids)) == len(batch)
+
+
+def test_a_model_of_the_same_weights_that_sees_other_pictures_has_its_own_memory():
+    one, _, _ = saved(0, *LSTM)
+    other = {**one, "recipe": {**one["recipe"], "config": {**one["recipe"]["config"]}}}
+    other["recipe"]["config"]["data"] = {**other["recipe"]["config"]["data"], "crop_share": 0.5}
+    _, ensemble = build.from_checkpoints(composed(*TINY, *LSTM), {"a": one, "b": other})
+    assert len(ensemble.encoder.encoders) == 2
+
+
+def test_what_is_changed_of_the_first_is_changed_of_each():
+    checkpoints = {name: saved(seed, *LSTM)[0] for seed, name in enumerate("ab")}
+    changes = ("data.fit=squash", "model.decoder.dropout=0.125")
+    data, ensemble = build.from_checkpoints(composed(*TINY, *LSTM, *changes), checkpoints)
+    assert data.evaluation_transform.fit == "squash"
+    dropouts = [
+        [m.p for m in one.modules() if "Dropout" in type(m).__name__] for one in ensemble.decoder.decoders
+    ]
+    assert dropouts[0] == dropouts[1]
+    assert 0.125 in dropouts[0]
+
+
+def test_a_change_that_a_member_s_weights_do_not_fit_names_it():
+    checkpoints = {name: saved(seed, *LSTM)[0] for seed, name in enumerate("ab")}
+    with pytest.raises(UserError, match=r"^a: the checkpoint's weights don't fit"):
+        build.from_checkpoints(composed(*TINY, *LSTM, "model.decoder.hidden_dim=9"), checkpoints)
+
+
+def test_other_vocabularies_are_refused():
     one, _, _ = saved(0, *LSTM)
     fewer, _, _ = saved(0, *LSTM, "tokenizer.min_count=4")
-    larger, _, _ = saved(0, *LSTM, "model.encoder.image_size=48")
-    for other, word in ((fewer, "vocabulary"), (larger, "size")):
-        with pytest.raises(UserError, match=rf"b\.ckpt.*{word}.*a\.ckpt"):
-            build.from_checkpoints(composed(*TINY, *LSTM), {"a.ckpt": one, "b.ckpt": other})
+    with pytest.raises(UserError, match=r"b\.ckpt.*vocabulary.*a\.ckpt"):
+        build.from_checkpoints(composed(*TINY, *LSTM), {"a.ckpt": one, "b.ckpt": fewer})
 
 
 def test_weights_of_another_model_are_refused():

@@ -57,5 +57,19 @@ def test_metrics_table_has_a_row_a_metric_and_a_column_a_split():
     ]
 
 
+def test_metrics_table_has_the_intervals_of_the_test():
+    metrics = {
+        "val/bleu4": 0.2,
+        "test/bleu4": 0.3,
+        "test/loss": 2.0,
+        "intervals": {"test/bleu4": [0.25, 0.375]},
+    }
+    assert rows(metrics_table(metrics, ("val", "test"))) == [
+        ["val", "test", "95", "interval"],
+        ["bleu4", "0.200", "0.300", "0.250", "0.375"],
+        ["loss", "nan", "2.000"],
+    ]
+
+
 def test_metrics_table_shows_a_split_without_a_loss():
     assert rows(metrics_table({"test/cider": 0.5}, ("val", "test"))) == [["test"], ["cider", "0.500"]]

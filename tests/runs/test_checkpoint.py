@@ -42,6 +42,13 @@ def test_keys_that_came_later_get_their_defaults(saved):
     assert load(saved(content(config={"seed": 1})))["recipe"]["config"] == {"seed": 1, "layer_decay": 1.0}
 
 
+def test_the_folder_of_new_runs_has_its_name_of_today(saved):
+    old = {"runs": "/r", "logger": {"csv": {"folder": "${runs}/csv"}}}
+    config = load(saved(content(config=old)))["recipe"]["config"]
+    assert (config.pop("runs_dir"), config["logger"]["csv"]["folder"]) == ("/r", "${runs_dir}/csv")
+    assert "runs" not in config
+
+
 @pytest.mark.parametrize("augment", [True, False])
 def test_pictures_of_earlier_checkpoints_are_made_as_before(saved, augment):
     config = load(saved(content(config={"data": {"crop": 0.9, "augment": augment}})))["recipe"]["config"]

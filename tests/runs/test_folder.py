@@ -64,16 +64,6 @@ def test_a_new_folder_in_which_nothing_began_vanishes(tmp_path, text, left):
     assert (folder.exists(), other.exists()) == (left, True)
 
 
-@pytest.mark.parametrize("runs", ["multirun/*", "runs/seed_[12]"])
-def test_a_glob_is_no_place_for_new_runs(runs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for resume in (None, "last"):
-        with pytest.raises(UserError, match=r"^runs=.*seeds=GLOB$"):
-            run_folder(runs, resume)
-    Path(runs).mkdir(parents=True)  # somebody's folder all the same
-    assert Path(run_folder(runs, None)).parent == Path(runs)
-
-
 def test_processes_get_different_names_without_torch():
     code = "import sys; from autocaption.runs import folder; "
     code += "print(folder.new_run_name(), 'torch' in sys.modules)"

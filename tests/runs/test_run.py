@@ -21,6 +21,7 @@ from autocaption.runs.record import (
     earlier_overrides,
     is_held,
     read,
+    started_with,
     state_of,
 )
 from autocaption.runs.run import Run
@@ -213,6 +214,14 @@ def test_an_attempt_that_has_begun_decides_the_state(ended):
     run.release()
     assert (state_of(run.folder), read(run.folder)["error"]) == (FAILED, "the disk is full")
     assert earlier_overrides(run.folder) == ["seed=2"]
+
+
+def test_overrides_are_replayed_by_their_names_of_today(tmp_path):
+    given = ["runs=/r", "++runs=/s", "seed=2", "+model.runs=1", "+logger.csv.dir=${runs}/csv"]
+    Run.start(tmp_path, "train", "train.py", given).release()
+    expected = ["runs_dir=/r", "++runs_dir=/s", "seed=2", "+model.runs=1", "+logger.csv.dir=${runs_dir}/csv"]
+    assert earlier_overrides(tmp_path) == started_with(tmp_path) == expected
+    assert read(tmp_path)["attempts"][0]["overrides"] == given
 
 
 def test_a_training_is_not_overwritten(ended):

@@ -81,7 +81,7 @@ def test_the_definition_leaves_out_what_may_differ():
     search = "optimizer.lr=interval(0.1,1.0)"
     one = plan(search, "data.batch_size=7").definition()
     assert one["fixed"] == ["data.batch_size=7"]
-    free = ["runs=elsewhere", "logger=csv", "data.num_workers=1", "trainer.devices=1", "sweep.n_trials=9"]
+    free = ["runs_dir=elsewhere", "logger=csv", "data.num_workers=1", "trainer.devices=1", "sweep.n_trials=9"]
     assert plan(search, "data.batch_size=7", *free).definition() == one
     assert plan(search, "data.batch_size=8").definition()["fixed"] == ["data.batch_size=8"]
     assert plan("optimizer.lr=interval(0.1,2.0)").definition()["space"] != one["space"]
