@@ -23,6 +23,7 @@ from autocaption.files import conf_folder
 from autocaption.launch.devices import announced
 from autocaption.launch.parent import JOB_CONFIG, LAUNCHED, receive_config, watch_parent
 from autocaption.launch.signals import stopped_by_signals
+from autocaption.machine import keep_freed_memory
 from autocaption.mistakes import FROM_CHECKPOINTS
 from autocaption.ranks import RANKS
 from autocaption.runs.folder import new_run_name, removed_where_unused, run_folder
@@ -46,6 +47,7 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
 def _run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report its exceptions
+    keep_freed_memory()
     logging.raiseExceptions = False  # a full disk gives no traceback for each line of the log
     _quieten()
     sys.argv[1:] = [_HOME.sub(lambda key: f"{key[1]}{Path.home()}", word) for word in sys.argv[1:]]

@@ -8,6 +8,7 @@ import sys
 import warnings
 
 from autocaption.exits import one_line_errors
+from autocaption.machine import keep_freed_memory
 from benchmarks.memory import peak_megabytes
 
 
@@ -21,6 +22,7 @@ def quieten() -> None:
 def main() -> None:
     """Measure the part that the command line names."""
     quieten()
+    keep_freed_memory()  # as the commands do
     metrics = importlib.import_module(f"benchmarks.{sys.argv[1]}").measure()
     print(json.dumps({**metrics, "peak MB": peak_megabytes()}))
 
