@@ -17,6 +17,7 @@ LEAST = {  # the least whole number of each
 OPTIONAL = ("max_epochs", "check_val_every_n_epoch", "log_every_n_steps", "num_sanity_val_steps")
 # Precisions under which Lightning converts each batch; it refuses frozen dataclasses, at the first step.
 UNCONVERTED = ("64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
+MULTIPROCESSING = "_spawn", "_fork", "_notebook"  # strategies whose processes end before the run does
 MOST_NODES = 100_000  # more don't fit into torch's store
 
 
@@ -39,6 +40,9 @@ def require_settings(settings: Mapping[str, Any]) -> None:
             f"trainer.precision={settings['precision']} would convert each batch, which ours do not allow; "
             "take 32-true, bf16-mixed or 16-mixed"
         )
+    strategy = settings.get("strategy")
+    if isinstance(strategy, str) and any(kind in strategy for kind in MULTIPROCESSING):
+        raise UserError(f"trainer.strategy={strategy} starts processes that can't be resumed; take ddp")
     if settings.get("sync_batchnorm") and settings.get("accelerator") == "cpu":
         raise UserError("trainer.sync_batchnorm=true works on GPUs only; take trainer.sync_batchnorm=false")
     interval = settings.get("val_check_interval")

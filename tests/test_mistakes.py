@@ -43,6 +43,7 @@ WHILE_IT_STARTS = {
     "trainer.precision=nonsense": "trainer.precision: Trainer refuses its values: Precision 'nonsense'",
     "+trainer.foo=1": "trainer.foo: Trainer refuses its values",
     "trainer.sync_batchnorm=true": "trainer.sync_batchnorm=true works on GPUs only",
+    "trainer.strategy=ddp_fork": "trainer.strategy=ddp_fork starts processes that can't be resumed; take ddp",
     "trainer.float32_matmul_precision=low": "float32_matmul_precision=low: take highest, high, medium",
     "trainer.precision=bf16-true": "take 32-true, bf16-mixed or 16-mixed",
     "trainer.max_epochs=-1 trainer.max_time=00:00:01:00 scheduled_sampling=0.5": "scheduled_sampling",

@@ -170,9 +170,9 @@ class Captioner(pl.LightningModule):
         """
         trainer: Any = self.trainer
         objective, self._objective = self._objective, None
-        step = trainer.global_step
+        step, every = trainer.global_step, trainer.log_every_n_steps
         ends = trainer.is_last_batch or trainer.should_stop or step == trainer.max_steps
-        if objective is not None and (ends or not step % trainer.log_every_n_steps):
+        if objective is not None and (ends or (every and not step % every)):
             self.log("train/objective", objective.total().detach())
             for name, value in objective.logged.items():
                 self.log(f"train/{name}", value, prog_bar=name in SHOWN)

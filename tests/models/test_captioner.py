@@ -215,14 +215,17 @@ def test_the_objective_has_the_decoder_s_penalty_and_the_nll_has_not():
     torch.testing.assert_close(found.total() - found.logged["loss"], penalty, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("until", "steps"), [({"max_epochs": 1}, [3, 6, 8]), ({"max_steps": 5}, [3, 5])])
-def test_a_step_is_logged_where_a_logger_or_the_end_of_the_epoch_reads_it(until, steps, tmp_path):
+@pytest.mark.parametrize(
+    ("every", "until", "steps"),
+    [(3, {"max_epochs": 1}, [3, 6, 8]), (3, {"max_steps": 5}, [3, 5]), (0, {"max_epochs": 1}, [8])],
+)
+def test_a_step_is_logged_where_a_logger_or_the_end_of_the_epoch_reads_it(every, until, steps, tmp_path):
     data, captioner = build.from_config(config_of(*NARROW, "data.batch_size=1"))
     quiet = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
     )
     trainer = pl.Trainer(
-        **{"default_root_dir": tmp_path, "accelerator": "cpu", "log_every_n_steps": 3, **quiet, **until}
+        **{"default_root_dir": tmp_path, "accelerator": "cpu", "log_every_n_steps": every, **quiet, **until}
     )
     logged = []
     with patch.object(captioner, "log", lambda name, *_, **__: logged.append((trainer.global_step, name))):
