@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +15,30 @@ from autocaption.metrics import java
 from autocaption.metrics.corpus import Corpus
 from autocaption.metrics.scored import mean, with_count
 
-NEWEST = 14  # Java that has the JavaScript engine through which SPICE's jar writes its scores
+NEWEST = 14  # Java that brings the JavaScript engine through which SPICE's jar writes its scores
+ENGINE = "META-INF/services/javax.script.ScriptEngineFactory"  # in a jar that has one
 
 
 def spice(corenlp: str | None) -> "Spice | None":
     """SPICE, or None and a line in the log where Java or a jar is missing, or Java is too new.
 
     Args:
-        corenlp: the folder with stanford-corenlp-3.6.0.jar and its models.
+        corenlp: the folder with stanford-corenlp-3.6.0.jar and its models; for Java 15 and newer also with
+            the jar of a JavaScript engine, as Rhino's or Nashorn's.
 
     Raises:
         UserError: the folder has no such jar.
     """
+    folder = Path(corenlp or "").expanduser()
     reason = java.missing(java.SPICE) or (corenlp is None and "no folder with CoreNLP 3.6.0 is named")
-    if not reason and (version := java.major_version()) > NEWEST:
-        reason = f"its jar needs Java 8 to {NEWEST}, and `java` is Java {version}"
+    if not reason and (version := java.major_version()) > NEWEST and not _has_engine(folder):
+        reason = (
+            f"its jar needs Java 8 to {NEWEST}, and `java` is Java {version}; with the jar of a JavaScript "
+            f"engine (Rhino, Nashorn) in {folder} it runs there, too"
+        )
     if reason:
         java.say_left_out("SPICE", reason)
         return None
-    folder = Path(str(corenlp)).expanduser()
     if len(list(folder.glob("stanford-corenlp-*.jar"))) < 2:
         raise UserError(
             f"no CoreNLP in {folder}; SPICE needs stanford-corenlp-3.6.0.jar and its models there"
@@ -70,6 +76,12 @@ class Spice:
     def scores(self, sums: NDArray) -> dict[str, NDArray]:
         """`spice`, between 0 and 1."""
         return {"spice": mean(sums)}
+
+
+def _has_engine(folder: Path) -> bool:
+    """Whether a jar there offers a JavaScript engine."""
+    jars = [path for path in folder.glob("*.jar") if zipfile.is_zipfile(path)]
+    return any(ENGINE in zipfile.ZipFile(path).namelist() for path in jars)
 
 
 def _reason(said: str) -> str:

@@ -1,7 +1,9 @@
 """Metrics and the tokenizer that need Java say in one line what is missing."""
 
 import json
+import math
 import stat
+import zipfile
 
 import pytest
 from helpers.scoring import images, metrics
@@ -63,16 +65,16 @@ def test_a_tokenizer_that_fails_says_why(jars, monkeypatch):
 def test_spice_reads_what_its_jar_writes(jars, monkeypatch):
     for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
         (jars / name).touch()
-    scores = [{"image_id": i, "scores": {"All": {"f": f}}} for i, f in ((1, 0.5), (0, 0.25))]
+    scores = [{"image_id": i, "scores": {"All": {"f": f}}} for i, f in ((1, 0.5), (2, None), (0, 0.25))]
     (jars / "scores").write_text(json.dumps(scores))
     # java -D... -X... -cp PATH CLASS captions -out scores
     fake_java(jars, monkeypatch, f'cp "$6" {jars}/asked; cp {jars}/scores "$8"')
     metric = spice(str(jars))
     rest = metrics()
     rest.image_metrics = [metric]
-    scored = rest.score(images(["a Dog", "men"], [["a dog.", "x"], ["two men"]]))
-    assert scored.per_image()["spice"].tolist() == [0.25, 0.5]
-    assert scored.scores()["spice"] == 0.375
+    scored = rest.score(images(["a Dog", "men", ""], [["a dog.", "x"], ["two men"], ["there"]]))
+    assert scored.per_image()["spice"].tolist() == pytest.approx([0.25, 0.5, math.nan], nan_ok=True)
+    assert scored.scores()["spice"] == 0.375  # null is its score where no caption names a thing
     assert json.loads((jars / "asked").read_text())[0] == {
         "image_id": 0,
         "test": "a dog",
@@ -81,11 +83,19 @@ def test_spice_reads_what_its_jar_writes(jars, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("version", "left_out"), [("17.0.15", True), ("14.0.2", False), ("1.8.0_292", False)]
+    ("version", "holds", "left_out"),
+    [
+        ("17.0.15", "META-INF/services/javax.script.ScriptEngineFactory", False),
+        ("17.0.15", "META-INF/MANIFEST.MF", True),
+        ("14.0.2", "META-INF/MANIFEST.MF", False),
+        ("1.8.0_292", "META-INF/MANIFEST.MF", False),
+    ],
 )
-def test_spice_needs_a_java_that_its_jar_can_write_with(jars, monkeypatch, caplog, version, left_out):
+def test_spice_needs_a_java_that_its_jar_can_write_with(jars, monkeypatch, caplog, version, holds, left_out):
     for name in ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar"):
         (jars / name).touch()
+    with zipfile.ZipFile(jars / "engine.jar", "w") as engine:
+        engine.writestr(holds, "")
     fake_java(jars, monkeypatch, f"""echo 'openjdk version "{version}" 2020-01-01' >&2""")
     assert (spice(str(jars)) is None) == left_out
     assert ("SPICE is left out: its jar needs Java 8 to 14, and `java` is Java 17" in caplog.text) == left_out
