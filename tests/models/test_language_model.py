@@ -145,6 +145,17 @@ def test_a_frozen_model_has_no_dropout_of_its_own():
 
 
 @torch.no_grad()
+def test_no_kernel_of_attention_plans_anew_for_each_length():
+    decoder, planning = make().eval(), []
+    decoder.model.base_model.register_forward_pre_hook(
+        lambda *_: planning.append(torch.backends.cuda.cudnn_sdp_enabled())
+    )
+    decoder(torch.randn(2, P, D), ragged([5, 3], [2, 7]))
+    assert planning == [False, False]  # of the prefix, and of the words
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@torch.no_grad()
 def test_special_tokens_begin_as_the_model_s_own_which_are_never_said_themselves():
     decoder = make(architecture=LLAMA)  # whose bos is 0, and eos 1; input and output aren't tied
     model, ours = decoder.model, decoder.special.weight

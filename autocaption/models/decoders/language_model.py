@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import sdpa_kernel
 
 from autocaption.checks import choice, number, whole
 from autocaption.data.packing import Layout
@@ -24,6 +25,7 @@ from autocaption.models.decoders.causal_lm import (
     special_ids,
 )
 from autocaption.models.decoders.mappers import MLPMapper, TransformerMapper
+from autocaption.models.decoders.transformer_layer import KERNELS
 from autocaption.models.dropout import Dropout, WordDropout
 from autocaption.models.protocols import Decoded, State
 
@@ -171,7 +173,8 @@ class LanguageModelDecoder(nn.Module):
                 "tokenizer.max_length or search.max_length"
             )
         given = {"inputs_embeds": x_RTD, "use_cache": True, self.cache_argument: cache}
-        return self.model.base_model(**given).last_hidden_state
+        with sdpa_kernel(KERNELS):
+            return self.model.base_model(**given).last_hidden_state
 
     def _embed(self, tokens_RT: Tensor) -> Tensor:
         words = self.model.get_input_embeddings()((tokens_RT - len(SPECIAL)).clamp_min(0))
