@@ -149,6 +149,14 @@ def test_the_best_of_several_systems_is_marked_and_they_are_told_apart(tmp_path)
         assert best == [False, name != "Mean length"]
 
 
+def test_a_dozen_systems_look_different(tmp_path):
+    names = "abcdefghijkl"
+    text = page(tmp_path, [system(1, name) for name in names], 1)
+    dots = set(re.findall(r'<span class="dot (.*?)"></span><span class="name">(.)</span>', text))
+    assert {name for _, name in dots} == set(names)
+    assert len({look for look, _ in dots}) == len(dots) == len(names)
+
+
 def test_every_pair_is_compared_in_every_metric(tmp_path):
     apart, alike = Comparison(-1.5, -2.0, -1.0, 0.002), Comparison(0.5, -0.25, 1.0, 0.25)
     compared = {
