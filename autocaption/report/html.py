@@ -39,8 +39,9 @@ def number(value: Any) -> str:
 
 
 def score(value: float, like: float | None = None) -> str:
-    """A metric with three decimals, a large one (perplexity) with one; as many as another value if given."""
-    return f"{value:.3f}" if abs(value if like is None else like) < 10 else f"{value:,.1f}"
+    """A metric with three decimals, one from 10 on, none from 100 on; as many as another value if given."""
+    size = abs(value if like is None else like)
+    return f"{value:,.{3 if size < 10 else 1 if size < 100 else 0}f}"
 
 
 def title(metric: str) -> str:

@@ -138,6 +138,13 @@ def test_the_ends_of_an_interval_have_the_decimals_of_its_value(tmp_path):
     assert "9.9 – 10.2" in page(tmp_path, [long], 3)  # noqa: RUF001
 
 
+def test_a_count_has_no_decimals(tmp_path):
+    metrics = {"test/vocabulary": 1286, "test/perplexity": 17.25}
+    text = page(tmp_path, [system(3, name, metrics=metrics) for name in "ab"], 3)
+    values = re.findall(r"<td[^>]*>([0-9,.]+)", text)
+    assert sorted(set(values)) == ["1,286", "17.2"]
+
+
 def test_the_best_of_several_systems_is_marked_and_they_are_told_apart(tmp_path):
     better = system(4, "beam", metrics={"test/cider": 2.0, "test/loss": 2.0, "test/mean_length": 9.0})
     worse = system(4, "greedy", metrics={"test/cider": 1.0, "test/loss": 3.0, "test/mean_length": 8.0})
