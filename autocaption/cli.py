@@ -20,6 +20,7 @@ from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
 from autocaption.files import conf_folder
+from autocaption.known_keys import require_read
 from autocaption.launch.devices import announced
 from autocaption.launch.parent import JOB_CONFIG, LAUNCHED, receive_config, watch_parent
 from autocaption.launch.signals import stopped_by_signals
@@ -99,8 +100,15 @@ def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> Non
         with removed_where_unused(folder):
             return one_line_errors(lambda: _run_alone(task, _complete(config)), folder)
 
+    if {"--cfg", "-c"} & set(sys.argv) and (key := _from_checkpoint()):
+        print(f"{key}=: what the checkpoint adds to this configuration is not shown", file=sys.stderr)
     run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)
     one_line_errors(run)
+
+
+def _from_checkpoint() -> str | None:
+    """The key of the command line that names a checkpoint, if one does."""
+    return next((key for word in sys.argv[1:] if (key := word.partition("=")[0]) in FROM_CHECKPOINTS), None)
 
 
 def _run_alone(task: Callable[[DictConfig], Any], config: DictConfig) -> Any:
@@ -111,6 +119,7 @@ def _run_alone(task: Callable[[DictConfig], Any], config: DictConfig) -> Any:
 
 
 def _complete(config: DictConfig) -> DictConfig:
+    require_read(sys.argv[1:])
     if not any(config.get(key) for key in FROM_CHECKPOINTS):
         require_values(config)
     if "sweep" in config:

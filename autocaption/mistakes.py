@@ -8,6 +8,7 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from autocaption.errors import UserError, one_line
+from autocaption.known_keys import nearest
 
 LONGEST = 400  # characters of a message that isn't ours
 NO_ROOM = errno.ENOSPC, errno.EDQUOT
@@ -65,7 +66,13 @@ def _of_a_library(error: Exception) -> str | None:
     if isinstance(error, HydraException):
         return f"{_of_hydra(error)}; `--help` lists groups and choices, `--cfg job` every value"
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # Hydra's
-        return "a group cannot be null; take GROUP=none (logger=none, callbacks=none) or ~GROUP"
+        nulls = [word for word in sys.argv[1:] if word.endswith("=null") and "." not in word]
+        return (
+            f"{', '.join(nulls) or 'null'}: a group takes the name of a choice; leave it out, or take none "
+            "where --help lists that (logger=none)"
+        )
+    if isinstance(error, ValueError) and str(error).startswith("Only one of --run, --multirun"):  # Hydra's
+        return "-m, --cfg and --help exclude each other; leave -m out to see the configuration of one job"
     if isinstance(error, ConfigAttributeError | ConfigKeyError):
         return f"the configuration has no {error.full_key}, which is needed; do not delete it"
     if isinstance(error, OmegaConfBaseException):
@@ -78,11 +85,14 @@ def _of_a_library(error: Exception) -> str | None:
 
 
 def _of_hydra(error: HydraException) -> str:
-    """Its line; where a checkpoint counts, it may have keys that Hydra does not know."""
+    """Its line, with the key that was meant; where a checkpoint counts, it may have keys that Hydra lacks."""
+    line = one_line(error)
+    if unknown := re.match(r"Could not override '([\w.]+)'", line):
+        line += nearest(unknown[1])
     if not any(word.partition("=")[0] in FROM_CHECKPOINTS for word in sys.argv[1:]):
-        return one_line(error)
+        return line
     advice = "If only the checkpoint or one of the searches has it, write ++"
-    return one_line(error).replace("To append to your config use +", advice)
+    return line.replace("To append to your config use +", advice)
 
 
 def _not_instantiated(error: InstantiationException) -> str | None:
@@ -100,6 +110,9 @@ def _not_instantiated(error: InstantiationException) -> str | None:
         return f"{_without_type(error)}; {CHECK}"
     target = str(error).split("'")[1].rpartition(".")[2]
     said, key = one_line(cause) or type(cause).__name__, key if "full_key: " in str(error) else target.lower()
+    if unknown := re.search(r"unexpected keyword argument '(\w+)'", said):
+        place = f"{key}.{unknown[1]}"
+        return f"{place}: {target} has no such argument; leave it out, or take it out with ~{place}; {CHECK}"
     return f"{_given(key, said)}: {target} refuses its values: {said}; {CHECK}"
 
 

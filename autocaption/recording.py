@@ -81,7 +81,10 @@ def recorded_run(
                 log.info("Resuming %s from %s, step %d", folder, file, step)
             yield run
     except PreemptedError as error:
-        log.info("Stopped by %s. Resume with: resume=%s", signal.Signals(error.signal).name, folder)
+        further = (
+            f"Resume with: resume={folder}" if run.can_be_resumed else "Nothing is to resume yet; run it anew"
+        )
+        log.info("Stopped by %s. %s", signal.Signals(error.signal).name, further)
         raise
     finally:
         _forget_where_unneeded(run)

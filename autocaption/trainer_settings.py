@@ -1,5 +1,6 @@
 """Settings that Lightning's Trainer (2.6) takes without a look, or refuses only after pictures were read."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ OPTIONAL = ("max_epochs", "check_val_every_n_epoch", "log_every_n_steps", "num_s
 # Precisions under which Lightning converts each batch; it refuses frozen dataclasses, at the first step.
 UNCONVERTED = ("64", "64-true", "16-true", "bf16-true", "transformer-engine", "transformer-engine-float16")
 MULTIPROCESSING = "_spawn", "_fork", "_notebook"  # strategies whose processes end before the run does
+DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")
 MOST_NODES = 100_000  # more don't fit into torch's store
 
 
@@ -35,6 +37,9 @@ def require_settings(settings: Mapping[str, Any]) -> None:
         whole("trainer.num_nodes", settings["num_nodes"], 1, MOST_NODES)
     if settings.get("gradient_clip_val") is not None:
         number("trainer.gradient_clip_val", settings["gradient_clip_val"], at_least=0)
+    limit = settings.get("max_time")
+    if limit is not None and not isinstance(limit, Mapping) and not DURATION.fullmatch(str(limit)):
+        raise UserError(f"trainer.max_time={limit}: take DD:HH:MM:SS, such as 00:12:00:00 for twelve hours")
     if str(settings.get("precision")) in UNCONVERTED:
         raise UserError(
             f"trainer.precision={settings['precision']} would convert each batch, which ours do not allow; "

@@ -271,6 +271,16 @@ def test_compiled_training_is_training(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+def test_what_the_configuration_shown_lacks_is_said(tmp_path):
+    done = run("eval.py", "checkpoint=a.ckpt", "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == "checkpoint=: what the checkpoint adds to this configuration is not shown\n"
+    done = run("train.py", "-m", "seed=1,2", "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: -m, --cfg and --help exclude each other; leave -m out")
+    assert "traceback" not in done.stderr
+
+
 def test_show_the_configuration_without_torch(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')")
     for words in (["--cfg", "job", "--resolve"], ["--help"]):

@@ -92,7 +92,11 @@ NOT_MADE = {  # a node, the words of the command line, and what is said
     "a kind": ({"depth": "x"}, ("part.depth=x", "seed=1"), "part.depth: Part refuses its values: '<' not"),
     "one of several": ({"depth": "x"}, ("part.depth=x", "++part.width=1"), "part.depth, part.width: Part "),
     "of a choice": ({"depth": -1}, ("part=deep", "partial.depth=-1"), "part: Part refuses its values: the"),
-    "a key": ({"depth": 1, "wide": 2}, ("part.depth=1", "+part.wide=2"), "part.wide: Part refuses its"),
+    "a key": (
+        {"depth": 1, "wide": 2},
+        ("part.depth=1", "+part.wide=2"),
+        "part.wide: Part has no such argument; leave it out",
+    ),
     "a bug": ({"depth": 1}, ("part.depth=1",), "NameError"),
     "no module": ({"_target_": "no.such"}, (), "part._target_: Error loading 'no.such': ModuleNotFoundError"),
     "no class": ({"_target_": "parts_of_a_test.Prt"}, (), "part._target_: Error loading 'parts_of_a_test"),

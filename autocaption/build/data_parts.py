@@ -131,7 +131,10 @@ def _augmented(config: DictConfig, encoder: Any) -> Transform | None:
 
 def _workers(config: DictConfig) -> int:
     """`data.num_workers`; for `auto`, the cores of this process, shared by the devices of this machine."""
-    if config.data.num_workers != "auto":
-        return config.data.num_workers
+    workers = config.data.num_workers
+    if isinstance(workers, str) and workers != "auto":
+        raise UserError(f"data.num_workers={workers}: take auto or a whole number")
+    if workers != "auto":
+        return workers
     devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
     return min(cores() // max(devices, 1), 8)

@@ -18,6 +18,10 @@ def part(config: DictConfig, key: str, **arguments: Any) -> Any:
         UserError: the configuration has no such part.
     """
     node = OmegaConf.select(config, key)
+    if isinstance(node, str):
+        raise UserError(
+            f"{key}={node} is a word in place of the part; choose a part with {key.replace('.', '/')}={node}"
+        )
     if not OmegaConf.is_dict(node) or "_target_" not in node:
         raise UserError(f"the configuration has no {key}, which is needed; `--cfg job` shows what it has")
     return instantiate(node, **arguments)

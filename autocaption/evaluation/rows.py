@@ -30,7 +30,11 @@ from autocaption.runs import checkpoint
 
 log = logging.getLogger(__name__)
 
-ALIKE = ("seed", "runs_dir", "tags", "logger", "report", "test", "data.num_workers")  # seeds may differ there
+# Seeds may differ there.
+ALIKE = (
+    *("seed", "init_from", "runs_dir", "tags", "logger", "report", "test", "data.num_workers"),
+    "data.features_folder",
+)
 FOLDER = "rows"  # of a run folder; a folder a row lies in it
 
 

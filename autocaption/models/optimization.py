@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from autocaption.checks import number
 from autocaption.errors import UserError
 from autocaption.models.optim import apply_configured, optimizer_of
 
@@ -19,6 +20,9 @@ class Optimization:
         learning_rates: rates of parts of the model, as shares of the optimizer's (optim.py).
         layer_decay: the rate of each layer of the encoder as a share of that of the next.
         schedule: (optimizer, total_steps) to a learning-rate schedule that is stepped every step.
+
+    Raises:
+        UserError: a value is out of range.
     """
 
     def __init__(
@@ -30,6 +34,9 @@ class Optimization:
     ) -> None:
         self.optimizer, self.learning_rates = optimizer, learning_rates
         self.layer_decay, self.schedule = layer_decay, schedule
+        for name, value in getattr(optimizer, "keywords", {}).items():
+            if name in ("lr", "weight_decay", "eps"):
+                number(f"optimizer.{name}", value, at_least=0)
         self._configured: list[dict[str, Any]] = []  # of the parameter groups of the optimizer in use
 
     @property
@@ -59,7 +66,9 @@ class Optimization:
             optimizer = optimizer_of(module, self.optimizer, self.learning_rates, self.layer_decay, layers)
             return optimizer, self.schedule(optimizer, total_steps=total_steps)
         except (TypeError, ValueError) as error:
-            raise UserError(f"optimizer or schedule refuses its configuration: {error}") from error
+            raise UserError(
+                f"optimizer or schedule refuses its values: {error}; check both with `--cfg job`"
+            ) from error
 
     def use(self, optimizer: Optimizer) -> None:
         """Remember the settings of the optimizer that training begins with."""

@@ -105,7 +105,7 @@ def checkpoint_to_resume(runs_dir: str, resume: str) -> tuple[Path, list[Path]]:
     checkpoint, damaged = newest_whole(folder / "checkpoints")
     if checkpoint is None:
         what = f"only damaged checkpoints ({damaged[0].name})" if damaged else "no checkpoint yet"
-        raise UserError(f"resume={resume}: {folder} holds {what}; start the run anew, or name another")
+        raise UserError(f"resume={folder} holds {what}; start the run anew, or name another")
     return checkpoint, damaged
 
 

@@ -88,18 +88,28 @@ def is_of_this_job(record: dict[str, Any]) -> bool:
     return job is not None and record["attempts"][-1].get("slurm_job") == job
 
 
+def holds_checkpoint(folder: Path) -> bool:
+    """Whether the run has left a checkpoint, from which it can be resumed."""
+    return any((folder / "checkpoints").glob("*.ckpt"))
+
+
 def newest_to_resume(runs: Path) -> Path | None:
     """The folder of the training run that was started last and has neither finished nor is running.
 
-    A requeued Slurm job takes the run that it had. Trials are left to their sweeps. None where there is no
-    such run.
+    A requeued Slurm job takes the run that it had. Trials are left to their sweeps, and runs that failed before
+    their first checkpoint, as by a mistyped value, are passed over. None where there is no such run.
     """
     started = [
         (is_of_this_job(record), record["attempts"][-1]["started"], folder)
         for folder, record in _records(runs)
-        if record["task"] == "train" and state_of(folder) not in (FINISHED, RUNNING)
+        if record["task"] == "train" and _is_left(folder)
     ]
     return max(started)[2] if started else None
+
+
+def _is_left(folder: Path) -> bool:
+    state = state_of(folder)
+    return state not in (FINISHED, RUNNING) and (state != FAILED or holds_checkpoint(folder))
 
 
 def _records(runs: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -29,6 +29,7 @@ from autocaption.runs.record import (
     PREEMPTED,
     PRUNED,
     RUNNING,
+    holds_checkpoint,
     read,
 )
 
@@ -110,7 +111,7 @@ class Run:
     @property
     def can_be_resumed(self) -> bool:
         """Whether it has not finished, and has left a checkpoint."""
-        return self.record["state"] != FINISHED and any((self.folder / "checkpoints").glob("*.ckpt"))
+        return self.record["state"] != FINISHED and holds_checkpoint(self.folder)
 
     def begin(self) -> None:
         """From here on the run is running, and ends as this attempt ends."""

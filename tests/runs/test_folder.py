@@ -18,7 +18,7 @@ from autocaption.runs.folder import (
     rotate,
     run_folder,
 )
-from autocaption.runs.record import FINISHED, INTERRUPTED, PREEMPTED
+from autocaption.runs.record import FAILED, FINISHED, INTERRUPTED, PREEMPTED
 from autocaption.runs.run import Run
 
 
@@ -103,6 +103,12 @@ def test_last_without_a_checkpoint_stops_instead_of_taking_an_older_run(tmp_path
     make_run(tmp_path / "b", PREEMPTED, checkpoint=False)
     with pytest.raises(UserError, match=f"{tmp_path}/b holds no checkpoint yet"):
         checkpoint_to_resume(str(tmp_path), "last")
+
+
+def test_last_passes_over_a_run_that_failed_before_its_first_checkpoint(tmp_path):
+    make_run(tmp_path / "a", PREEMPTED)
+    make_run(tmp_path / "b", FAILED, checkpoint=False)
+    assert checkpoint_to_resume(str(tmp_path), "last")[0].is_relative_to(tmp_path / "a")
 
 
 @pytest.mark.parametrize("runs", ["", "nowhere"])

@@ -116,7 +116,7 @@ def _recognised(name: str, root: Path, layouts: Sequence[Layout], chosen: str) -
         )
     found = [(layout, text) for layout in layouts if (text := _first(root, layout.texts))]
     if not found:
-        raise UserError(f"no {name} in {root}; looked for ({looked_for}); check data.root")
+        raise UserError(f"{root} holds no captions of {name}; looked for ({looked_for}); check data.root")
     if len(found) > 1:
         both = ", ".join(f"{layout.name} ({text.name})" for layout, text in found)
         raise UserError(f"{root} holds {name} in several layouts: {both}; choose one with data.layout=NAME")
