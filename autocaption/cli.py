@@ -103,6 +103,7 @@ def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> Non
     if {"--cfg", "-c"} & set(sys.argv) and (key := _from_checkpoint()):
         print(f"{key}=: what the checkpoint adds to this configuration is not shown", file=sys.stderr)
     run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)
+    one_line_errors(lambda: require_read(sys.argv[1:]))
     one_line_errors(run)
 
 
@@ -119,7 +120,6 @@ def _run_alone(task: Callable[[DictConfig], Any], config: DictConfig) -> Any:
 
 
 def _complete(config: DictConfig) -> DictConfig:
-    require_read(sys.argv[1:])
     if not any(config.get(key) for key in FROM_CHECKPOINTS):
         require_values(config)
     if "sweep" in config:

@@ -34,7 +34,7 @@ def require_read(words: Sequence[str]) -> None:
     for word in words:
         key, equals, _ = word.partition("=")
         name = key.lstrip("+")
-        if name == key or not equals or name in _known() or name.rpartition(".")[0] not in PICKED:
+        if name == key or not equals or name.rpartition(".")[0] not in PICKED or name in _known():
             continue
         if not any(f"${{{name}" in other for other in words) and (near := _near(name)):
             raise UserError(
