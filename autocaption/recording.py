@@ -81,10 +81,10 @@ def recorded_run(
                 log.info("Resuming %s from %s, step %d", folder, file, step)
             yield run
     except PreemptedError as error:
-        further = (
-            f"Resume with: resume={folder}" if run.can_be_resumed else "Nothing is to resume yet; run it anew"
+        again = (
+            f"Resume with: resume={folder}" if run.can_be_resumed else "Nothing to resume yet: run it again"
         )
-        log.info("Stopped by %s. %s", signal.Signals(error.signal).name, further)
+        log.info("Stopped by %s. %s", signal.Signals(error.signal).name, again)
         raise
     finally:
         _forget_where_unneeded(run)

@@ -29,8 +29,12 @@ def spice(corenlp: str | None) -> "Spice | None":
     Raises:
         UserError: the folder has no such jar.
     """
-    folder = Path(corenlp or "").expanduser()
     reason = java.missing(java.SPICE) or (corenlp is None and "no folder with CoreNLP 3.6.0 is named")
+    folder = Path(corenlp or "").expanduser()
+    if not reason and len(list(folder.glob("stanford-corenlp-*.jar"))) < 2:
+        raise UserError(
+            f"no CoreNLP in {folder}; SPICE needs stanford-corenlp-3.6.0.jar and its models there"
+        )
     if not reason and (version := java.major_version()) > NEWEST and not _has_engine(folder):
         reason = (
             f"its jar needs Java 8 to {NEWEST}, and `java` is Java {version}; with the jar of a JavaScript "
@@ -39,10 +43,6 @@ def spice(corenlp: str | None) -> "Spice | None":
     if reason:
         java.say_left_out("SPICE", reason)
         return None
-    if len(list(folder.glob("stanford-corenlp-*.jar"))) < 2:
-        raise UserError(
-            f"no CoreNLP in {folder}; SPICE needs stanford-corenlp-3.6.0.jar and its models there"
-        )
     return Spice(folder)
 
 

@@ -96,8 +96,8 @@ def holds_checkpoint(folder: Path) -> bool:
 def newest_to_resume(runs: Path) -> Path | None:
     """The folder of the training run that was started last and has neither finished nor is running.
 
-    A requeued Slurm job takes the run that it had. Trials are left to their sweeps, and runs that failed before
-    their first checkpoint, as by a mistyped value, are passed over. None where there is no such run.
+    A requeued Slurm job takes the run that it had. Trials are left to their sweeps, and runs that failed
+    before their first checkpoint, as by a mistyped value, are passed over. None where there is no such run.
     """
     started = [
         (is_of_this_job(record), record["attempts"][-1]["started"], folder)

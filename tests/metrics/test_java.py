@@ -133,5 +133,6 @@ def test_spice_without_corenlp_is_left_out_and_with_a_wrong_folder_refused(jars,
     fake_java(jars, monkeypatch, "exit 0")
     assert spice(None) is None
     assert "SPICE is left out: no folder with CoreNLP" in caplog.text
+    fake_java(jars, monkeypatch, "echo 'openjdk version \"17.0.1\"' >&2")
     with pytest.raises(UserError, match="no CoreNLP in"):
         spice(str(jars))
