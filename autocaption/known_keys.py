@@ -34,7 +34,9 @@ def require_read(words: Sequence[str]) -> None:
     for word in words:
         key, equals, _ = word.partition("=")
         name = key.lstrip("+")
-        if name == key or not equals or name.rpartition(".")[0] not in PICKED or name in _known():
+        if name == key or not equals or name.rpartition(".")[0] not in PICKED:
+            continue
+        if (conf_folder() / name).is_dir() or name in _known():  # Hydra takes care of a group
             continue
         if not any(f"${{{name}" in other for other in words) and (near := _near(name)):
             raise UserError(

@@ -26,7 +26,7 @@ def test_a_new_key_that_nothing_reads_is_refused_where_another_is_near(words, me
         ["scheduled_smapling=0.5"],  # Hydra refuses it
         ["+trainer.limit_test_batches=2"],  # the Trainer reads what it likes
         ["+learning_rates.encoder=0.1", "++data.batch_size=3", "+init_from=x.ckpt"],
-        ["+experiment=shapes", "+logger@other=csv", "~schedule", "-m"],
+        ["+experiment=shapes", "+search=beam", "+sweep=demo", "+logger@other=csv", "~schedule", "-m"],
     ],
 )
 def test_other_words_are_left_alone(words):
