@@ -25,7 +25,7 @@ from autocaption.launch.devices import announced
 from autocaption.launch.parent import JOB_CONFIG, LAUNCHED, receive_config, watch_parent
 from autocaption.launch.signals import stopped_by_signals
 from autocaption.machine import keep_freed_memory
-from autocaption.mistakes import FROM_CHECKPOINTS
+from autocaption.mistakes import FROM_CHECKPOINTS, from_checkpoint
 from autocaption.ranks import RANKS
 from autocaption.runs.folder import new_run_name, removed_where_unused, run_folder
 from autocaption.runs.rank_folder import RankFolder
@@ -100,16 +100,11 @@ def _compose_and_run(task: Callable[[DictConfig], Any], config_name: str) -> Non
         with removed_where_unused(folder):
             return one_line_errors(lambda: _run_alone(task, _complete(config)), folder)
 
-    if {"--cfg", "-c"} & set(sys.argv) and (key := _from_checkpoint()):
+    if {"--cfg", "-c"} & set(sys.argv) and (key := from_checkpoint()):
         print(f"{key}=: what the checkpoint adds to this configuration is not shown", file=sys.stderr)
     run = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)
     one_line_errors(lambda: require_read(sys.argv[1:]))
     one_line_errors(run)
-
-
-def _from_checkpoint() -> str | None:
-    """The key of the command line that names a checkpoint, if one does."""
-    return next((key for word in sys.argv[1:] if (key := word.partition("=")[0]) in FROM_CHECKPOINTS), None)
 
 
 def _run_alone(task: Callable[[DictConfig], Any], config: DictConfig) -> Any:

@@ -19,6 +19,11 @@ FROM_CHECKPOINTS = "resume", "checkpoint", "runs"  # keys; checkpoints may have 
 CHECK = "check the override against `--cfg job`"
 
 
+def from_checkpoint() -> str | None:
+    """The key of the command line that names a checkpoint, if one does."""
+    return next((key for word in sys.argv[1:] if (key := word.partition("=")[0]) in FROM_CHECKPOINTS), None)
+
+
 def mistake(error: Exception) -> str | None:
     """The line for what a user can mend; None for any other error.
 
@@ -89,7 +94,7 @@ def _of_hydra(error: HydraException) -> str:
     line = one_line(error)
     if unknown := re.match(r"Could not override '([\w.]+)'", line):
         line += nearest(unknown[1])
-    if not any(word.partition("=")[0] in FROM_CHECKPOINTS for word in sys.argv[1:]):
+    if not from_checkpoint():
         return line
     advice = "If only the checkpoint or one of the searches has it, write ++"
     return line.replace("To append to your config use +", advice)

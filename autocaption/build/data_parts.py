@@ -132,9 +132,9 @@ def _augmented(config: DictConfig, encoder: Any) -> Transform | None:
 def _workers(config: DictConfig) -> int:
     """`data.num_workers`; for `auto`, the cores of this process, shared by the devices of this machine."""
     workers = config.data.num_workers
-    if isinstance(workers, str) and workers != "auto":
+    if workers == "auto":
+        devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
+        return min(cores() // max(devices, 1), 8)
+    if isinstance(workers, str):
         raise UserError(f"data.num_workers={workers}: take auto or a whole number")
-    if workers != "auto":
-        return workers
-    devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
-    return min(cores() // max(devices, 1), 8)
+    return workers

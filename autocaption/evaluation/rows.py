@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 # Seeds may differ there.
 ALIKE = (
-    *("seed", "init_from", "runs_dir", "tags", "logger", "report", "test", "data.num_workers"),
-    "data.features_folder",
+    *("seed", "init_from", "runs_dir", "tags", "logger", "report", "test"),
+    *("data.num_workers", "data.features_folder"),
 )
 FOLDER = "rows"  # of a run folder; a folder a row lies in it
 

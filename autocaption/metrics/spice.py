@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from autocaption.checks import as_path
 from autocaption.errors import UserError
 from autocaption.metrics import java
 from autocaption.metrics.corpus import Corpus
@@ -30,20 +31,20 @@ def spice(corenlp: str | None) -> "Spice | None":
         UserError: the folder has no such jar.
     """
     reason = java.missing(java.SPICE) or (corenlp is None and "no folder with CoreNLP 3.6.0 is named")
-    folder = Path(corenlp or "").expanduser()
-    if not reason and len(list(folder.glob("stanford-corenlp-*.jar"))) < 2:
-        raise UserError(
-            f"no CoreNLP in {folder}; SPICE needs stanford-corenlp-3.6.0.jar and its models there"
-        )
-    if not reason and (version := java.major_version()) > NEWEST and not _has_engine(folder):
+    if not reason:
+        folder = as_path("metrics.image_metrics.spice.corenlp", corenlp)
+        if len(list(folder.glob("stanford-corenlp-*.jar"))) < 2:
+            raise UserError(
+                f"no CoreNLP in {folder}; SPICE needs stanford-corenlp-3.6.0.jar and its models there"
+            )
+        if (version := java.major_version()) <= NEWEST or _has_engine(folder):
+            return Spice(folder)
         reason = (
             f"its jar needs Java 8 to {NEWEST}, and `java` is Java {version}; with the jar of a JavaScript "
             f"engine (Rhino, Nashorn) in {folder} it runs there, too"
         )
-    if reason:
-        java.say_left_out("SPICE", reason)
-        return None
-    return Spice(folder)
+    java.say_left_out("SPICE", reason)
+    return None
 
 
 class Spice:

@@ -34,9 +34,10 @@ class Optimization:
     ) -> None:
         self.optimizer, self.learning_rates = optimizer, learning_rates
         self.layer_decay, self.schedule = layer_decay, schedule
-        for name, value in getattr(optimizer, "keywords", {}).items():
-            if name in ("lr", "weight_decay") and value is not None:
-                number(f"optimizer.{name}", value, at_least=0)
+        given = getattr(optimizer, "keywords", {})
+        for name in ("lr", "weight_decay"):
+            if given.get(name) is not None:
+                number(f"optimizer.{name}", given[name], at_least=0)
         self._configured: list[dict[str, Any]] = []  # of the parameter groups of the optimizer in use
 
     @property
