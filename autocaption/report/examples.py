@@ -2,12 +2,57 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from autocaption.randomness import seed_of
 from autocaption.report.system import System
 
 # What people look at first; other metrics follow in their own order.
 FIRST = ("cider", "bleu4", "rouge_l", "rougel", "rouge", "meteor", "spice", "bleu1", "perplexity")
+PICKED, DIFFERING = 8, 8  # images of each kind of example, and of those that systems differ on
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Ids of the images that a report shows before all others.
+
+    Attributes:
+        examples: those of each heading.
+        differing: where the systems' scores are furthest apart, the furthest first.
+    """
+
+    examples: dict[str, list[str]]
+    differing: list[str]
+
+    @property
+    def all(self) -> list[str]:
+        """Each of them once."""
+        return list(dict.fromkeys([*self.differing, *(id for ids in self.examples.values() for id in ids)]))
+
+
+def picks(systems: Sequence[System], captioned: Sequence[str], metric: str | None) -> Picks:
+    """The best and worst of the first system, some at random, and those that systems differ on.
+
+    Args:
+        systems: at least one.
+        captioned: ids of the images to pick from.
+        metric: what scores them; None to pick at random only.
+    """
+    best: list[str] = []
+    differing: list[str] = []
+    if metric is not None:
+        known = set(captioned)
+        best = [id for id in ranked(systems[0].scores(metric)) if id in known]
+        speaking = [system for system in systems if system.sentences]
+        apart = differences(speaking, metric) if len(speaking) > 1 else {}
+        differing = [id for id in ranked(apart) if id in known and apart[id] > 0][:DIFFERING]
+    count = min(PICKED, len(best) // 2)
+    examples = {
+        "Best": best[:count],
+        "Worst": best[len(best) - count :][::-1],
+        "Random": drawn(captioned, PICKED),
+    }
+    return Picks({heading: ids for heading, ids in examples.items() if ids}, differing)
 
 
 def by_importance(metrics: Sequence[str]) -> list[str]:

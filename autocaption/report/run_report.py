@@ -13,12 +13,11 @@ from autocaption.metrics.bootstrap import Differences
 from autocaption.report import html
 from autocaption.report.charts import BINS, curve_charts, histograms
 from autocaption.report.comparisons import pairs
-from autocaption.report.examples import differences, drawn, ranked, sentence_metrics, spread
+from autocaption.report.examples import picks, sentence_metrics, spread
 from autocaption.report.scoreboard import scoreboard
 from autocaption.report.system import Sentence, System
 from autocaption.report.thumbnails import GALLERY, LARGE, Shrink, Thumbnail, thumbnails
 
-PICKED, DIFFERING = 8, 8  # images of each kind of example, and of those that systems differ on
 TILES = 6  # metrics in large type
 PAIRS = 10  # of a metric that stand open; more are folded away
 FULL = 2  # systems with which the gallery holds as many images as asked for; with more, it holds fewer
@@ -71,21 +70,12 @@ def write_report(
     by_id = {str(image.id): image for image in images}
     said = [id for id in by_id if any(id in system.sentences for system in systems)]
     metrics = sentence_metrics(systems)
-    order = ranked(systems[0].scores(metrics[0])) if metrics else []
-    order = [id for id in order if id in by_id]
-    count = min(PICKED, len(order) // 2)
-    examples = {
-        "Best": order[:count],
-        "Worst": order[len(order) - count :][::-1],
-        "Random": drawn(said, PICKED),
-    }
-    speaking = [system for system in systems if system.sentences]
-    apart = differences(speaking, metrics[0]) if metrics and len(speaking) > 1 else {}
-    differing = [id for id in ranked(apart) if id in by_id and apart[id] > 0][:DIFFERING]
-    picked = list(dict.fromkeys([*differing, *(id for ids in examples.values() for id in ids)]))
+    metric = metrics[0] if metrics else None
+    picked = picks(systems, said, metric)
     if most is not None:
-        most = most * FULL // max(FULL, len(speaking))
-    gallery = spread(said, picked, most)
+        speaking = sum(1 for system in systems if system.sentences)
+        most = most * FULL // max(FULL, speaking)
+    gallery = spread(said, picked.all, most)
 
     def shown(ids: Sequence[str], shrink: Shrink) -> dict[str, Shown]:
         """What the page shows of these images, with thumbnails of one size."""
@@ -101,7 +91,7 @@ def write_report(
             for id, picture in zip(ids, pictures, strict=True)
         }
 
-    large = shown(picked, LARGE)
+    large = shown(picked.all, LARGE)
     html.write_page(
         file,
         "report.html",
@@ -115,11 +105,11 @@ def write_report(
         open_pairs=PAIRS,
         curves=curve_charts(systems),
         histograms=histograms(systems, {metric: html.title(metric) for metric in metrics}),
-        examples={heading: [large[id] for id in ids] for heading, ids in examples.items() if ids},
-        differing=[large[id] for id in differing],
+        examples={heading: [large[id] for id in ids] for heading, ids in picked.examples.items()},
+        differing=[large[id] for id in picked.differing],
         gallery=list(shown(gallery, GALLERY).values()),
         captioned=len(said),
-        highest=_highest(systems, metrics[0]) if metrics else 1.0,
+        highest=1.0 if metric is None else _highest(systems, metric),
         bins=BINS,
         commands=_commands(systems),
     )
