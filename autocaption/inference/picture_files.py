@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from autocaption.errors import UserError
+from autocaption.files import files_below
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def _within(folder: Path) -> list[Path]:
     known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     pictures = [
         file
-        for file in sorted(folder.rglob("*"))
+        for file in sorted(files_below(folder))
         if file.suffix.lower() in known and not file.name.startswith(".") and file.is_file()
     ]
     if not pictures:

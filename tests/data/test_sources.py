@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,6 +15,7 @@ from autocaption.data.sources.flickr8k import flickr8k as read_flickr8k
 from autocaption.data.sources.flickr30k import flickr30k
 from autocaption.data.sources.own_pictures import folder
 from autocaption.errors import UserError
+from autocaption.inference.picture_files import picture_files
 
 NAMES = [f"{i}.jpg" for i in range(12)]
 
@@ -309,6 +312,33 @@ def test_text_files_beside_pictures(tmp_path, folders, caplog):
         assert ids(source) == {"train": ["train/0.jpg"], "val": ["validation/0.jpg"], "test": ["test/0.jpg"]}
     assert "skipped 3 pictures without a .txt file" in caplog.text
     assert "skipped 1 .txt files without a picture" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["One\n", None])
+def test_folders_may_be_links_even_to_those_above(tmp_path, text):
+    root = tmp_path / "root"
+    for split in SPLITS:
+        pictures(tmp_path / f"disk/{split}", NAMES[:1])
+        if text:
+            (tmp_path / f"disk/{split}/0.txt").write_text(text)
+        root.mkdir(exist_ok=True)
+        (root / split).symlink_to(tmp_path / "disk" / split)
+    (tmp_path / "disk/train/loop").symlink_to(root)
+    if text:
+        assert ids(folder(str(root))) == {split: [f"{split}/0.jpg"] for split in SPLITS}
+    assert picture_files([str(root)]) == [root / split / "0.jpg" for split in sorted(SPLITS)]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch, caplog):
+    def guarded(place, scandir=os.scandir):
+        if Path(place).name == "lost+found":
+            raise PermissionError
+        return scandir(place)
+
+    pictures(tmp_path, ["a.jpg", "lost+found/b.jpg"])
+    monkeypatch.setattr("os.scandir", guarded)
+    assert picture_files([str(tmp_path)]) == [tmp_path / "a.jpg"]
+    assert f"skipped the folder {tmp_path / 'lost+found'}" in caplog.text
 
 
 def table(root, text, names=NAMES, file="c.csv", **changes):

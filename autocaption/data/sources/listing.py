@@ -12,6 +12,7 @@ from autocaption.data.sources import CaptionedImage, ImageId
 from autocaption.data.sources.splits import drawn, held_out_sizes
 from autocaption.data.texts import one_line, picture_name
 from autocaption.errors import UserError
+from autocaption.files import files_below
 
 
 @dataclass
@@ -60,11 +61,11 @@ class FolderContents:
 
 def pictures_in(folder: Path) -> list[Path]:
     """All files below a folder that are named like pictures, sorted."""
+    endings = Image.registered_extensions()
     return sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in Image.registered_extensions() and not name.startswith(".")
+        path
+        for path in files_below(folder)
+        if path.suffix.lower() in endings and not path.name.startswith(".")
     )
 
 
