@@ -82,6 +82,8 @@ def huggingface(
     """
     known: dict[str, str | None] = {"image": "image", "caption": "caption", "id": None, "split": "split"}
     named = known | dict(columns or {})
+    if odd := (splits or {}).keys() - set(SPLITS):
+        raise UserError(f"data.splits names {', '.join(SPLITS)}, not {', '.join(sorted(odd))}")
     if set(named) != set(known):
         raise UserError(f"data.columns names {', '.join(known)}, not {', '.join(set(named) - set(known))}")
     listing = functools.partial(_listing, root, name, named, splits or {}, {"val": val, "test": test}, seed)
