@@ -60,11 +60,19 @@ def as_path(key: str, value: Any) -> Path:
     """The value as a path; `~` is the home folder.
 
     Raises:
-        UserError: names the key that has no value, or several.
+        UserError: names the key that has no value, or several, or a home folder that there isn't.
     """
     if value is None or not str(value) or (isinstance(value, Collection) and not isinstance(value, str)):
         raise UserError(f"{key}={_shown(value)}: give a path")
-    return Path(str(value)).expanduser()
+    try:
+        return Path(str(value)).expanduser()
+    except RuntimeError:  # ~somebody
+        raise UserError(f"{key}={value}: there is no such home folder; give a path") from None
+
+
+def with_home(words: Sequence[str]) -> list[str]:
+    """Words of a command line, with the home folder for ~ in KEY=~/...: Hydra takes none, shells leave it."""
+    return [_HOME.sub(lambda key: f"{key[1]}{Path.home()}", word) for word in words]
 
 
 def _shown(value: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from autocaption.checks import as_path
 from autocaption.errors import UserError
 from autocaption.files import files_below
 
@@ -25,7 +26,7 @@ def picture_files(words: Sequence[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for word in words:
-        path = Path(word).expanduser()
+        path = as_path("PICTURE", word)
         if not path.exists() and glob.has_magic(word):
             paths = sorted(map(Path, glob.glob(str(path), recursive=True)))
             if not paths:

@@ -418,6 +418,8 @@ def test_nothing_recognised_lists_what_was_looked_for(tmp_path):
     error_of(lambda: flickr30k(str(tmp_path)), "results_20130124.token", "results.csv")
     error_of(lambda: folder(str(tmp_path)), "*.csv", "*.tsv", "*.json", ".txt beside")
     error_of(lambda: folder(str(tmp_path / "no")), "not found", "data.root")
+    error_of(lambda: folder(""), "data.root=: give a path")
+    error_of(lambda: folder("~nobody_of_this_name"), "data.root=~nobody_of_this_name")
 
 
 def test_several_layouts_are_an_error_until_one_is_chosen(tmp_path, flickr8k):
