@@ -116,7 +116,7 @@ def drawn_listing(
         seed: of the draw.
         skipped: what was left out so far.
     """
-    split_of = drawn([ids[name] for name in captions], sizes, seed)
+    split_of = _drawn([ids[name] for name in captions], sizes, seed, skipped)
     images = [
         CaptionedImage(ids[name], folder / name, split_of[ids[name]], texts)
         for name, texts in captions.items()
@@ -146,9 +146,20 @@ def divided(
     if not missing:
         return Listing(list(images), skipped)
     training = [image.id for image in images if image.split == "train"]
-    split_of = drawn(training, held_out_sizes(len(training), missing), seed)
+    split_of = _drawn(training, held_out_sizes(len(training), missing), seed, skipped)
     drawn_images = [replace(image, split=split_of.get(image.id, image.split)) for image in images]
     return Listing(drawn_images, skipped, f"{' and '.join(missing)} drawn from train with seed {seed}")
+
+
+def _drawn(
+    ids: Sequence[ImageId], sizes: Mapping[str, int], seed: int, skipped: Counter[str]
+) -> dict[ImageId, str]:
+    """`drawn`, where what was left out before may be why there are too few images."""
+    try:
+        return drawn(ids, sizes, seed)
+    except UserError as error:
+        left_out = ", ".join(f"{count:,} {what}" for what, count in skipped.items() if count)
+        raise UserError(f"{error}; skipped {left_out}" if left_out else str(error)) from None
 
 
 def stems(names: Iterable[str], file: Path) -> dict[str, ImageId]:
