@@ -9,6 +9,8 @@ from typing import Any
 
 from autocaption.errors import UserError
 
+_HOME = re.compile(r"^([\w./@+]+=)~(?=/|$)")
+
 
 def whole(key: str, value: Any, at_least: int, at_most: int | None = None) -> int:
     """The value, if it is a whole number in a range.
