@@ -236,10 +236,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.beam_size is not None and arguments.beam_size < 1:
         parser.error(f"--beam-size={arguments.beam_size}: take 1 or more")
+    if arguments.output and not arguments.output.parent.is_dir():
+        parser.error(f"--output={arguments.output}: there is no folder {arguments.output.parent}")
+    folder = Path(__file__).parent
     try:
-        captioner = OnnxCaptioner(Path(__file__).parent)
+        captioner = OnnxCaptioner(folder)
     except ModuleNotFoundError as error:
         sys.exit(f"captions of this model need `pip install {error.name}`")
+    except Exception as error:  # ONNX Runtime has its own for each kind of damage
+        sys.exit(f"the model in {folder} is not whole: {' '.join(str(error).split())}; export it again")
     results, unread = [], 0
     for picture in arguments.pictures:
         try:
@@ -253,8 +258,11 @@ def main() -> None:
         results.append({"image_id": Path(picture).name, "caption": text})
     if arguments.output:
         aside = arguments.output.with_name(f"{arguments.output.name}.partial")
-        aside.write_text(json.dumps(results), encoding="utf-8")
-        aside.replace(arguments.output)
+        try:
+            aside.write_text(json.dumps(results), encoding="utf-8")
+            aside.replace(arguments.output)
+        except OSError as error:
+            sys.exit(f"cannot write {arguments.output}: {error.strerror}")
     if unread:
         sys.exit(f"{unread} of {len(arguments.pictures)} pictures can't be read")
 
