@@ -7,14 +7,16 @@ from autocaption.checks import whole
 from autocaption.data.tokenizer import EOS, PAD, UNK
 from autocaption.errors import UserError
 
+MOST = 10_000  # words; searches reserve memory for all of them, and a system kills who takes too much
+
 
 def longest(max_length: int, min_length: int) -> int:
     """`search.max_length`, checked.
 
     Raises:
-        UserError: it is no whole number above 0, or less than `search.min_length`.
+        UserError: it is no whole number above 0, more than MOST, or less than `search.min_length`.
     """
-    whole("search.max_length", max_length, 1)
+    whole("search.max_length", max_length, 1, MOST)
     if whole("search.min_length", min_length, 0) > max_length:
         raise UserError(f"search.min_length={min_length} is more than search.max_length={max_length}")
     return max_length
