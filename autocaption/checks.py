@@ -58,6 +58,17 @@ def choice(key: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
+def switch(key: str, value: Any) -> bool:
+    """The value, if it is true or false; any text, `no` as well, would count as true.
+
+    Raises:
+        UserError: names the key.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{key}={_shown(value)}: take true or false")
+    return value
+
+
 def as_path(key: str, value: Any) -> Path:
     """The value as a path; `~` is the home folder.
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from autocaption.checks import whole
+from autocaption.checks import switch, whole
 from autocaption.data.tokenizer import EOS, PAD, UNK
 from autocaption.errors import UserError
 
@@ -31,13 +31,13 @@ class Constraints:
         allow_unk: whether <unk> may be generated.
 
     Raises:
-        UserError: a length is no whole number, or negative.
+        UserError: a length is no whole number, or negative; or allow_unk is neither true nor false.
     """
 
     def __init__(self, min_length: int = 0, no_repeat_ngram: int = 0, allow_unk: bool = False) -> None:
         self.min_length = whole("search.min_length", min_length, 0)
         self.no_repeat_ngram = whole("search.no_repeat_ngram", no_repeat_ngram, 0)
-        self.allow_unk = allow_unk
+        self.allow_unk = switch("search.allow_unk", allow_unk)
 
     def forbid(self, logits_RV: Tensor) -> Tensor:
         """Forbid, in place, the tokens that no caption may have; by slices, since a GPU waits for indices."""

@@ -83,6 +83,11 @@ def test_negative_length_is_refused(search, name):
         search(max_length=8, **{name: -1})
 
 
+def test_a_no_in_words_is_not_taken_for_a_yes(search):
+    with pytest.raises(UserError, match=r"search.allow_unk=no: take true or false"):
+        search(max_length=8, allow_unk="no")
+
+
 def test_a_length_that_would_take_all_memory_is_refused(search):
     with pytest.raises(
         UserError, match=r"search.max_length=1000000000: take a whole number, from 1 to 10000"
