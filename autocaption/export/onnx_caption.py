@@ -77,6 +77,8 @@ class OnnxCaptioner:
             with Image.open(picture) as image:
                 return self.pixels(image)
         picture = ImageOps.exif_transpose(picture)
+        if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+            picture = of_8_bits(picture)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -213,6 +215,20 @@ def square(
         picture = padded
     left, top = (round((one - size) / 2) for one in picture.size)
     return np.asarray(picture.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+def of_8_bits(picture: Image.Image) -> Image.Image:
+    """Deep grey scaled by the range of its type, or the smallest in use that holds it, or else its own."""
+    values = np.asarray(picture).astype(np.float64)
+    values = np.where(np.isfinite(values), values, values[np.isfinite(values)].min())
+    low, high = values.min(), values.max()
+    if picture.mode.startswith("I;16"):
+        low, high = 0, 65535
+    elif low >= 0:
+        ranges = (255, 65535) if picture.mode == "I" else (1, 255, 65535)
+        low, high = next(((0, top) for top in ranges if high <= top), (low, high))
+    scaled = (values - low) * (255 / max(high - low, 1e-300))
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
 def log_softmax(logits_KV: np.ndarray) -> np.ndarray:

@@ -12,8 +12,10 @@ import torch
 from helpers import CONF
 from helpers.checkpoints import pictures_of, save_tiny
 from helpers.scripts import run_here
+from PIL import Image
 
 import autocaption
+from autocaption.data.pictures import as_shown
 from autocaption.data.stacked import Stacked
 from autocaption.data.transforms import Square
 from autocaption.errors import UserError
@@ -275,6 +277,23 @@ def test_the_runner_puts_transparent_pictures_on_white(lstm):
     clear.putalpha(99)
     expected = model.prepare(clear).pixels_CHW.numpy().astype(int)
     assert abs(alone.pixels(clear) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(0, 65535, 64 * 64).astype(np.uint16),
+        *(np.linspace(0, top, 64 * 64).astype(np.int32) for top in (255, 65535, 99999)),
+        *(np.linspace(*ends, 64 * 64).astype(np.float32) for ends in ((0, 1), (0, 255), (-3, 5))),
+        np.array([np.nan, *range(64 * 64 - 1)], np.float32),
+    ],
+    ids=lambda values: f"{values.dtype} {values[1]} to {values[-1]}",
+)
+def test_the_runner_scales_deep_grey_as_training_does(values):
+    picture = Image.fromarray(values.reshape(64, 64))
+    assert picture.mode in ("I;16", "I", "F")
+    expected = Square(64)(as_shown(picture), seed=0).numpy()
+    assert (seeing(Square(64)).pixels(picture) == expected).all()
 
 
 def test_the_runner_writes_what_eval_scores_and_names_what_it_cannot_read(
