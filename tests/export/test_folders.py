@@ -80,6 +80,16 @@ def test_the_folder_has_a_card_and_nothing_of_this_machine(lstm):
     assert json.loads(text)["recipe"]["vocabulary"] == torch.load(path)["recipe"]["vocabulary"]
 
 
+def test_what_lay_within_a_path_of_this_machine_goes_with_it(tmp_path):
+    from autocaption.export.folders import export_safetensors
+
+    path, *_ = save_tiny(tmp_path, "lstm", "data.features_folder=/home/somebody/features")
+    assert torch.load(path)["recipe"]["config"]["data"]["manifest"] == "${data.features_folder}/pictures.json"
+    export_safetensors(path, tmp_path / "out")
+    data = json.loads((tmp_path / "out/config.json").read_text())["recipe"]["config"]["data"]
+    assert (data["features_folder"], data["manifest"]) == (None, None)  # and not "None/pictures.json"
+
+
 def test_a_damaged_export_is_one_line(lstm, tmp_path):
     *_, out = lstm
     for name in ("model.safetensors", "config.json"):
