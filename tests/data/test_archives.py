@@ -325,6 +325,16 @@ def test_pictures_by_path(tmp_path):
         huggingface(str(tmp_path), val=1, test=1).split("val")
 
 
+def test_rows_of_one_file_without_an_id_are_in_one_split(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "0.png").write_bytes(picture(0))
+    columns = {"image": ["0.png"] * 4, "caption": [f"A dog, {i}" for i in range(4)], "split": ["train"] * 4}
+    columns["split"][2] = "val"
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path)
+    with pytest.raises(UserError, match=r"0.png is in split 'val', and as another image in 'train'; .* id$"):
+        huggingface(str(tmp_path)).split("train")
+
+
 def test_a_folder_of_tables_whatever_its_name(tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()

@@ -405,6 +405,14 @@ def test_a_key_that_occurs_twice_in_a_record_is_no_silent_loss(tmp_path):
     error_of(lambda: source.split("train"), "c.json", "twice", "caption")
 
 
+def test_a_picture_of_two_names_is_in_one_split(tmp_path):
+    text = "image,caption,split\na.jpg,A,{}\n./a.jpg,B,{}\nb.jpg,C,val\nc.jpg,D,test\n"
+    source = table(tmp_path, text.format("train", "val"), ["a.jpg", "b.jpg", "c.jpg"])
+    error_of(lambda: source.split("train"), tmp_path / "a.jpg", "split 'val'", "in 'train'", "one name or id")
+    (tmp_path / "c.csv").write_text(text.format("train", "train"))
+    assert [image.captions for image in folder(str(tmp_path)).split("train")] == [("A",), ("B",)]
+
+
 def test_missing_pictures_are_skipped_if_asked(tmp_path, caplog):
     text = "image,caption,split\n0.jpg,A,train\n99.jpg,B,train\n"
     source = table(tmp_path, text, on_broken="skip")
