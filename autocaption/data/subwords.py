@@ -2,10 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
-from autocaption.checks import whole
+from autocaption.checks import as_path, whole
 from autocaption.data.tokenizer import BOS, EOS, PAD, SPECIAL, UNK, encoded
 from autocaption.errors import UserError
 
@@ -121,7 +120,7 @@ class SubwordTokenizer:
 
 def _read(file: str) -> Any:
     """The tokenizer of a tokenizer.json, of a folder with one, or of the hub."""
-    path = Path(file).expanduser()
+    path = as_path("tokenizer.file", file)
     if path.is_dir():
         path /= "tokenizer.json"
     elif not path.exists() and not _is_path(file):
