@@ -7,7 +7,6 @@ print(model.caption("dog.jpg")[0].text)
 """
 
 import os
-from pathlib import Path
 
 import torch
 
@@ -37,4 +36,4 @@ def load(
     Raises:
         UserError: the file is missing, damaged, or no checkpoint of autocaption; or there is no such device.
     """
-    return CaptionModel(checkpoint.load(Path(path)), device_of(device), precision)
+    return CaptionModel(checkpoint.load(path), device_of(device), precision)

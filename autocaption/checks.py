@@ -9,6 +9,8 @@ from typing import Any
 
 from autocaption.errors import UserError
 
+_HOME = re.compile(r"^([\w./@+]+=)~(?=/|$)")
+
 
 def whole(key: str, value: Any, at_least: int, at_most: int | None = None) -> int:
     """The value, if it is a whole number in a range.
@@ -56,15 +58,34 @@ def choice(key: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
+def switch(key: str, value: Any) -> bool:
+    """The value, if it is true or false; any text, `no` as well, would count as true.
+
+    Raises:
+        UserError: names the key.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{key}={_shown(value)}: take true or false")
+    return value
+
+
 def as_path(key: str, value: Any) -> Path:
     """The value as a path; `~` is the home folder.
 
     Raises:
-        UserError: names the key that has no value, or several.
+        UserError: names the key that has no value, or several, or a home folder that there isn't.
     """
     if value is None or not str(value) or (isinstance(value, Collection) and not isinstance(value, str)):
         raise UserError(f"{key}={_shown(value)}: give a path")
-    return Path(str(value)).expanduser()
+    try:
+        return Path(str(value)).expanduser()
+    except RuntimeError:  # ~somebody
+        raise UserError(f"{key}={value}: there is no such home folder; give a path") from None
+
+
+def with_home(words: Sequence[str]) -> list[str]:
+    """Words of a command line, with the home folder for ~ in KEY=~/...: Hydra takes none, shells leave it."""
+    return [_HOME.sub(lambda key: f"{key[1]}{Path.home()}", word) for word in words]
 
 
 def _shown(value: Any) -> Any:

@@ -3,7 +3,6 @@
 import functools
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from autocaption import ranks
-from autocaption.checks import as_path
+from autocaption.checks import as_path, with_home
 from autocaption.config import require_values
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
@@ -31,8 +30,6 @@ from autocaption.runs.folder import new_run_name, removed_where_unused, run_fold
 from autocaption.runs.rank_folder import RankFolder
 
 log = logging.getLogger(__name__)
-
-_HOME = re.compile(r"^([\w./@+]+=)~(?=/|$)")  # KEY=~/...: Hydra takes no ~ there, and shells leave it
 
 
 def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -51,7 +48,7 @@ def _run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     keep_freed_memory()
     logging.raiseExceptions = False  # a full disk gives no traceback for each line of the log
     _quieten()
-    sys.argv[1:] = [_HOME.sub(lambda key: f"{key[1]}{Path.home()}", word) for word in sys.argv[1:]]
+    sys.argv[1:] = with_home(sys.argv[1:])
     if RANKS in os.environ and "LOCAL_RANK" in os.environ:  # Lightning started it
         return _run_as_rank(task, os.environ[RANKS])
     run = functools.partial(_compose_and_run, task, config_name)

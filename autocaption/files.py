@@ -2,13 +2,16 @@
 
 import fcntl
 import json
+import logging
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from autocaption.errors import WriteError
+
+log = logging.getLogger(__name__)
 
 
 def conf_folder() -> Path:
@@ -16,6 +19,28 @@ def conf_folder() -> Path:
     package = Path(__file__).parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
+
+
+def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """All files below a folder, in no order; those of linked folders too, as data sets are spread over disks.
+
+    Args:
+        folder: where to look.
+        above: the folders that it lies in, by their real paths; a link to one of them would have no end.
+    """
+    if (real := os.path.realpath(folder)) in above:
+        return
+    try:
+        entries = os.scandir(folder)
+    except PermissionError:  # such as a disk's lost+found
+        log.warning("skipped the folder %s: permission denied", folder)
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from files_below(Path(entry.path), (*above, real))
+            else:
+                yield Path(entry.path)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

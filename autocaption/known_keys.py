@@ -11,6 +11,7 @@ from autocaption.errors import UserError
 from autocaption.files import conf_folder
 
 GLOBAL = "# @package _global_"
+SPELT = "yes", "no", "on", "off"
 PICKED = "", "data", "model"  # nodes whose values are picked; others go whole to a constructor, which refuses
 
 
@@ -23,17 +24,20 @@ def nearest(key: str) -> str:
 def require_read(words: Sequence[str]) -> None:
     """Check the keys that a command line adds with a plus: nothing reads one that is mistyped.
 
-    Any other new key is left alone, since the user's own code, or another value (`${KEY}`), may read it.
+    Any other new key is left alone, since the user's own code, or another value (`${KEY}`), may read it. And
+    a `no`, which is text to Hydra, would be read as true.
 
     Args:
         words: of the command line.
 
     Raises:
-        UserError: names the first such key and the one that is near.
+        UserError: names the first such key and the one that is near, or the key that is true or false.
     """
     for word in words:
-        key, equals, _ = word.partition("=")
+        key, equals, value = word.partition("=")
         name = key.lstrip("+")
+        if _known().get(name) and any(one in SPELT for one in value.lower().split(",")):
+            raise UserError(f"{word}: take true or false")
         if name == key or not equals or name.rpartition(".")[0] not in PICKED:
             continue
         if (conf_folder() / name).is_dir() or name in _known():  # Hydra takes care of a group
@@ -55,21 +59,22 @@ def _near(key: str) -> str | None:
 
 
 @functools.cache
-def _known() -> tuple[str, ...]:
-    """All keys of conf/, whichever choices of its groups they belong to."""
-    keys: dict[str, None] = {}
+def _known() -> dict[str, bool]:
+    """All keys of conf/, whichever choices of its groups they belong to: whether each is a truth value."""
+    keys: dict[str, bool] = {}
     root = conf_folder()
     for file in sorted(root.glob("**/*.yaml")):
         group = file.parent.relative_to(root).parts
         package = () if file.read_text(encoding="utf-8").startswith(GLOBAL) else group
         node: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
         if isinstance(node, dict):
-            keys |= dict.fromkeys(_keys(node, [*package]))
-    return tuple(keys)
+            for key, value in _keys(node, [*package]):
+                keys[key] = isinstance(value, bool) or keys.get(key, False)
+    return keys
 
 
-def _keys(node: dict[str, Any], path: list[str]) -> Iterator[str]:
+def _keys(node: dict[str, Any], path: list[str]) -> Iterator[tuple[str, Any]]:
     for name, value in node.items():
-        yield ".".join([*path, str(name)])
+        yield ".".join([*path, str(name)]), value
         if isinstance(value, dict):
             yield from _keys(value, [*path, str(name)])

@@ -1,10 +1,12 @@
 """The line that tells a user of a mistake, whoever found it: this package, Hydra, OmegaConf or Lightning."""
 
 import errno
+import json
 import re
+import shlex
 import sys
 
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from autocaption.errors import UserError, one_line
@@ -69,7 +71,7 @@ def _of_a_library(error: Exception) -> str | None:
     if isinstance(error, InstantiationException):
         return _not_instantiated(error)
     if isinstance(error, HydraException):
-        return f"{_of_hydra(error)}; `--help` lists groups and choices, `--cfg job` every value"
+        return f"{of_hydra(error)}; `--help` lists groups and choices, `--cfg job` every value"
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # Hydra's
         nulls = [word for word in sys.argv[1:] if word.endswith("=null") and "." not in word]
         return (
@@ -89,15 +91,26 @@ def _of_a_library(error: Exception) -> str | None:
     return None
 
 
-def _of_hydra(error: HydraException) -> str:
+def of_hydra(error: HydraException) -> str:
     """Its line, with the key that was meant; where a checkpoint counts, it may have keys that Hydra lacks."""
     line = one_line(error)
+    if isinstance(error, OverrideParseException) and not line.startswith("Error parsing override"):
+        return _unread(error.override)
     if unknown := re.match(r"Could not override '([\w.]+)'", line):
         line += nearest(unknown[1])
     if not from_checkpoint():
         return line
     advice = "If only the checkpoint or one of the searches has it, write ++"
     return line.replace("To append to your config use +", advice)
+
+
+def _unread(word: str) -> str:
+    """The line for a word that Hydra's grammar doesn't have, such as a path with an umlaut or a bracket."""
+    key, equals, value = word.partition("=")
+    if not (key and equals):
+        return f"'{word}' is not KEY=VALUE"
+    quoted = shlex.quote(f"{key}={json.dumps(value, ensure_ascii=False)}")
+    return f"{word}: Hydra can't read the value; check its brackets, or quote text for it, too: {quoted}"
 
 
 def _not_instantiated(error: InstantiationException) -> str | None:

@@ -279,6 +279,8 @@ def test_attention_to_any_caption(attending, pictures):
     for wrong in (5, (text,), [text, None]):
         with pytest.raises(UserError, match="is no caption; give a text"):
             attending.attention(pictures[0], wrong)
+    with pytest.raises(UserError, match=r"of 400 words is longer than the model's tokenizer.max_length"):
+        attending.attention(pictures[0], "a dog " * 200)
 
 
 def test_a_decoder_that_does_not_attend_says_so(model, pictures):

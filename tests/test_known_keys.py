@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from autocaption.errors import UserError
@@ -18,10 +20,17 @@ def test_a_new_key_that_nothing_reads_is_refused_where_another_is_near(words, me
         require_read(words)
 
 
+@pytest.mark.parametrize("word", ["test=no", "data.check_images=Off", "++model.encoder.freeze_norm=false,no"])
+def test_a_no_in_words_is_refused_where_a_truth_value_is_due(word):
+    with pytest.raises(UserError, match=rf"^{re.escape(word)}: take true or false$"):
+        require_read(["seed=1", word])
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["+lr=1e-3", "optimizer.lr=${lr}"],
+        ["tags=[no]", "task_name=off", "test=false,true", "+my_switch=no", "data.check_images=FALSE"],
         ["+my_note=3"],
         ["scheduled_smapling=0.5"],  # Hydra refuses it
         ["+trainer.limit_test_batches=2"],  # the Trainer reads what it likes

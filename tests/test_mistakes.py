@@ -25,6 +25,8 @@ MISTAKES = {  # what is named, by words of the command line
     "+data.batchsize=2": "nothing reads data.batchsize; did you mean data.batch_size?",
     "model.decoder=lstm": "choose a part with model/decoder=lstm",
     "schedule=null": "schedule=null: a group takes the name of a choice",
+    "data.root=/tmp/ü": """quote text for it, too: 'data.root="/tmp/ü"'""",
+    "test=No": "test=No: take true or false",  # Hydra takes it for text
     "search=base": "search=base is only what its choices share",
     "init_from=nowhere.ckpt": "checkpoint not found: nowhere.ckpt",
     "runs_dir=file": "file/",  # a file

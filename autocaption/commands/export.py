@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from autocaption.checks import as_path
 from autocaption.exits import one_line_errors
 
 
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--checkpoint", required=True, type=Path, help="a file of a run's checkpoints/")
     parser.add_argument("--format", required=True, choices=("safetensors", "onnx"))
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="made if it isn't there")
+    parser.add_argument("--output", required=True, metavar="DIR", help="made if it isn't there")
     parser.add_argument(
         "--int8",
         action="store_true",
@@ -31,15 +32,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     one_line_errors(lambda: export(**vars(arguments)))
 
 
-def export(checkpoint: Path, format: str, output: Path, int8: bool) -> None:
+def export(checkpoint: Path, format: str, output: str, int8: bool) -> None:
     """Write the folder and say where it is."""
     from autocaption.export.folders import export_onnx, export_safetensors
 
+    folder = as_path("--output", output)
     if format == "onnx":
-        export_onnx(checkpoint, output, int8)
+        export_onnx(checkpoint, folder, int8)
     else:
-        export_safetensors(checkpoint, output)
-    for file in sorted(output.iterdir()):
+        export_safetensors(checkpoint, folder)
+    for file in sorted(filter(Path.is_file, folder.iterdir())):
         print(f"{file}  {file.stat().st_size:,} bytes")
 
 

@@ -20,11 +20,12 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from markupsafe import Markup
 from omegaconf import DictConfig
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from autocaption.checks import as_path, with_home
 from autocaption.data import downloads
 from autocaption.data.broken_pictures import broken_pictures
 from autocaption.data.inspection import SHOWN, inspected
@@ -33,6 +34,8 @@ from autocaption.data.sources import SPLITS, CaptionedImage, Source
 from autocaption.errors import UserError
 from autocaption.exits import one_line_errors
 from autocaption.files import conf_folder, write_text
+from autocaption.known_keys import require_read
+from autocaption.mistakes import of_hydra
 from autocaption.pages import environment
 
 PACKAGE = Path(__file__).parents[1]
@@ -48,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     download = commands.add_parser("download", help="fetch a data set, and go on after an interruption")
     download.add_argument("name", choices=sorted(downloads.ARCHIVES))
-    download.add_argument("--root", type=Path, required=True, help="the folder to unpack into")
+    download.add_argument("--root", required=True, help="the folder to unpack into")
     inspect = commands.add_parser(
         "inspect", help="captions, words, pictures and duplicates, as tables and a page"
     )
@@ -63,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.command == "download":
-        downloads.download(arguments.name, arguments.root)
+        downloads.download(arguments.name, as_path("--root", arguments.root))
     elif arguments.command == "inspect":
         _inspect(_composed(arguments.overrides), arguments.page)
     else:
@@ -71,22 +74,21 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _composed(overrides: Sequence[str]) -> DictConfig:
+    require_read(overrides)
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            return compose("train", list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(error).split())) from None
+            return compose("train", with_home(overrides))
+    except HydraException as error:
+        raise UserError(f"{of_hydra(error)}; `train.py --help` lists groups and choices") from None
 
 
 def _source(config: DictConfig) -> Source:
     try:
         return instantiate(config.data.source)
-    except (HydraException, OmegaConfBaseException) as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
-            raise UserError("no value for data.root; give it with data.root=DIR") from None
-        raise UserError(" ".join(str(error).split())) from None
+    except (MissingMandatoryValue, InterpolationToMissingValueError):
+        raise UserError(
+            "no value for data.root; give it with data.root=DIR, or set AUTOCAPTION_DATA"
+        ) from None
 
 
 def _check(source: Source) -> int:

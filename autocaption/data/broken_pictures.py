@@ -22,10 +22,11 @@ class Broken(NamedTuple):
 
 
 def broken_pictures(source: Source, images: Sequence[CaptionedImage], manifest: Manifest) -> list[Broken]:
-    """Decode every picture that is a file and isn't known to decode; those that cannot be."""
+    """The images whose files cannot be decoded; those that are known to decode are not tried again."""
     by_path = {image.path: image for image in images if image.path is not None}
     errors = manifest.check(list(by_path), lambda path: source.read(by_path[path]))
-    return [Broken(by_path[path], error) for path, error in errors.items()]
+    # Several images may have one file, as where a table has a row for each caption and no ids.
+    return [Broken(image, errors[path]) for image in images if (path := image.path) and path in errors]
 
 
 def check_pictures(source: Source, images: Sequence[CaptionedImage], manifest: Manifest) -> None:

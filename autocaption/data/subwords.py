@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
+from autocaption.checks import as_path, whole
 from autocaption.data.tokenizer import BOS, EOS, PAD, SPECIAL, UNK, encoded
 from autocaption.errors import UserError
 
@@ -31,7 +31,7 @@ class SubwordTokenizer:
         vocabulary: the content of a tokenizer.json, from a checkpoint.
 
     Raises:
-        UserError: the extra isn't installed, or the file is no tokenizer.json.
+        UserError: the extra isn't installed, the file is no tokenizer.json, or a number is out of range.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class SubwordTokenizer:
         file: str | None = None,
         vocabulary: str | None = None,
     ) -> None:
-        self.rule, self.max_length, self.vocab_size, self.file = rule, max_length, vocab_size, file
+        self.rule, self.vocab_size, self.file = rule, vocab_size, file
+        self.max_length = whole("tokenizer.max_length", max_length, 1)
         self._model: Any = None
         self.vocabulary: list[str] = list(SPECIAL)
         if vocabulary is not None or file is not None:
@@ -65,12 +66,13 @@ class SubwordTokenizer:
                 "tokenizer=pretrained needs tokenizer.file=PATH, a tokenizer.json of Hugging Face, a folder "
                 "with one, or a model of the hub"
             )
+        vocab_size = whole("tokenizer.vocab_size", self.vocab_size, 256)  # the bytes
         tokenizers = _library()
         model = tokenizers.Tokenizer(tokenizers.models.BPE())
         model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
         model.decoder = tokenizers.decoders.ByteLevel()
         trainer = tokenizers.trainers.BpeTrainer(
-            vocab_size=self.vocab_size,
+            vocab_size=vocab_size,
             show_progress=False,
             initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),  # every byte: nothing is unknown
         )
@@ -118,7 +120,7 @@ class SubwordTokenizer:
 
 def _read(file: str) -> Any:
     """The tokenizer of a tokenizer.json, of a folder with one, or of the hub."""
-    path = Path(file).expanduser()
+    path = as_path("tokenizer.file", file)
     if path.is_dir():
         path /= "tokenizer.json"
     elif not path.exists() and not _is_path(file):

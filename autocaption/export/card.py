@@ -1,11 +1,16 @@
 """The model card of an export: README.md, as model hubs show it."""
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from autocaption.errors import UserError
 from autocaption.files import write_text
 from autocaption.models.captioner import METRICS, RECIPE
+from autocaption.runs.exported import CONFIG
 
 SHOWN = ("val/bleu1", "val/bleu4", "val/cider", "val/rouge_l", "val/perplexity")
 CARD = "README.md"
@@ -20,16 +25,40 @@ tags:
 """
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder of an export, where it isn't there.
+@contextlib.contextmanager
+def new_files(folder: Path, own: Iterable[str], others: Iterable[str]) -> Iterator[Path]:
+    """A place for the files of an export, from which they go to its folder once all of them are whole.
+
+    An export that fails leaves an earlier one there as it was. One that is killed as they go leaves no
+    config.json, without which nothing takes the folder for a model.
+
+    Args:
+        folder: of the export; made where it isn't there.
+        own: names of the format's files, beside the card and config.json.
+        others: names of files of exports in another format.
 
     Raises:
-        UserError: its README.md is no card of ours, so somebody may have written it.
+        UserError: the folder has files that somebody may have written, or an export in another format.
     """
-    file = folder / CARD
-    if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(HEAD):
+    ours = (folder / CARD).exists() and _is_ours(folder / CARD)
+    if not ours and (file := _first(folder, (CARD, CONFIG, *own))):
         raise UserError(f"{file} is not ours; name another folder with --output")
+    if file := _first(folder, others):
+        raise UserError(f"{file} is of another format's export; name another folder with --output")
     folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export_", dir=folder) as aside:
+        yield Path(aside)
+        (folder / CONFIG).unlink(missing_ok=True)
+        for file in sorted(Path(aside).iterdir(), key=lambda file: (file.name == CONFIG, file.name != CARD)):
+            os.replace(file, folder / file.name)
+
+
+def _first(folder: Path, names: Iterable[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def _is_ours(card: Path) -> bool:
+    return card.read_text(encoding="utf-8", errors="replace").startswith(HEAD)
 
 
 def write_card(checkpoint: dict[str, Any], folder: Path, usage: str) -> None:

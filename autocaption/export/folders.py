@@ -16,7 +16,7 @@ from autocaption.data.subwords import SubwordTokenizer
 from autocaption.data.tokenizer import Tokenizer, words
 from autocaption.errors import UserError
 from autocaption.export import graphs
-from autocaption.export.card import make_folder, write_card
+from autocaption.export.card import new_files, write_card
 from autocaption.files import write_json
 from autocaption.models.captioner import RECIPE
 from autocaption.runs import checkpoint as checkpoints
@@ -55,9 +55,9 @@ def export_safetensors(checkpoint: Path, folder: Path) -> None:
         UserError: the checkpoint cannot be read, or the folder not written to.
     """
     saved = checkpoints.load(checkpoint)
-    make_folder(folder)
-    exported.write(saved, folder)
-    write_card(saved, folder, SAFETENSORS_USAGE)
+    with new_files(folder, own=(exported.WEIGHTS,), others=(RUNNER, *graphs.FILES)) as aside:
+        exported.write(saved, aside)
+        write_card(saved, aside, SAFETENSORS_USAGE)
 
 
 def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
@@ -77,12 +77,8 @@ def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
     captioner, transform, _ = build.for_pictures(saved)
     _require_known_rule(captioner.tokenizer)
     graphs.require_extra()
-    make_folder(folder)
     view_CHW = transform(Image.new("RGB", (64, 64)), seed=0)
     images_BCHW = torch.randint(256, (2, *view_CHW.shape), dtype=torch.uint8)
-    graphs.write_graphs(captioner, images_BCHW, folder)
-    if int8:
-        graphs.quantize(folder)
     search: Any = OmegaConf.to_container(build.config_of(saved).search, resolve=True)
     if (name := search["_target_"].rpartition(".")[2]) not in ("BeamSearch", "GreedySearch"):
         log.warning("%s searches by beams, not by the checkpoint's %s", RUNNER, name)
@@ -92,9 +88,14 @@ def export_onnx(checkpoint: Path, folder: Path, int8: bool = False) -> None:
         "vocabulary": vocabulary,
         "search": {key: search.get(key, value) for key, value in SEARCH.items()},
     }
-    write_json(folder / exported.CONFIG, settings)
-    shutil.copyfile(Path(__file__).with_name("onnx_caption.py"), folder / RUNNER)
-    write_card(saved, folder, ONNX_USAGE.format(more=" tokenizers" if isinstance(vocabulary, str) else ""))
+    usage = ONNX_USAGE.format(more=" tokenizers" if isinstance(vocabulary, str) else "")
+    with new_files(folder, own=(RUNNER, *graphs.FILES), others=(exported.WEIGHTS,)) as aside:
+        graphs.write_graphs(captioner, images_BCHW, aside)
+        if int8:
+            graphs.quantize(aside)
+        write_json(aside / exported.CONFIG, settings)
+        shutil.copyfile(Path(__file__).with_name("onnx_caption.py"), aside / RUNNER)
+        write_card(saved, aside, usage)
 
 
 def _require_known_rule(tokenizer: Tokenizer) -> None:

@@ -35,7 +35,7 @@ from autocaption.models.captioner import Captioner
 from autocaption.models.protocols import Decoder, State
 from autocaption.search.state import expand
 
-GRAPHS = ("encoder", "start", "step")
+FILES = ("encoder.onnx", "start.onnx", "step.onnx")
 
 
 def write_graphs(captioner: Captioner, images_BCHW: Tensor, folder: Path) -> None:
@@ -78,8 +78,8 @@ def quantize(folder: Path) -> None:
 
     Convolutions stay, since ONNX Runtime's integer ones are slower on most CPUs.
     """
-    for name in GRAPHS:
-        write_whole(file := folder / f"{name}.onnx", functools.partial(_quantized, file))
+    for name in FILES:
+        write_whole(file := folder / name, functools.partial(_quantized, file))
 
 
 def _quantized(file: Path, aside: Path) -> None:

@@ -77,6 +77,8 @@ class OnnxCaptioner:
             with Image.open(picture) as image:
                 return self.pixels(image)
         picture = ImageOps.exif_transpose(picture)
+        if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+            picture = of_8_bits(picture)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -215,6 +217,20 @@ def square(
     return np.asarray(picture.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 
 
+def of_8_bits(picture: Image.Image) -> Image.Image:
+    """Deep grey scaled by the range of its type, or the smallest in use that holds it, or else its own."""
+    values = np.asarray(picture).astype(np.float64)
+    values = np.where(np.isfinite(values), values, values[np.isfinite(values)].min())
+    low, high = values.min(), values.max()
+    if picture.mode.startswith("I;16"):
+        low, high = 0, 65535
+    elif low >= 0:
+        ranges = (255, 65535) if picture.mode == "I" else (1, 255, 65535)
+        low, high = next(((0, top) for top in ranges if high <= top), (low, high))
+    scaled = (values - low) * (255 / max(high - low, 1e-300))
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
 def log_softmax(logits_KV: np.ndarray) -> np.ndarray:
     """The logarithm of the softmax."""
     shifted_KV = logits_KV - logits_KV.max(1, keepdims=True)
@@ -236,10 +252,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.beam_size is not None and arguments.beam_size < 1:
         parser.error(f"--beam-size={arguments.beam_size}: take 1 or more")
+    if arguments.output and not arguments.output.parent.is_dir():
+        parser.error(f"--output={arguments.output}: there is no folder {arguments.output.parent}")
+    folder = Path(__file__).parent
     try:
-        captioner = OnnxCaptioner(Path(__file__).parent)
+        captioner = OnnxCaptioner(folder)
     except ModuleNotFoundError as error:
         sys.exit(f"captions of this model need `pip install {error.name}`")
+    except Exception as error:  # ONNX Runtime has its own for each kind of damage
+        sys.exit(f"the model in {folder} is not whole: {' '.join(str(error).split())}; export it again")
     results, unread = [], 0
     for picture in arguments.pictures:
         try:
@@ -253,8 +274,11 @@ def main() -> None:
         results.append({"image_id": Path(picture).name, "caption": text})
     if arguments.output:
         aside = arguments.output.with_name(f"{arguments.output.name}.partial")
-        aside.write_text(json.dumps(results), encoding="utf-8")
-        aside.replace(arguments.output)
+        try:
+            aside.write_text(json.dumps(results), encoding="utf-8")
+            aside.replace(arguments.output)
+        except OSError as error:
+            sys.exit(f"cannot write {arguments.output}: {error.strerror}")
     if unread:
         sys.exit(f"{unread} of {len(arguments.pictures)} pictures can't be read")
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from autocaption import build
 from autocaption.checks import choice, whole
 from autocaption.data.given_pictures import Content, GivenPicture, Readable, opened
-from autocaption.data.tokenizer import until_end
+from autocaption.data.tokenizer import EOS, until_end
 from autocaption.data.transforms import Box
 from autocaption.errors import UserError
 from autocaption.inference.captions import Caption, captions_of
@@ -141,7 +141,8 @@ class CaptionModel:
             caption: what it is asked to say; None for its own best caption. Several at once give a list.
 
         Raises:
-            UserError: the decoder doesn't attend, or not to a square grid.
+            UserError: the decoder doesn't attend, or not to a square grid; or a caption is longer than those
+                of training.
         """
         prepared = self.prepare(image)
         if caption is None:
@@ -150,16 +151,13 @@ class CaptionModel:
         for one in captions:
             if not isinstance(one, str | Caption):
                 raise UserError(f"{one!r} is no caption; give a text, a Caption, or a list of them")
-        tokenizer = self.captioner.tokenizer
-        said = [
-            one.tokens if isinstance(one, Caption) else until_end(tokenizer.encode(one)[1:])
-            for one in captions
-        ]
+        said = [one.tokens if isinstance(one, Caption) else self._tokens(one) for one in captions]
         with self._computing():
             memory_1PD = self._encoded([prepared])
         with torch.inference_mode():
             found = word_maps(
-                self.captioner.encoder, self.captioner.decoder, memory_1PD, said, tokenizer, prepared.seen
+                *(self.captioner.encoder, self.captioner.decoder, memory_1PD, said),
+                *(self.captioner.tokenizer, prepared.seen),
             )
         return found if isinstance(caption, list) else found[0]
 
@@ -178,6 +176,15 @@ class CaptionModel:
             return image
         picture: Image.Image = opened(image, name, self._transform.least, max_pixels or self.max_pixels)
         return Prepared(self._transform(picture, seed=0), self._transform.seen(*picture.size))
+
+    def _tokens(self, caption: str) -> tuple[int, ...]:
+        tokens = self.captioner.tokenizer.encode(caption)
+        if tokens[-1] != EOS:
+            raise UserError(
+                f"a caption of {len(caption.split())} words is longer than the model's tokenizer.max_length; "
+                "shorten it"
+            )
+        return until_end(tokens[1:])
 
     def _captions(self, batch: Sequence[Prepared], search: Any, k: int) -> list[list[Caption]]:
         # A sample depends on the picture, not on what it is captioned with.

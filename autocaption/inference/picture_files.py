@@ -7,7 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from autocaption.checks import as_path
 from autocaption.errors import UserError
+from autocaption.files import files_below
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ def picture_files(words: Sequence[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for word in words:
-        path = Path(word).expanduser()
+        path = as_path("PICTURE", word)
         if not path.exists() and glob.has_magic(word):
             paths = sorted(map(Path, glob.glob(str(path), recursive=True)))
             if not paths:
@@ -42,7 +44,7 @@ def _within(folder: Path) -> list[Path]:
     known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     pictures = [
         file
-        for file in sorted(folder.rglob("*"))
+        for file in sorted(files_below(folder))
         if file.suffix.lower() in known and not file.name.startswith(".") and file.is_file()
     ]
     if not pictures:

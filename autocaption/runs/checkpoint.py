@@ -1,10 +1,12 @@
 """Reading checkpoints, also those of earlier versions."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from autocaption.checks import as_path
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.errors import UserError
 from autocaption.models.captioner import METRICS, RECIPE
@@ -42,13 +44,13 @@ MOVED = {
 }
 
 
-def load(path: str | Path) -> dict[str, Any]:
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint of autocaption, or an export of one: plain values and tensors only, on the CPU.
 
     Raises:
         UserError: the file is missing, damaged, of a later version, or not one of ours.
     """
-    path = Path(path).expanduser()
+    path = as_path("checkpoint", path)
     checkpoint = exported.read(path) if exported.is_export(path) else _read(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(RECIPE), dict):
         raise UserError(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from autocaption.files import write_json, write_whole
 from autocaption.models.captioner import METRICS, RECIPE
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_WITHIN = re.compile(r"\$\{([\w.]+)\}/")
 
 
 def is_export(path: Path) -> bool:
@@ -31,7 +33,7 @@ def write(checkpoint: dict[str, Any], folder: Path) -> None:
     recipe = checkpoint[RECIPE]
     config = {
         "model_type": "autocaption",
-        RECIPE: {**recipe, "config": _without_paths(recipe["config"])},
+        RECIPE: {**recipe, "config": _without_paths(recipe["config"], recipe["config"])},
         METRICS: {name: value for name, value in checkpoint.get(METRICS, {}).items() if math.isfinite(value)},
     }
     weights = {name: tensor.clone().contiguous() for name, tensor in checkpoint["state_dict"].items()}
@@ -57,13 +59,25 @@ def read(folder: Path) -> dict[str, Any]:
     return {RECIPE: known.get(RECIPE), METRICS: known.get(METRICS) or {}, "state_dict": state}
 
 
-def _without_paths(value: Any) -> Any:
+def _without_paths(value: Any, config: dict[str, Any]) -> Any:
     """A configuration without the paths of this machine, which are nobody else's business."""
     if isinstance(value, dict):
-        return {key: _without_paths(part) for key, part in value.items()}
+        return {key: _without_paths(part, config) for key, part in value.items()}
     if isinstance(value, list):
-        return [_without_paths(part) for part in value]
-    return None if isinstance(value, str) and value.startswith(("/", "~", "file:")) else value
+        return [_without_paths(part, config) for part in value]
+    return None if _is_path(value, config) else value
+
+
+def _is_path(value: Any, config: dict[str, Any]) -> bool:
+    """Whether it is a path, or starts with one: without that, `${KEY}/name` would be "None/name"."""
+    if not isinstance(value, str):
+        return False
+    if (within := _WITHIN.match(value)) is None:
+        return value.startswith(("/", "~", "file:"))
+    node: Any = config
+    for name in within[1].split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return _is_path(node, config)
 
 
 def _library() -> Any:

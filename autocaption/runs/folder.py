@@ -75,7 +75,7 @@ def folder_to_resume(runs_dir: str, resume: str) -> Path:
         if newest is None:
             raise UserError(f"resume=last: no run under {root} is left to resume; name one: resume=RUN")
         return newest
-    path = Path(resume).expanduser().absolute()
+    path = as_path("resume", resume).absolute()
     if path.is_dir():
         if is_run_folder(path):
             return path
@@ -97,7 +97,7 @@ def checkpoint_to_resume(runs_dir: str, resume: str) -> tuple[Path, list[Path]]:
         UserError: there is none, or no undamaged one.
     """
     folder = folder_to_resume(runs_dir, resume)
-    named = Path(resume).expanduser().absolute()
+    named = as_path("resume", resume).absolute()
     if named.is_file():
         if not is_whole(named):
             raise UserError(f"the checkpoint resume={named} is damaged; take the newest with resume={folder}")

@@ -3,18 +3,20 @@
 import torch
 from torch import Tensor
 
-from autocaption.checks import whole
+from autocaption.checks import switch, whole
 from autocaption.data.tokenizer import EOS, PAD, UNK
 from autocaption.errors import UserError
+
+MOST = 10_000  # words; searches reserve memory for all of them, and a system kills who takes too much
 
 
 def longest(max_length: int, min_length: int) -> int:
     """`search.max_length`, checked.
 
     Raises:
-        UserError: it is no whole number above 0, or less than `search.min_length`.
+        UserError: it is no whole number above 0, more than MOST, or less than `search.min_length`.
     """
-    whole("search.max_length", max_length, 1)
+    whole("search.max_length", max_length, 1, MOST)
     if whole("search.min_length", min_length, 0) > max_length:
         raise UserError(f"search.min_length={min_length} is more than search.max_length={max_length}")
     return max_length
@@ -29,13 +31,13 @@ class Constraints:
         allow_unk: whether <unk> may be generated.
 
     Raises:
-        UserError: a length is no whole number, or negative.
+        UserError: a length is no whole number, or negative; or allow_unk is neither true nor false.
     """
 
     def __init__(self, min_length: int = 0, no_repeat_ngram: int = 0, allow_unk: bool = False) -> None:
         self.min_length = whole("search.min_length", min_length, 0)
         self.no_repeat_ngram = whole("search.no_repeat_ngram", no_repeat_ngram, 0)
-        self.allow_unk = allow_unk
+        self.allow_unk = switch("search.allow_unk", allow_unk)
 
     def forbid(self, logits_RV: Tensor) -> Tensor:
         """Forbid, in place, the tokens that no caption may have; by slices, since a GPU waits for indices."""

@@ -89,7 +89,10 @@ def serve(
         timeout_graceful_shutdown=round(timeout) + 1,
         server_header=False,
     )
-    listening.listen(2048)
+    try:
+        listening.listen(2048)
+    except OSError as error:  # until one listens, several may bind an address
+        raise _refused(host, port, error) from None
     shown = f"[{host}]" if ":" in host else host
     log.info("Serving %s on http://%s:%d", checkpoint.name, shown, listening.getsockname()[1])
     uvicorn.Server(config).run(sockets=[listening])
@@ -104,9 +107,12 @@ def _listening(host: str, port: int) -> socket.socket:
         bound.bind(address)
         return bound
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        advice = "take another --port" if taken else "check --host and --port"
-        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}; {advice}") from None
+        raise _refused(host, port, error) from None
+
+
+def _refused(host: str, port: int, error: OSError) -> UserError:
+    advice = "take another --port" if error.errno == errno.EADDRINUSE else "check --host and --port"
+    return UserError(f"cannot listen on {host}:{port}: {error.strerror}; {advice}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,12 @@ class Settings(BaseModel):
     search: Annotated[Search, Field(description="How captions are searched for; greedy finds one.")] = "beam"
     temperature: Annotated[
         float | None,
-        Field(ge=0.05, le=5, allow_inf_nan=False, description="With search=sample: below 1 is bolder."),
+        Field(
+            ge=0.05,
+            le=5,
+            allow_inf_nan=False,
+            description="With search=sample: below 1, likely words are likelier still.",
+        ),
     ] = None
     attention: Annotated[
         bool, Field(description="Whether to tell where the model looked for each word, if it attends.")

@@ -64,6 +64,13 @@ async def read_upload(request: Request, limits: Limits) -> Upload:
             "unsupported_request",
             "Send multipart/form-data with a file `image`, or JSON with `image` in base64.",
         )
+    if request.query_params:  # nothing reads them there
+        names = ", ".join(request.query_params.keys())
+        raise RequestError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_setting",
+            f"{names}: send settings in the form or the JSON, not in the address",
+        )
     # base64 writes three bytes as four.
     most = limits.max_bytes + SPARE if kind == "multipart/form-data" else limits.max_bytes * 4 // 3 + SPARE
     try:
@@ -131,6 +138,10 @@ async def _from_form(request: Request, body: bytes) -> Upload:
         raise RequestError(HTTPStatus.BAD_REQUEST, "malformed", error.message) from None
     try:
         fields: dict[str, Any] = dict(form)
+        if twice := next((name for name in fields if len(form.getlist(name)) > 1), None):
+            raise RequestError(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_setting", f"{twice}: send this field once"
+            )
         image = fields.pop("image", None)
         if not isinstance(image, UploadFile):
             raise RequestError(

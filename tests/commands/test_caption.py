@@ -87,6 +87,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_captioned(folder):
     ("words", "message"),
     [
         (["*.gif"], "nothing fits the pattern *.gif"),
+        ([""], "PICTURE=: give a path"),  # as of a variable that is not set; and not all of this folder
         (["pictures/nothing/"], "picture not found: pictures/nothing"),
         ([PICTURES[0], "--k", "2", "--search", "greedy"], "search=greedy gives 1"),
         ([PICTURES[0], "--set", "heat=1"], "has no setting heat"),

@@ -194,6 +194,12 @@ def test_what_archives_say_wrongly(tmp_path):
     with pytest.raises(UserError, match=r"^no archive .*train\*.tar; data.root names the folder"):
         webdataset(str(tmp_path), GLOBS)
     write_tar(tmp_path / "train.tar", members([0]))
+    for splits, said in (
+        ({"val": "valid-*.tar"}, r"^no archive .*valid-\*.tar; correct data.splits.val, or let val be drawn"),
+        ({"vall": "val.tar"}, "^data.splits names train, val, test, not vall"),
+    ):
+        with pytest.raises(UserError, match=said):
+            webdataset(str(tmp_path), {**GLOBS, **splits})
     with pytest.raises(UserError, match="matches the globs of two splits"):
         webdataset(str(tmp_path), {**GLOBS, "val": "*.tar"})
     for name, content, said in (
@@ -285,6 +291,14 @@ def test_a_column_of_splits_counts_before_the_data_set_s_own(tmp_path, caplog):
     assert "splits: column split" in caplog.text
 
 
+def test_globs_may_start_elsewhere_and_a_root_be_called_like_one(tmp_path):
+    (root := tmp_path / "a [1]").mkdir()
+    write_tar(root / "train.tar", members(range(3)))
+    write_tar(tmp_path / "other.tar", members([5]))
+    source = webdataset(str(root), {**GLOBS, "val": str(tmp_path / "o*.tar"), "test": None}, test=1)
+    assert [len(source.split(split)) for split in SPLITS] == [2, 1, 1]
+
+
 def test_splits_by_their_own_names_and_those_that_are_none(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     parts = {"big": rows(range(3)), "small": rows([3]), "tiny": rows([4])}
@@ -309,6 +323,16 @@ def test_pictures_by_path(tmp_path):
     (tmp_path / f"{number}.png").unlink()
     with pytest.raises(UserError, match=rf"image of split 'val' is missing: .*{number}.png"):
         huggingface(str(tmp_path), val=1, test=1).split("val")
+
+
+def test_rows_of_one_file_without_an_id_are_in_one_split(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    (tmp_path / "0.png").write_bytes(picture(0))
+    columns = {"image": ["0.png"] * 4, "caption": [f"A dog, {i}" for i in range(4)], "split": ["train"] * 4}
+    columns["split"][2] = "val"
+    datasets.Dataset.from_dict(columns).save_to_disk(tmp_path)
+    with pytest.raises(UserError, match=r"0.png is in split 'val', and as another image in 'train'; .* id$"):
+        huggingface(str(tmp_path)).split("train")
 
 
 def test_a_folder_of_tables_whatever_its_name(tmp_path, monkeypatch):

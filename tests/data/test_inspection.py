@@ -112,11 +112,34 @@ def test_check_lists_what_is_broken_and_exits_with_1(root, capsys):
 
 
 @pytest.mark.parametrize(
-    "overrides", [["data=flickr8k", "data.root=/nowhere"], ["data=nothing"], ["data=flickr8k"]]
+    ("overrides", "said"),
+    [
+        (["data=flickr8k", "data.root=/nowhere"], "folder not found: /nowhere"),
+        (["data=nothing"], "Could not find 'data/nothing'"),
+        (["data=flickr8k"], "no value for data.root; give it with data.root=DIR, or set AUTOCAPTION_DATA"),
+        (["data=folder", "data.root=~/nowhere"], "folder not found: /somebody/nowhere"),
+        (["data=folder", "data.fle=a.csv"], "did you mean data.file;"),
+        (
+            ["data=folder", "data.root=.", "+data.source.foo=1"],
+            "data.source.foo: folder has no such argument",
+        ),
+        (["+data.max_pixles=3"], "nothing reads data.max_pixles; did you mean data.max_pixels?"),
+        (["data.root=/my (old) ü"], """quote text for it, too: 'data.root="/my (old) ü"';"""),
+        (["data.root"], "Error parsing override 'data.root' missing EQUAL"),
+    ],
 )
-def test_a_mistake_is_one_line(overrides, monkeypatch):
+def test_a_mistake_is_one_line(overrides, said, monkeypatch):
     monkeypatch.delenv("AUTOCAPTION_DATA", raising=False)
+    monkeypatch.setenv("HOME", "/somebody")
     with pytest.raises(SystemExit) as done:
         main(["check", *overrides])
     assert str(done.value.code).startswith("error: ")
+    assert said in done.value.code
     assert len(str(done.value.code).splitlines()) == 1
+
+
+def test_a_quoted_path_may_have_any_characters(root, capsys):
+    root.rename(named := root.with_name("my (old) ü, [x]"))
+    with pytest.raises(SystemExit) as done:
+        main(["check", "data=folder", f'data.root="{named}"'])
+    assert done.value.code == 0

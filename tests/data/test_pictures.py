@@ -5,6 +5,7 @@ Legend: H height, W width.
 
 import io
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -275,6 +276,13 @@ def test_all_broken_pictures_are_found_and_the_first_is_named(partly_broken):
     ]
     with pytest.raises(UserError, match=r"1\.png .*1 more"):
         check_pictures(partly_broken, images, Manifest(None))
+
+
+def test_a_broken_file_of_several_images_breaks_all_of_them(partly_broken):
+    images = partly_broken.split("train")
+    again = [replace(image, id=f"{image.id} again") for image in images]
+    found = broken_pictures(partly_broken, [*images, *again], Manifest(None))
+    assert [one.image.id for one in found] == ["1.png", "4.png", "1.png again", "4.png again"]
 
 
 def test_broken_pictures_are_left_out_and_said(partly_broken, caplog):

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,6 +15,7 @@ from autocaption.data.sources.flickr8k import flickr8k as read_flickr8k
 from autocaption.data.sources.flickr30k import flickr30k
 from autocaption.data.sources.own_pictures import folder
 from autocaption.errors import UserError
+from autocaption.inference.picture_files import picture_files
 
 NAMES = [f"{i}.jpg" for i in range(12)]
 
@@ -311,6 +314,33 @@ def test_text_files_beside_pictures(tmp_path, folders, caplog):
     assert "skipped 1 .txt files without a picture" in caplog.text
 
 
+@pytest.mark.parametrize("text", ["One\n", None])
+def test_folders_may_be_links_even_to_those_above(tmp_path, text):
+    root = tmp_path / "root"
+    for split in SPLITS:
+        pictures(tmp_path / f"disk/{split}", NAMES[:1])
+        if text:
+            (tmp_path / f"disk/{split}/0.txt").write_text(text)
+        root.mkdir(exist_ok=True)
+        (root / split).symlink_to(tmp_path / "disk" / split)
+    (tmp_path / "disk/train/loop").symlink_to(root)
+    if text:
+        assert ids(folder(str(root))) == {split: [f"{split}/0.jpg"] for split in SPLITS}
+    assert picture_files([str(root)]) == [root / split / "0.jpg" for split in sorted(SPLITS)]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch, caplog):
+    def guarded(place, scandir=os.scandir):
+        if Path(place).name == "lost+found":
+            raise PermissionError
+        return scandir(place)
+
+    pictures(tmp_path, ["a.jpg", "lost+found/b.jpg"])
+    monkeypatch.setattr("os.scandir", guarded)
+    assert picture_files([str(tmp_path)]) == [tmp_path / "a.jpg"]
+    assert f"skipped the folder {tmp_path / 'lost+found'}" in caplog.text
+
+
 def table(root, text, names=NAMES, file="c.csv", **changes):
     pictures(root, names)
     (root / file).write_text(text)
@@ -324,6 +354,8 @@ def test_a_table_without_splits_is_divided(tmp_path):
     sizes = [len(names) for names in ids(folder(str(tmp_path), val=0.25, test=5)).values()]
     assert sizes == [4, 3, 5]
     error_of(lambda: folder(str(tmp_path), val=6, test=6).split("val"), "12 images", "train 0")
+    (tmp_path / "c.csv").write_text("image,caption\n" + "".join(f"{name},\n" for name in NAMES[:4]))
+    error_of(lambda: folder(str(tmp_path)).split("val"), "0 images", "train 0", "skipped 4 blank captions")
 
 
 def test_what_is_skipped_is_said(tmp_path, caplog):
@@ -373,6 +405,14 @@ def test_a_key_that_occurs_twice_in_a_record_is_no_silent_loss(tmp_path):
     error_of(lambda: source.split("train"), "c.json", "twice", "caption")
 
 
+def test_a_picture_of_two_names_is_in_one_split(tmp_path):
+    text = "image,caption,split\na.jpg,A,{}\n./a.jpg,B,{}\nb.jpg,C,val\nc.jpg,D,test\n"
+    source = table(tmp_path, text.format("train", "val"), ["a.jpg", "b.jpg", "c.jpg"])
+    error_of(lambda: source.split("train"), tmp_path / "a.jpg", "split 'val'", "in 'train'", "one name or id")
+    (tmp_path / "c.csv").write_text(text.format("train", "train"))
+    assert [image.captions for image in folder(str(tmp_path)).split("train")] == [("A",), ("B",)]
+
+
 def test_missing_pictures_are_skipped_if_asked(tmp_path, caplog):
     text = "image,caption,split\n0.jpg,A,train\n99.jpg,B,train\n"
     source = table(tmp_path, text, on_broken="skip")
@@ -388,6 +428,8 @@ def test_nothing_recognised_lists_what_was_looked_for(tmp_path):
     error_of(lambda: flickr30k(str(tmp_path)), "results_20130124.token", "results.csv")
     error_of(lambda: folder(str(tmp_path)), "*.csv", "*.tsv", "*.json", ".txt beside")
     error_of(lambda: folder(str(tmp_path / "no")), "not found", "data.root")
+    error_of(lambda: folder(""), "data.root=: give a path")
+    error_of(lambda: folder("~nobody_of_this_name"), "data.root=~nobody_of_this_name")
 
 
 def test_several_layouts_are_an_error_until_one_is_chosen(tmp_path, flickr8k):

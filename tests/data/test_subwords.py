@@ -123,3 +123,16 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(UserError, match=r"autocaption\[subwords\]"):
         SubwordTokenizer(words, 9, vocab_size=300).fit(CAPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"max_length": 0}, "tokenizer.max_length=0: take a whole number, 1 or more"),
+        ({"vocab_size": -1}, "tokenizer.vocab_size=-1: take a whole number, 256 or more"),
+        ({"vocab_size": "many"}, "tokenizer.vocab_size=many: take a whole number"),
+    ],
+)
+def test_a_number_out_of_range_is_one_line(numbers, said):
+    with pytest.raises(UserError, match=f"^{said}"):
+        SubwordTokenizer(words, **{"max_length": 5, "vocab_size": 280, **numbers}).fit(CAPTIONS)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,8 +12,10 @@ import torch
 from helpers import CONF
 from helpers.checkpoints import pictures_of, save_tiny
 from helpers.scripts import run_here
+from PIL import Image
 
 import autocaption
+from autocaption.data.pictures import as_shown
 from autocaption.data.stacked import Stacked
 from autocaption.data.transforms import Square
 from autocaption.errors import UserError
@@ -77,6 +80,16 @@ def test_the_folder_has_a_card_and_nothing_of_this_machine(lstm):
     assert json.loads(text)["recipe"]["vocabulary"] == torch.load(path)["recipe"]["vocabulary"]
 
 
+def test_what_lay_within_a_path_of_this_machine_goes_with_it(tmp_path):
+    from autocaption.export.folders import export_safetensors
+
+    path, *_ = save_tiny(tmp_path, "lstm", "data.features_folder=/home/somebody/features")
+    assert torch.load(path)["recipe"]["config"]["data"]["manifest"] == "${data.features_folder}/pictures.json"
+    export_safetensors(path, tmp_path / "out")
+    data = json.loads((tmp_path / "out/config.json").read_text())["recipe"]["config"]["data"]
+    assert (data["features_folder"], data["manifest"]) == (None, None)  # and not "None/pictures.json"
+
+
 def test_a_damaged_export_is_one_line(lstm, tmp_path):
     *_, out = lstm
     for name in ("model.safetensors", "config.json"):
@@ -99,6 +112,42 @@ def test_a_readme_that_somebody_wrote_stays(lstm, tmp_path):
     assert done.returncode == 1
     assert "README.md is not ours" in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["README.md"]
+
+
+@pytest.mark.parametrize("name", ["step.onnx", "config.json", "model.safetensors"])
+def test_files_that_it_did_not_write_stay(lstm, tmp_path, name):
+    from autocaption.export.folders import export_safetensors
+
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"{name} is .*name another folder with --output"):
+        export_safetensors(lstm[0], tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_failed_export_leaves_an_earlier_one_whole(lstm, tmp_path, monkeypatch):
+    from autocaption.export import folders
+
+    def full(*words):
+        raise UserError("no room")
+
+    shutil.copytree(lstm[2], tmp_path / "out")
+    before = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    other, *_ = save_tiny(tmp_path, "lstm", "seed=3")
+    with monkeypatch.context() as patched:
+        patched.setattr(folders, "write_card", full)
+        with pytest.raises(UserError, match="no room"):
+            folders.export_safetensors(other, tmp_path / "out")
+    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+    folders.export_safetensors(other, tmp_path / "out")
+    assert json.loads((tmp_path / "out/config.json").read_text())["recipe"]["config"]["seed"] == 3
+
+
+def test_no_folder_is_a_mistake(lstm, tmp_path):
+    words = ("--format", "safetensors", "--output", "", "--checkpoint", lstm[0])
+    done = run_here("-m", "autocaption", "export", *words, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "error: --output=: give a path\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_export_leaves_no_card(lstm, tmp_path, monkeypatch):
@@ -240,6 +289,23 @@ def test_the_runner_puts_transparent_pictures_on_white(lstm):
     assert abs(alone.pixels(clear) - expected).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(0, 65535, 64 * 64).astype(np.uint16),
+        *(np.linspace(0, top, 64 * 64).astype(np.int32) for top in (255, 65535, 99999)),
+        *(np.linspace(*ends, 64 * 64).astype(np.float32) for ends in ((0, 1), (0, 255), (-3, 5))),
+        np.array([np.nan, *range(64 * 64 - 1)], np.float32),
+    ],
+    ids=lambda values: f"{values.dtype} {values[1]} to {values[-1]}",
+)
+def test_the_runner_scales_deep_grey_as_training_does(values):
+    picture = Image.fromarray(values.reshape(64, 64))
+    assert picture.mode in ("I;16", "I", "F")
+    expected = Square(64)(as_shown(picture), seed=0).numpy()
+    assert (seeing(Square(64)).pixels(picture) == expected).all()
+
+
 def test_the_runner_writes_what_eval_scores_and_names_what_it_cannot_read(
     lstm, tmp_path, monkeypatch, capsys
 ):
@@ -274,3 +340,11 @@ def test_the_runner_writes_what_eval_scores_and_names_what_it_cannot_read(
     with pytest.raises(SystemExit):
         onnx_caption.main()
     assert "--beam-size=0: take 1 or more" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["caption.py", str(files[0]), "--output", str(tmp_path / "no/c.json")])
+    with pytest.raises(SystemExit):
+        onnx_caption.main()
+    assert f"there is no folder {tmp_path / 'no'}" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.argv", ["caption.py", str(files[0])])  # beside which there is no model
+    with pytest.raises(SystemExit, match=r"the model in .* is not whole: .*config.json.*; export it again"):
+        onnx_caption.main()

@@ -46,6 +46,12 @@ def test_a_missing_file_is_named(encoder, tmp_path):
 
 
 @pytest.mark.parametrize("encoder", PUBLISHED)
+def test_weights_that_nothing_would_read_are_refused(encoder):
+    with pytest.raises(UserError, match=r"weights=net.pt is not read with model.encoder.pretrained=false"):
+        build(encoder, pretrained=False, weights="net.pt")
+
+
+@pytest.mark.parametrize("encoder", PUBLISHED)
 def test_failed_download_names_the_alternative(encoder, monkeypatch):
     def offline(make, asked):
         def made(*words, **options):

@@ -81,3 +81,15 @@ def test_impossible_caption_ends_where_no_token_is_allowed(name):
 def test_negative_length_is_refused(search, name):
     with pytest.raises(UserError, match=f"search.{name}=-1: take a whole number, 0 or more"):
         search(max_length=8, **{name: -1})
+
+
+def test_a_no_in_words_is_not_taken_for_a_yes(search):
+    with pytest.raises(UserError, match=r"search.allow_unk=no: take true or false"):
+        search(max_length=8, allow_unk="no")
+
+
+def test_a_length_that_would_take_all_memory_is_refused(search):
+    with pytest.raises(
+        UserError, match=r"search.max_length=1000000000: take a whole number, from 1 to 10000"
+    ):
+        search(max_length=10**9)

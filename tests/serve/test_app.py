@@ -122,6 +122,11 @@ def bomb():
     return b"\x89PNG\r\n\x1a\n" + chunk + picture()[33:]
 
 
+def twice(request):
+    """A form with `k` in place of `K`, too."""
+    return request[0].replace(b'"K"', b'"k"'), request[1]
+
+
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
 SMALL = picture()
 REFUSED = {
@@ -150,6 +155,7 @@ REFUSED = {
     "temperature of a beam": (form(SMALL, temperature=1), 422, "invalid_setting"),
     "temperature without end": (form(SMALL, search="sample", temperature="inf"), 422, "invalid_setting"),
     "an unknown field": (form(SMALL, size=1), 422, "invalid_setting"),
+    "a field twice": (twice(form(SMALL, k=1, K=2)), 422, "invalid_setting"),
     "too many fields": (form(SMALL, **{f"f{i}": 1 for i in range(20)}), 400, "malformed"),
 }
 
@@ -162,6 +168,17 @@ def test_refused(name):
     assert (answer[0], answer[2]["error"]["code"]) == (status, code)
     assert len(answer[2]["error"]["message"]) > 10
     assert len(model.batches) == 1  # that of the start
+
+
+def test_settings_in_the_address_are_refused():
+    async def run():
+        asked = service()
+        async with asked.running():
+            return await ask(web(asked), f"{PATH}?k=1", *form(SMALL))
+
+    status, _, body = asyncio.run(run())
+    assert (status, json.loads(body)["error"]["code"]) == (422, "invalid_setting")
+    assert json.loads(body)["error"]["message"].startswith("k: send settings in the form")
 
 
 def test_a_body_is_read_up_to_its_limit():

@@ -139,6 +139,18 @@ def test_a_port_that_is_taken_is_named(tmp_path):
     assert "another --port" in done.stderr
 
 
+def test_a_port_that_another_takes_meanwhile_is_named(checkpoint, tmp_path, monkeypatch):
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port, load = str(other.getsockname()[1]), autocaption.api.load
+        monkeypatch.setattr(autocaption.api, "load", lambda *words: (other.listen(), load(*words))[1])
+        words = ("--checkpoint", checkpoint, "--device", "cpu", "--port", port)
+        done = run_here("-m", "autocaption.serve", *words, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; take another --port" in done.stderr
+
+
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     done = run_here("-m", "autocaption.serve", "--checkpoint", "x", "--port", "0", cwd=tmp_path)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from autocaption.checks import as_path
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import WHOLE_FILES, CaptionedImage, FileName
 from autocaption.data.sources.listed_source import ListedSource
@@ -56,7 +57,7 @@ def file_source(
     Raises:
         UserError: no layout is found, or several are; says what was looked for.
     """
-    base = Path(root).expanduser()
+    base = as_path("data.root", root)
     found, text, pictures = _recognised(name, base, layouts, layout)
     return ListedSource(
         name,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from autocaption.checks import as_path
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import SPLITS, CaptionedImage, ImageId, PictureFile
 from autocaption.data.sources.file_source import present
@@ -82,6 +83,8 @@ def huggingface(
     """
     known: dict[str, str | None] = {"image": "image", "caption": "caption", "id": None, "split": "split"}
     named = known | dict(columns or {})
+    if odd := (splits or {}).keys() - set(SPLITS):
+        raise UserError(f"data.splits names {', '.join(SPLITS)}, not {', '.join(sorted(odd))}")
     if set(named) != set(known):
         raise UserError(f"data.columns names {', '.join(known)}, not {', '.join(set(named) - set(known))}")
     listing = functools.partial(_listing, root, name, named, splits or {}, {"val": val, "test": test}, seed)
@@ -106,7 +109,7 @@ def _listing(
     first: dict[ImageId, CaptionedImage] = {}
     captions: dict[ImageId, list[str]] = {}
     for key, split in chosen.items():
-        for image in _images(Path(root), key, tables[key], columns, split, skipped):
+        for image in _images(as_path("data.root", root), key, tables[key], columns, split, skipped):
             one = first.setdefault(image.id, image)
             if one.split != image.split:
                 raise UserError(
@@ -128,7 +131,7 @@ def _loaded(root: str, name: str | None) -> dict[str, Any]:
         raise UserError(
             "data=huggingface needs the package datasets: pip install 'autocaption[huggingface]'"
         ) from None
-    folder = Path(root).expanduser()
+    folder = as_path("data.root", root)
     saved = (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
     try:
         # In full, since load_dataset takes `parquet` and its like to be kinds of files.

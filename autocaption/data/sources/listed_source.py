@@ -8,8 +8,9 @@ from PIL import Image
 
 from autocaption.data.image_table import ImageTable
 from autocaption.data.pictures import MAX_PIXELS, read_image
-from autocaption.data.sources import SPLITS, CaptionedImage
+from autocaption.data.sources import SPLITS, WHOLE_FILES, CaptionedImage
 from autocaption.data.sources.listing import Listing
+from autocaption.data.texts import one_line
 from autocaption.errors import UserError
 from autocaption.machine import without_collection
 
@@ -71,8 +72,18 @@ class ListedSource:
         """The listing's images, before it is known which files are there."""
         listing = self._read_listing()
         images: dict[str, list[CaptionedImage]] = {split: [] for split in SPLITS}
+        before: dict[object, str] = {}
         for image in listing.images:
             images[image.split].append(image)
+            # As of rows of a table that have no common id, or of names with and without the folder.
+            if (
+                isinstance(image.path, WHOLE_FILES)
+                and before.setdefault(image.path, image.split) != image.split
+            ):
+                raise UserError(
+                    f"{one_line(image.path)} is in split '{image.split}', and as another image in "
+                    f"'{before[image.path]}'; a picture is in one: give all its captions one name or id"
+                )
         said = ", ".join(f"{split} {len(some):,}" for split, some in images.items())
         notes = [f"skipped {count:,} {what}" for what, count in listing.skipped.items() if count]
         notes += [f"{count:,} {what}" for what, count in listing.odd.items() if count]

@@ -12,6 +12,7 @@ from autocaption.data.sources import CaptionedImage, ImageId
 from autocaption.data.sources.splits import drawn, held_out_sizes
 from autocaption.data.texts import one_line, picture_name
 from autocaption.errors import UserError
+from autocaption.files import files_below
 
 
 @dataclass
@@ -60,11 +61,11 @@ class FolderContents:
 
 def pictures_in(folder: Path) -> list[Path]:
     """All files below a folder that are named like pictures, sorted."""
+    endings = Image.registered_extensions()
     return sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in Image.registered_extensions() and not name.startswith(".")
+        path
+        for path in files_below(folder)
+        if path.suffix.lower() in endings and not path.name.startswith(".")
     )
 
 
@@ -115,7 +116,7 @@ def drawn_listing(
         seed: of the draw.
         skipped: what was left out so far.
     """
-    split_of = drawn([ids[name] for name in captions], sizes, seed)
+    split_of = _drawn([ids[name] for name in captions], sizes, seed, skipped)
     images = [
         CaptionedImage(ids[name], folder / name, split_of[ids[name]], texts)
         for name, texts in captions.items()
@@ -145,9 +146,20 @@ def divided(
     if not missing:
         return Listing(list(images), skipped)
     training = [image.id for image in images if image.split == "train"]
-    split_of = drawn(training, held_out_sizes(len(training), missing), seed)
+    split_of = _drawn(training, held_out_sizes(len(training), missing), seed, skipped)
     drawn_images = [replace(image, split=split_of.get(image.id, image.split)) for image in images]
     return Listing(drawn_images, skipped, f"{' and '.join(missing)} drawn from train with seed {seed}")
+
+
+def _drawn(
+    ids: Sequence[ImageId], sizes: Mapping[str, int], seed: int, skipped: Counter[str]
+) -> dict[ImageId, str]:
+    """`drawn`, where what was left out before may be why there are too few images."""
+    try:
+        return drawn(ids, sizes, seed)
+    except UserError as error:
+        left_out = ", ".join(f"{count:,} {what}" for what, count in skipped.items() if count)
+        raise UserError(f"{error}; skipped {left_out}" if left_out else str(error)) from None
 
 
 def stems(names: Iterable[str], file: Path) -> dict[str, ImageId]:

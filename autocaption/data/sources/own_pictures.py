@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from autocaption.checks import as_path
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import CaptionedImage, ImageId
 from autocaption.data.sources.file_source import AUTO, Layout, file_source
@@ -15,6 +16,7 @@ from autocaption.data.sources.listing import FolderContents, Listing, drawn_list
 from autocaption.data.sources.splits import NAMES, held_out_sizes, split_named
 from autocaption.data.texts import one_line, parsed_json, picture_name, read_json, read_lines, read_table
 from autocaption.errors import UserError
+from autocaption.files import files_below
 
 TABLES = {"csv": (".csv",), "tsv": (".tsv",), "json": (".json",), "jsonl": (".jsonl", ".ndjson")}
 ROLES = ("image", "caption", "split")
@@ -52,7 +54,7 @@ def folder(
     names = dict(zip(ROLES, ROLES, strict=True)) | dict(columns or {})
     if set(names) != set(ROLES):
         raise UserError(f"data.columns names {', '.join(ROLES)}, not {', '.join(set(names) - set(ROLES))}")
-    held_out, base = {"val": val, "test": test}, Path(root).expanduser()
+    held_out, base = {"val": val, "test": test}, as_path("data.root", root)
     layouts = []
     for kind, suffixes in TABLES.items():
         found = [file] if file else _named(base, suffixes)
@@ -86,6 +88,8 @@ def _named(root: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 def _first_text(root: Path) -> str | None:
     """A `.txt` file that lies beside a picture of its name, relative to the root."""
+    if not root.is_dir():
+        return None
     folders = FolderContents()
     found = (folders.find(str(path.with_suffix(".txt"))) for path in pictures_in(root))
     return next((os.path.relpath(file, root) for file in found if file), None)
@@ -191,7 +195,8 @@ def _beside(file: Path, root: Path, held_out: Mapping[str, float], seed: int) ->
             captions[picture_name(str(name))] = lines
         else:
             skipped["pictures with an empty .txt file"] += 1
-    skipped[".txt files without a picture"] += sum(str(path) not in used for path in root.rglob("*.txt"))
+    texts = (str(path) for path in files_below(root) if path.suffix == ".txt")
+    skipped[".txt files without a picture"] += sum(text not in used for text in texts)
     if not captions:
         raise UserError(f"no captions in {root}: all .txt files beside its pictures are empty")
     parts = {name: Path(name).parts for name in captions}

@@ -33,7 +33,7 @@ def drawn(ids: Sequence[ImageId], sizes: Mapping[str, int], seed: int) -> dict[I
     """
     whole("data.source.seed", seed, 0)
     if sum(sizes.values()) > len(ids) or min(sizes.values()) < 1:
-        wanted = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+        wanted = ", ".join(f"{name} {max(size, 0):,}" for name, size in sizes.items())
         raise UserError(
             f"cannot divide {len(ids):,} images into splits of {wanted}; every split needs an image"
         )

@@ -1,6 +1,7 @@
 """Tar archives of pictures and captions that share a name, as WebDataset and img2dataset write them."""
 
 import functools
+import glob
 import itertools
 import os
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from autocaption.checks import as_path
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.data.sources.listed_source import ListedSource
@@ -73,7 +75,7 @@ def webdataset(
     Args:
         root: the folder of the archives.
         splits: a glob of the archives of train, val and test, relative to the root; val and test are drawn
-            from train where no archive matches theirs.
+            from train where theirs is None, or no archive matches its default.
         caption: the key of the captions in a JSON member.
         val: images of this split where it is drawn: a share of all (below 1) or a number.
         test: likewise.
@@ -83,13 +85,21 @@ def webdataset(
     Raises:
         UserError: no archive matches; or later, an archive is damaged or holds no captions.
     """
-    folder = Path(root).expanduser()
-    archives = {split: sorted(folder.glob(splits[split])) for split in SPLITS if splits.get(split)}
-    if not folder.is_dir() or not archives.get("train"):
+    folder = as_path("data.root", root)
+    if odd := splits.keys() - set(SPLITS):
+        raise UserError(f"data.splits names {', '.join(SPLITS)}, not {', '.join(sorted(odd))}")
+    archives = {split: _matching(folder, splits[split]) for split in SPLITS if splits.get(split)}
+    if not archives.get("train"):
         raise UserError(
             f"no archive {folder / str(splits.get('train'))}; data.root names the folder of the .tar files, "
             "and data.splits.train=GLOB those of the training images"
         )
+    for split, paths in archives.items():
+        if not paths and splits[split] != f"*{split}*.tar":  # its default, of data sets with such archives
+            raise UserError(
+                f"no archive {folder / splits[split]}; correct data.splits.{split}, or let {split} be drawn "
+                f"from train with data.splits.{split}=null"
+            )
     several = [path for path, count in Counter(itertools.chain(*archives.values())).items() if count > 1]
     if several:
         raise UserError(f"{several[0]} matches the globs of two splits in data.splits; an image is in one")
@@ -97,6 +107,11 @@ def webdataset(
     held_out = {"val": val, "test": test}
     listing = functools.partial(_listing, archives, caption, held_out, seed)
     return ListedSource("webdataset", folder, said, listing, max_pixels)
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    found = glob.glob(os.path.join(glob.escape(str(folder)), pattern), recursive=True)
+    return sorted(map(Path, found))
 
 
 def _listing(

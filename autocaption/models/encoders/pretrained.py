@@ -2,12 +2,12 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from timm.models import load_state_dict
 from torch import nn
 
+from autocaption.checks import as_path
 from autocaption.errors import UserError
 from autocaption.models.weights import load_weights, unwrapped
 
@@ -39,6 +39,11 @@ def pretrained(
             raise UserError(f"model.encoder.image_size doesn't suit {name}: {error}") from None
 
     if not wanted:
+        if weights is not None:  # random ones would take their place
+            raise UserError(
+                f"model.encoder.weights={weights} is not read with model.encoder.pretrained=false; leave "
+                "one of them out"
+            )
         return made(False)
     if weights is None:
         try:
@@ -51,7 +56,7 @@ def pretrained(
                 "give a local state dict with model.encoder.weights=PATH"
             ) from error
     net = made(False)
-    path = Path(weights).expanduser()
+    path = as_path("model.encoder.weights", weights)
     if not path.is_file():
         raise UserError(f"file not found: model.encoder.weights={path}")
     try:
