@@ -112,7 +112,7 @@ def _resumed_name(config: DictConfig) -> str:
 def _resumed(config: DictConfig, saved: DictConfig, folder: Path) -> tuple[DictConfig, dict[str, Any]]:
     """The configuration of a resumed run, and what differs from that of its checkpoint."""
     earlier, given = earlier_overrides(folder), overrides()
-    composed = replayed("train", earlier, given) if earlier else config
+    composed = replayed("train", earlier, given, alone=config) if earlier else config
     merged = with_optional_values(with_overrides(saved, composed, given))
     changes = changes_on_resume(saved, merged)
     merged = with_secrets(merged, composed, kept(folder))
