@@ -146,7 +146,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
             logger.resume_at(resumed["global_step"])
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
     metrics = {
-        "epochs": trainer.current_epoch,
+        "epochs": trainer.fit_loop.epoch_progress.current.ready,  # one that was cut short counts, too
         "steps": trainer.global_step,
         **results.metrics_of(trainer, "val"),
     }
