@@ -40,6 +40,7 @@ VARIANTS = {
         *("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=0"),
         "trainer.max_epochs=3",
     ],
+    "steps that end amid an epoch": ["trainer.max_steps=8"],
 }
 
 
@@ -112,6 +113,14 @@ def test_a_signal_at_any_moment_stops_and_resumes_exactly(whole, tmp_path, momen
     assert multiprocessing.active_children() == []
     train(tmp_path / "parts", *words, resume=f"{tmp_path}/parts")
     assert_same(tmp_path / "parts", folder)
+
+
+def test_a_run_that_its_steps_ended_amid_an_epoch_goes_on_there_with_more_steps(tmp_path):
+    steady = ("schedule.warmup=0", "schedule.final=1", "trainer.max_epochs=-1")
+    train(tmp_path / "whole", *steady, "trainer.max_steps=8")
+    train(tmp_path / "parts", *steady, "trainer.max_steps=3")
+    train(tmp_path / "parts", *steady, "trainer.max_steps=8", resume=f"{tmp_path}/parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_a_checkpoint_of_the_users_own_knows_on_resume_of_the_validation_before(tmp_path):
