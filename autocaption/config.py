@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -72,14 +73,36 @@ def with_overrides(
     return OmegaConf.create(merged)
 
 
-def replayed(config_name: str, earlier: Sequence[str], overrides: Sequence[str]) -> DictConfig:
+def replayed(
+    config_name: str, earlier: Sequence[str], overrides: Sequence[str], alone: DictConfig
+) -> DictConfig:
     """The configuration of earlier overrides with those of this command line on top.
 
     So a group that is chosen on resume (`trainer=ddp`) keeps the values that the run was started with
     (`trainer.max_epochs=3`). Within a Hydra job only.
+
+    Args:
+        config_name: the file in conf/.
+        earlier: the overrides of earlier attempts.
+        overrides: those of the command line.
+        alone: what they give without the earlier ones. It is enough where they set values only, while the
+            earlier ones chose a file that is not found now, as of a folder that --config-dir named.
+
+    Raises:
+        UserError: they choose a group, and such a file is not found.
     """
     loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration(config_name, [*earlier, *overrides], RunMode.RUN)
+    try:
+        config = loader.load_configuration(config_name, [*earlier, *overrides], RunMode.RUN)
+    except MissingConfigException as error:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        groups = [one.input_line for one in parsed if loader.get_group_options(one.key_or_group)]
+        if not groups:
+            return alone
+        raise UserError(
+            f"{groups[0]}: a choice goes on top of those that the run was started with, of which "
+            f"{error.missing_cfg_file} is not found; give the --config-dir of its first command again"
+        ) from error
     with open_dict(config):
         config.pop("hydra")
     return config

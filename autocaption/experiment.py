@@ -112,7 +112,7 @@ def _resumed_name(config: DictConfig) -> str:
 def _resumed(config: DictConfig, saved: DictConfig, folder: Path) -> tuple[DictConfig, dict[str, Any]]:
     """The configuration of a resumed run, and what differs from that of its checkpoint."""
     earlier, given = earlier_overrides(folder), overrides()
-    composed = replayed("train", earlier, given) if earlier else config
+    composed = replayed("train", earlier, given, alone=config) if earlier else config
     merged = with_optional_values(with_overrides(saved, composed, given))
     changes = changes_on_resume(saved, merged)
     merged = with_secrets(merged, composed, kept(folder))
@@ -146,7 +146,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
             logger.resume_at(resumed["global_step"])
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
     metrics = {
-        "epochs": trainer.current_epoch,
+        "epochs": trainer.fit_loop.epoch_progress.current.ready,  # one that was cut short counts, too
         "steps": trainer.global_step,
         **results.metrics_of(trainer, "val"),
     }

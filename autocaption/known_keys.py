@@ -17,6 +17,8 @@ PICKED = "", "data", "model"  # nodes whose values are picked; others go whole t
 
 def nearest(key: str) -> str:
     """`; did you mean KEY`, or nothing where no key is near."""
+    if key in _known():
+        return "; another choice of its group has it"
     near = _near(key)
     return f"; did you mean {near}" if near else ""
 

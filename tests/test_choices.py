@@ -46,6 +46,13 @@ def test_early_stopping_ends_training(tmp_path):
     assert metrics["epochs"] == 3  # with a learning rate of 0, the first validation is the best
 
 
+def test_a_validation_amid_an_epoch_is_shown_with_the_loss_of_its_step(tmp_path, capsys):
+    run(tmp_path, "trainer.val_check_interval=1", "trainer.max_epochs=1", "logger=none", "test=false")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert [line[4::2] for line in lines] == [["train/loss", "val/loss", "val/bleu4", "val/cider"]] * 3
+    assert len({line[5] for line in lines}) == 3
+
+
 def test_debug_fast_validates_and_tests_once(tmp_path):
     metrics, rows = run(tmp_path, "trainer.max_epochs=1", "debug=fast", "logger=csv")
     assert metrics["steps"] == 2

@@ -1,10 +1,12 @@
 """A checkpoint's configuration with the changes of a command line."""
 
 import pytest
+from helpers import CONF
 from helpers.configs import CHOICES, GIVEN, composed, plain
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from autocaption.config import MODEL_KEYS, changes_on_resume, require_secrets, with_overrides
+from autocaption.config import MODEL_KEYS, changes_on_resume, replayed, require_secrets, with_overrides
 from autocaption.errors import UserError
 from autocaption.runs.provenance import without_secrets
 
@@ -157,3 +159,13 @@ def test_a_secret_that_is_given_again_is_no_change():
     with pytest.raises(UserError) as raised:
         changes_on_resume(kept, again)
     assert "hunter2" not in str(raised.value)
+
+
+def test_a_run_of_another_config_folder_resumes_without_it_unless_a_choice_goes_on_top():
+    earlier, alone = ["experiment=of_mine", "trainer.max_epochs=3"], composed("seed=1")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        found = replayed("train", earlier[1:], ["trainer=cpu"], alone)
+        assert (found.trainer.accelerator, found.trainer.max_epochs) == ("cpu", 3)
+        assert replayed("train", earlier, ["trainer.max_epochs=7", "resume=RUN"], alone) is alone
+        with pytest.raises(UserError, match=r"trainer=cpu.*experiment/of_mine is not found.*--config-dir"):
+            replayed("train", earlier, ["resume=RUN", "trainer=cpu"], alone)

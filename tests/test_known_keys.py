@@ -46,3 +46,4 @@ def test_the_nearest_key_of_the_same_part_is_named():
     assert nearest("trainer.max_epoch") == "; did you mean trainer.max_epochs"
     assert nearest("max_epochs") == "; did you mean trainer.max_epochs"
     assert nearest("trainer.of_my_own") == ""
+    assert nearest("callbacks.early_stopping.patience") == "; another choice of its group has it"

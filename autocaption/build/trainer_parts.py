@@ -21,10 +21,12 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from autocaption.build.parts import part, parts, plain
+from autocaption.callbacks.last_checkpoint import LastCheckpoint
+from autocaption.callbacks.stopping import StoppingKept
 from autocaption.checks import whole
 from autocaption.models.captioner import Captioner
 from autocaption.precision import Shape, fastest_precision, set_matmul_precision
-from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within
+from autocaption.runs.checkpoint_io import SafeCheckpointIO, keep_within, save_after_validation
 from autocaption.slurm import cluster_environment
 from autocaption.trainer_settings import require_settings
 
@@ -54,8 +56,11 @@ def trainer(config: DictConfig) -> pl.Trainer:
     for callback in callbacks:
         if isinstance(callback, ModelCheckpoint):
             keep_within(callback, Path(config.run_dir) / "checkpoints")
+            save_after_validation(callback)
         if isinstance(callback, EarlyStopping):  # which compares it after the first validation
             whole("callbacks.early_stopping.patience", callback.patience, 0)
+    callbacks.sort(key=lambda one: isinstance(one, LastCheckpoint))  # which keeps what the others have saved
+    callbacks += [StoppingKept(one) for one in callbacks if isinstance(one, EarlyStopping)]
     if not own_loggers:  # it refuses to run without one
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     made = instantiate(

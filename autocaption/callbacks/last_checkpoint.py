@@ -70,10 +70,10 @@ class LastCheckpoint(Checkpoint):
         if trainer.state.fn == "fit" and not trainer.sanity_checking and not _is_amid_step(trainer):
             self.save(trainer)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save after an epoch without a validation."""
+    def on_train_epoch_end(self, trainer: Any, pl_module: pl.LightningModule) -> None:
+        """Save after an epoch without a validation, also one that max_steps or max_time cuts short."""
         if self.saved_step != trainer.global_step:
-            self.save(trainer)
+            self.save(trainer, None if trainer.is_last_batch else _to_amid_epoch)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """End what ranks agree on."""
@@ -125,6 +125,12 @@ def _to_before_batch(loops: dict[str, Any]) -> None:
     progress = loops["epoch_loop.batch_progress"]
     for counts in (progress["current"], progress["total"]):
         counts["ready"] -= 1
+
+
+def _to_amid_epoch(loops: dict[str, Any]) -> None:
+    """As if the epoch went on, for a run that is resumed with more steps."""
+    for counts in (loops["epoch_progress"]["current"], loops["epoch_progress"]["total"]):
+        counts["processed"] -= 1
 
 
 def _to_validation_start(loops: dict[str, Any]) -> None:

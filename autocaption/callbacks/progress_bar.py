@@ -32,9 +32,8 @@ class EpochLines(ProgressBar):
         """Print epoch, seconds since the start of training, and metrics."""
         if not self._enabled or trainer.sanity_checking:
             return
-        metrics = [
-            f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in SHOWN
-        ]
+        values = trainer.callback_metrics
+        metrics = [f"{name} {float(values[name]):.3f}" for name in SHOWN if name in values]
         elapsed = time.monotonic() - self._start
         endless = trainer.max_epochs in (None, -1)
         epoch = f"epoch {trainer.current_epoch + 1}" + ("" if endless else f"/{trainer.max_epochs}")

@@ -164,14 +164,16 @@ class Captioner(pl.LightningModule):
         return objective.total(*(Weights() if data is None else data.weights(batch_idx)))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log what the step gave, where it will be read: by a logger, or at the end of the epoch.
+        """Log what the step gave where it is read: by a logger, beside a validation, or after the epoch.
 
         A value costs the host about a millisecond, in which a GPU has nothing to do.
         """
         trainer: Any = self.trainer
         objective, self._objective = self._objective, None
         step, every = trainer.global_step, trainer.log_every_n_steps
+        interval = trainer.val_check_batch or math.inf  # None: by time
         ends = trainer.is_last_batch or trainer.should_stop or step == trainer.max_steps
+        ends = ends or (batch_idx + 1) % interval == 0
         if objective is not None and (ends or (every and not step % every)):
             self.log("train/objective", objective.total().detach())
             for name, value in objective.logged.items():

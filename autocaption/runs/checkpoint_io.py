@@ -93,6 +93,16 @@ def keep_within(callback: ModelCheckpoint, folder: Path) -> None:
         )
 
 
+def save_after_validation(callback: ModelCheckpoint) -> None:
+    """Let a ModelCheckpoint that monitors a validation save right after it, where nothing else is configured.
+
+    Lightning (2.6) has it save at the end of the epoch, after last.ckpt, which then doesn't know of it; and a
+    run that is resumed there has no metric for it.
+    """
+    if str(callback.monitor).startswith("val/") and callback._save_on_train_epoch_end is None:
+        callback._save_on_train_epoch_end = False
+
+
 def _move(state: dict[str, Any], before: str, now: str) -> None:
     """Move the paths of a ModelCheckpoint's state that lie in one folder to another."""
     if before == now:

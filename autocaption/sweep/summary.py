@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
-from autocaption.files import write_json, write_text
+from autocaption.files import conf_folder, write_json, write_text
 from autocaption.runs.provenance import HIDDEN
 from autocaption.sweep.page import importances, write_page
 from autocaption.sweep.study import (
@@ -75,9 +75,11 @@ def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: 
     """
     defaults: list[Any] = []
     values: Any = OmegaConf.create({})
-    to_give = [one for one in overrides if HIDDEN in one]
+    to_give, elsewhere = [one for one in overrides if HIDDEN in one], list[str]()
     for override in OverridesParser.create().parse_overrides([one for one in overrides if HIDDEN not in one]):
         key = override.get_key_element().lstrip("+")
+        if key in (*groups, "experiment") and not _is_ours(key, override.value()):
+            elsewhere.append(str(override.input_line))
         if override.is_delete():
             to_give.append(str(override.input_line))
         elif key == "experiment":
@@ -89,11 +91,18 @@ def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: 
     lines = ["# @package _global_", *(f"# {line}" for line in comment.splitlines())]
     if to_give:
         lines.append(f"# To be given on the command line: {' '.join(to_give)}")
+    if elsewhere:  # Hydra takes one --config-dir, which is that of this file
+        lines.append(f"# Add 'hydra.searchpath=[DIR]', the sweep's --config-dir, for {' '.join(elsewhere)}")
     if defaults:
         lines.append(OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"]})).rstrip())
     if values:
         lines.append(OmegaConf.to_yaml(values).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _is_ours(group: str, choice: Any) -> bool:
+    """Whether conf/ has a choice, or none is chosen."""
+    return choice is None or (conf_folder() / group.partition("@")[0] / f"{choice}.yaml").is_file()
 
 
 def log_summary(

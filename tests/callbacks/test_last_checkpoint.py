@@ -1,5 +1,7 @@
 """A training resumed from any moment equals an uninterrupted one, to the last bit and the last CSV row."""
 
+import json
+import logging
 import multiprocessing
 import shutil
 from types import SimpleNamespace
@@ -30,6 +32,15 @@ VARIANTS = {
     ],
     "an epoch without validation": ["trainer.check_val_every_n_epoch=2"],
     "workers": ["data.num_workers=2"],
+    "early stopping": [
+        *("callbacks=early_stopping", "callbacks.early_stopping.patience=2", "optimizer.lr=0"),
+        *("trainer.val_check_interval=0.4", "trainer.max_epochs=3"),
+    ],
+    "early stopping at the end of an epoch": [
+        *("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=0"),
+        "trainer.max_epochs=3",
+    ],
+    "steps that end amid an epoch": ["trainer.max_steps=8"],
 }
 
 
@@ -39,10 +50,10 @@ def train(folder, *words, **values):
 
 
 def left(folder):
-    """The weights and the CSV at the end."""
+    """The weights, the CSV and the metrics at the end."""
     saved = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     tensors = {**saved["state_dict"], **{f"ema {k}": v for k, v in saved.get("ema_weights", {}).items()}}
-    return tensors, (folder / "csv/metrics.csv").read_text()
+    return tensors, [(folder / name).read_text() for name in ("csv/metrics.csv", "metrics.json")]
 
 
 def assert_same(folder, whole):
@@ -65,7 +76,7 @@ def test_resumes_exactly_from_every_checkpoint(whole, tmp_path):
     folder, words = whole
     checkpoints = sorted((folder / "checkpoints").glob("copy-*"))
     assert len(checkpoints) >= 5
-    chosen = checkpoints if not words else checkpoints[1::3]
+    chosen = checkpoints if not words else [*checkpoints[1:-1:3], checkpoints[-1]]
     for checkpoint in [*chosen, folder / "checkpoints/best.ckpt"]:
         again = tmp_path / checkpoint.stem
         shutil.copytree(folder, again, ignore=shutil.ignore_patterns("copy-*", "*.lock"))
@@ -102,6 +113,34 @@ def test_a_signal_at_any_moment_stops_and_resumes_exactly(whole, tmp_path, momen
     assert multiprocessing.active_children() == []
     train(tmp_path / "parts", *words, resume=f"{tmp_path}/parts")
     assert_same(tmp_path / "parts", folder)
+
+
+def test_a_run_that_its_steps_ended_amid_an_epoch_goes_on_there_with_more_steps(tmp_path):
+    steady = ("schedule.warmup=0", "schedule.final=1", "trainer.max_epochs=-1")
+    train(tmp_path / "whole", *steady, "trainer.max_steps=8")
+    train(tmp_path / "parts", *steady, "trainer.max_steps=3")
+    train(tmp_path / "parts", *steady, "trainer.max_steps=8", resume=f"{tmp_path}/parts")
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_checkpoint_of_the_users_own_knows_on_resume_of_the_validation_before(tmp_path):
+    worst = {"monitor": "val/loss", "mode": "max", "filename": "worst", "enable_version_counter": False}
+    own = {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", **worst}
+    for epochs, resume in [(1, None), (2, str(tmp_path))]:
+        train(tmp_path, f"trainer.max_epochs={epochs}", resume=resume, **{"callbacks.worst": own})
+    assert torch.load(tmp_path / "checkpoints/worst.ckpt", weights_only=True)["global_step"] == 5
+
+
+def test_a_run_that_stopped_early_goes_on_only_with_more_patience(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    words = ("callbacks=early_stopping", "optimizer.lr=0", "trainer.max_epochs=6")
+    epochs = []
+    for patience, resume in [(1, None), (1, str(tmp_path)), (3, str(tmp_path))]:
+        train(tmp_path, *words, f"callbacks.early_stopping.patience={patience}", resume=resume)
+        epochs.append(json.loads((tmp_path / "metrics.json").read_text())["epochs"])
+    assert epochs == [2, 2, 4]  # with a learning rate of 0, the first validation is the best
+    said = [record.message for record in caplog.records if "Stopped early" in record.message]
+    assert ["in the last 1 records" in line for line in said] == [True, True, False]
 
 
 def test_what_loggers_hold_back_is_written_before_the_checkpoint(tmp_path):

@@ -43,6 +43,19 @@ def test_a_deletion_is_left_to_the_command_line():
     )
 
 
+def test_a_choice_of_the_users_own_folder_is_found_with_the_search_path_that_is_named(tmp_path):
+    own, sweep = tmp_path / "my conf/experiment", tmp_path / "sweep/experiment"
+    own.mkdir(parents=True)
+    sweep.mkdir(parents=True)
+    (own / "of_mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    text = experiment_yaml(["experiment=of_mine", "search=greedy", "optimizer.lr=0.1"], GROUP_KEYS, "Best.")
+    (line,) = [line for line in text.splitlines() if "searchpath" in line]
+    assert line.endswith("'hydra.searchpath=[DIR]', the sweep's --config-dir, for experiment=of_mine")
+    (sweep / "best.yaml").write_text(text)
+    found = composed(f"hydra.searchpath=[{sweep.parent},{own.parent}]", "experiment=best")
+    assert (found.seed, found.optimizer.lr) == (7, 0.1)
+
+
 def finished_study(directions, objective):
     study = optuna.create_study(study_name="mine", directions=directions)
     study.set_user_attr(GROUPS, ["model/decoder"])
