@@ -38,7 +38,7 @@ def require_read(words: Sequence[str]) -> None:
     for word in words:
         key, equals, value = word.partition("=")
         name = key.lstrip("+")
-        if _known().get(name) and any(one in SPELT for one in value.lower().split(",")):
+        if any(one in SPELT for one in value.lower().split(",")) and _known().get(name):
             raise UserError(f"{word}: take true or false")
         if name == key or not equals or name.rpartition(".")[0] not in PICKED:
             continue
