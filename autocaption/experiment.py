@@ -160,6 +160,8 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     if config.test and not pruned:
         if kept:
             load_whole(captioner, kept["state_dict"])
+        else:
+            log.warning("no checkpoint was kept by a validation: the test is of the last weights")
         trainer.test(captioner, data, verbose=False)
         metrics |= results.metrics_of(trainer, config.data.split)
     if trainer.is_global_zero:
@@ -171,7 +173,7 @@ def _leave(config: DictConfig, trainer: pl.Trainer, metrics: dict[str, Any], bes
     """Write and print what the run leaves."""
     folder, split = Path(config.run_dir), config.data.split
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    written = results.write_scores(folder, split, metrics, results.tested(trainer))
+    written = results.write_scores(folder, split, metrics, results.tested(trainer), data.source)
     if config.get("report"):
         results.report(
             folder,

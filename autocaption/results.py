@@ -45,21 +45,25 @@ def tested(trainer: pl.Trainer) -> CaptionMetrics:
 
 
 def write_scores(
-    folder: Path, split: str, metrics: Mapping[str, Any], scorer: CaptionMetrics
+    folder: Path, split: str, metrics: Mapping[str, Any], scorer: CaptionMetrics, source: Source
 ) -> dict[str, Any]:
-    """Write metrics.json, with the intervals of a test and what split its words, and per_image.csv.
+    """Write metrics.json, with what a test scored, its intervals and what split its words, and per_image.csv.
 
     Args:
         folder: where to.
         split: the split that was scored.
         metrics: what metrics.json begins with.
         scorer: has scored, or nothing was tested.
+        source: the data set.
 
     Returns:
         what metrics.json holds.
     """
     written: dict[str, Any] = {**metrics, "evaluation_tokenizer": scorer.tokenizer.name}
     if scorer.scored is not None:
+        written["images"], whole = len(scorer.scored.ids), len(source.split(split))
+        if written["images"] < whole:
+            log.warning("%s/... scores %d of %d images (limit_test_batches)", split, written["images"], whole)
         written["intervals"] = intervals_of(scorer.scored, split)
         write_per_image(folder / PER_IMAGE, scorer.scored)
     write_json(folder / METRICS, written)

@@ -60,6 +60,19 @@ def test_debug_fast_validates_and_tests_once(tmp_path):
     assert sum(bool(row.get("test/loss")) for row in rows) == 1
 
 
+@pytest.mark.parametrize("batches", [1.0, 0.5])
+def test_a_test_of_a_part_of_the_split_says_so(tmp_path, caplog, batches):
+    words = ("logger=none", "trainer.max_epochs=1", "data.batch_size=4", "data.source.test=8")
+    metrics, _ = run(tmp_path, *words, f"trainer.limit_test_batches={batches}")
+    assert metrics["images"] == 8 * batches
+    assert ("test/... scores 4 of 8 images (limit_test_batches)" in caplog.text) == (batches == 0.5)
+
+
+def test_a_test_of_weights_that_no_validation_chose_says_so(tmp_path, caplog):
+    run(tmp_path, "logger=none", "trainer.max_epochs=1", "trainer.limit_val_batches=0")
+    assert "the test is of the last weights" in caplog.text
+
+
 LR = {"show_and_tell": 3e-2, "show_attend_tell": 3e-2, "transformer": 1e-2}
 SMALL = {
     "show_and_tell": ["model.decoder.embed_dim=32", "model.decoder.hidden_dim=32"],

@@ -91,7 +91,7 @@ class _Evaluation:
         facts = {"references": NOTE} if self.config.human else {}
         if not row.folder:  # the only row, whose metrics.json is that of the run
             facts |= self._made_by()
-        written = results.write_scores(folder, self.split, {**metrics, **facts}, scorer)
+        written = results.write_scores(folder, self.split, {**metrics, **facts}, scorer, self.source)
         return Result(row, written, scorer.scored)
 
     def _tested(self, row: Row) -> tuple[dict[str, Any], CaptionMetrics]:
