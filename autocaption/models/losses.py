@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.distributions import Beta
 from torchmetrics import Metric
 
 from autocaption.checks import number
 from autocaption.data.batch import Batch
 from autocaption.data.packing import Layout
 from autocaption.data.tokenizer import PAD
+from autocaption.errors import UserError
 from autocaption.models.protocols import Decoder, Objective
 from autocaption.models.scheduled_sampling import scheduled_inputs
 
@@ -140,26 +142,44 @@ class CrossEntropy:
     With R-Drop (Liang et al. 2021) a batch passes the decoder twice, with other dropout, and the objective is
     the mean of both passes and half of alpha times the divergence between them (eq. 4, halved).
 
+    With mixup (Zhang et al. 2018) each image's memory is mixed with that of its neighbour in the batch, in
+    shares s and 1 - s, and its objective is that of both images' captions in the same shares. s is drawn from
+    Beta(alpha, alpha) once a batch, and is the larger of the two.
+
     Args:
         label_smoothing: the share of the target spread over the vocabulary; 0 for none.
-        r_drop: alpha; 0 for a single pass.
+        r_drop: alpha of R-Drop; 0 for a single pass.
+        mixup: alpha of mixup; 0 for none.
+
+    Raises:
+        UserError: a value is out of range, or both R-Drop and mixup are asked for.
     """
 
-    def __init__(self, label_smoothing: float, r_drop: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float, r_drop: float = 0.0, mixup: float = 0.0) -> None:
         self.label_smoothing = number("model.loss.label_smoothing", label_smoothing, at_least=0, below=1)
         self.r_drop = number("model.loss.r_drop", r_drop, at_least=0)
+        self.mixup = number("model.loss.mixup", mixup, at_least=0)
+        if r_drop and mixup:
+            raise UserError("model.loss.r_drop and model.loss.mixup don't go together; set one of them to 0")
 
     def __call__(
         self, decoder: Decoder, memory_BPD: Tensor, batch: Batch, sampled_share: float = 0.0
     ) -> Objective:
         """A mean over the batch's real tokens, the decoder's penalty included."""
-        given = decoder, memory_BPD, batch.tokens_BNT, batch.layout, sampled_share
-        logits_MV, targets_M, penalty = teacher_forced(*given)
+        share, own_BPD, other_BPD = 0.5, memory_BPD, memory_BPD
+        if self.mixup:
+            share = float(Beta(self.mixup, self.mixup).sample())
+            share = max(share, 1 - share)
+            own_BPD = share * memory_BPD + (1 - share) * memory_BPD.roll(1, 0)
+            other_BPD = own_BPD.roll(-1, 0)  # of each image, the mixture that has the lesser share of it
+        given = batch.tokens_BNT, batch.layout, sampled_share
+        logits_MV, targets_M, penalty = teacher_forced(decoder, own_BPD, *given)
         objective, nll = cross_entropy(logits_MV, targets_M, self.label_smoothing)
         objective = objective + penalty
-        if self.r_drop:
-            again_MV, _, penalty = teacher_forced(*given)
+        if self.r_drop or self.mixup:
+            again_MV, _, penalty = teacher_forced(decoder, other_BPD, *given)
             second = cross_entropy(again_MV, targets_M, self.label_smoothing)
-            objective = (objective + second.objective + penalty) / 2
-            objective = objective + self.r_drop / 2 * divergence(logits_MV, again_MV)
+            objective = share * objective + (1 - share) * (second.objective + penalty)
+            if self.r_drop:
+                objective = objective + self.r_drop / 2 * divergence(logits_MV, again_MV)
         return Objective(tokens=objective, logged={"loss": nll, "perplexity": nll.exp()})

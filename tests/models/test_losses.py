@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from autocaption.data.batch import Batch
 from autocaption.data.packing import Layout
+from autocaption.errors import UserError
 from autocaption.models.losses import CrossEntropy, cross_entropy
 from autocaption.models.protocols import Decoded
 
@@ -94,3 +95,53 @@ def test_r_drop_is_half_of_the_paper_s_objective():
     torch.testing.assert_close(found.total().double(), expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.logged["loss"].double(), nll[0], atol=1e-6, rtol=0)
     assert not decoder.passes
+
+
+class Seeing:
+    """A decoder whose logits are the image's memory."""
+
+    def __init__(self):
+        self.memories = []
+
+    def __call__(self, memory_BPD, tokens_BNT, layout):
+        self.memories.append(memory_BPD)
+        return Decoded(memory_BPD.unsqueeze(1).expand(*tokens_BNT.shape, -1), penalty=0.25)
+
+    def head(self, hidden):
+        return hidden
+
+
+def test_mixup_shares_out_the_captions_of_two_images_as_their_memories():
+    memory_B1V = torch.randn(3, 1, V, generator=torch.Generator().manual_seed(1)).double()
+    tokens_BNT = torch.tensor([[[1, 4, 2]], [[1, 3, 2]], [[1, 2, 0]]])
+    batch = Batch(tuple("abc"), (), tokens_BNT, Layout.of(tokens_BNT[..., 1:]))
+    torch.manual_seed(0)
+    shares = set()
+    for _ in range(3):
+        decoder = Seeing()
+        found = CrossEntropy(0.0, mixup=0.4)(decoder, memory_B1V, batch)
+        mixed_B1V = decoder.memories[0]
+        share = ((mixed_B1V - memory_B1V.roll(1, 0)) / (memory_B1V - memory_B1V.roll(1, 0)))[0, 0, 0]
+        assert 0.5 <= share <= 1
+        expected, captions = 0.25, [[4, 2], [3, 2], [2]]
+        for image in range(3):
+            mixture = share * memory_B1V[image, 0] + (1 - share) * memory_B1V[image - 1, 0]
+            logp_V = mixture.log_softmax(0)
+            for weight, words in ((share, captions[image]), (1 - share, captions[image - 1])):
+                expected = expected - weight * sum(logp_V[word] for word in words) / 5
+        torch.testing.assert_close(found.total().double(), expected, atol=1e-6, rtol=0)
+        shares.add(round(float(share), 6))
+    assert len(shares) == 3
+
+
+def test_mixup_of_one_image_is_none():
+    memory_11V = torch.randn(1, 1, V, generator=torch.Generator().manual_seed(1))
+    tokens_BNT = torch.tensor([[[1, 4, 2]]])
+    batch = Batch(("a",), (), tokens_BNT, Layout.of(tokens_BNT[..., 1:]))
+    alone = CrossEntropy(0.1)(Seeing(), memory_11V, batch)
+    torch.testing.assert_close(CrossEntropy(0.1, mixup=1.0)(Seeing(), memory_11V, batch), alone)
+
+
+def test_mixup_and_r_drop_are_refused_together():
+    with pytest.raises(UserError, match=r"model.loss.r_drop and model.loss.mixup"):
+        CrossEntropy(0.0, r_drop=1.0, mixup=0.4)
