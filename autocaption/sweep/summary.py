@@ -75,7 +75,8 @@ def experiment_yaml(overrides: Sequence[str], groups: Collection[str], comment: 
     """
     defaults: list[Any] = []
     values: Any = OmegaConf.create({})
-    to_give, elsewhere = [one for one in overrides if HIDDEN in one], list[str]()
+    to_give = [one for one in overrides if HIDDEN in one]
+    elsewhere: list[str] = []  # choices of folders other than conf/
     for override in OverridesParser.create().parse_overrides([one for one in overrides if HIDDEN not in one]):
         key = override.get_key_element().lstrip("+")
         if key in (*groups, "experiment") and not _is_ours(key, override.value()):
