@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,16 @@ def choice(key: str, value: Any, choices: Sequence[str]) -> str:
     if value not in choices:
         raise UserError(f"{key}={_shown(value)}: take {' or '.join(choices)}")
     return value
+
+
+def require_keys(key: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Check the keys below another one, such as those of `data.splits`.
+
+    Raises:
+        UserError: names those that are not known, and the known ones.
+    """
+    if odd := sorted(set(given) - set(known)):
+        raise UserError(f"{key} names {', '.join(known)}, not {', '.join(odd)}")
 
 
 def switch(key: str, value: Any) -> bool:

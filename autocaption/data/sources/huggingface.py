@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from autocaption.checks import as_path
+from autocaption.checks import as_path, require_keys
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import SPLITS, CaptionedImage, ImageId, PictureFile
 from autocaption.data.sources.file_source import present
@@ -82,11 +82,9 @@ def huggingface(
         on_broken: `stop` where the file of a path is missing, or `skip` it.
     """
     known: dict[str, str | None] = {"image": "image", "caption": "caption", "id": None, "split": "split"}
+    require_keys("data.splits", splits or {}, SPLITS)
+    require_keys("data.columns", columns or {}, tuple(known))
     named = known | dict(columns or {})
-    if odd := (splits or {}).keys() - set(SPLITS):
-        raise UserError(f"data.splits names {', '.join(SPLITS)}, not {', '.join(sorted(odd))}")
-    if set(named) != set(known):
-        raise UserError(f"data.columns names {', '.join(known)}, not {', '.join(set(named) - set(known))}")
     listing = functools.partial(_listing, root, name, named, splits or {}, {"val": val, "test": test}, seed)
     there = functools.partial(present, on_broken)
     return ListedSource("huggingface", root, name or "its only configuration", listing, max_pixels, there)

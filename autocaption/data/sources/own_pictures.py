@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from autocaption.checks import as_path
+from autocaption.checks import as_path, require_keys
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import CaptionedImage, ImageId
 from autocaption.data.sources.file_source import AUTO, Layout, file_source
@@ -51,9 +51,8 @@ def folder(
         max_pixels: a picture of more pixels is refused.
         on_broken: `stop` where a picture is missing, or `skip` it.
     """
+    require_keys("data.columns", columns or {}, ROLES)
     names = dict(zip(ROLES, ROLES, strict=True)) | dict(columns or {})
-    if set(names) != set(ROLES):
-        raise UserError(f"data.columns names {', '.join(ROLES)}, not {', '.join(set(names) - set(ROLES))}")
     held_out, base = {"val": val, "test": test}, as_path("data.root", root)
     layouts = []
     for kind, suffixes in TABLES.items():

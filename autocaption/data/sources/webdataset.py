@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from autocaption.checks import as_path
+from autocaption.checks import as_path, require_keys
 from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.data.sources.listed_source import ListedSource
@@ -86,8 +86,7 @@ def webdataset(
         UserError: no archive matches; or later, an archive is damaged or holds no captions.
     """
     folder = as_path("data.root", root)
-    if odd := splits.keys() - set(SPLITS):
-        raise UserError(f"data.splits names {', '.join(SPLITS)}, not {', '.join(sorted(odd))}")
+    require_keys("data.splits", splits, SPLITS)
     archives = {split: _matching(folder, splits[split]) for split in SPLITS if splits.get(split)}
     if not archives.get("train"):
         raise UserError(
