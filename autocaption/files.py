@@ -5,6 +5,7 @@ import json
 import logging
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,6 +13,8 @@ from typing import Any, TextIO
 from autocaption.errors import WriteError
 
 log = logging.getLogger(__name__)
+
+_ASIDE = re.compile(r"\..+\.\d+")  # what `write_whole` has not renamed yet
 
 
 def conf_folder() -> Path:
@@ -58,6 +61,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise WriteError(error, path) from error
+
+
+def remove_asides(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder; nobody may be writing there."""
+    for entry in folder.glob(".*"):
+        if _ASIDE.fullmatch(entry.name) and entry.is_file():
+            entry.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

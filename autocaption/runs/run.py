@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from autocaption import slurm
 from autocaption.errors import UserError
 from autocaption.exits import name_of
-from autocaption.files import try_lock, write_json
+from autocaption.files import remove_asides, try_lock, write_json
 from autocaption.mistakes import mistake
 from autocaption.runs.folder import newest_whole
 from autocaption.runs.record import (
@@ -115,6 +115,8 @@ class Run:
 
     def begin(self) -> None:
         """From here on the run is running, and ends as this attempt ends."""
+        for folder in (self.folder, *self.folder.glob("[!.]*/")):  # a half-written checkpoint may be large
+            remove_asides(folder)
         self.record["state"] = RUNNING
         self.record.pop("error", None)
         self.note(begun=True)

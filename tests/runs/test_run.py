@@ -246,6 +246,20 @@ def test_a_run_that_left_nothing_may_start_anew_and_one_with_a_checkpoint_not(en
         Run.start(folder, "train", "train.py")
 
 
+def test_an_attempt_removes_what_killed_ones_left_half_written(ended):
+    folder = ended(PREEMPTED)
+    torn = [folder / ".metrics.json.7", folder / "checkpoints/.last.ckpt.12345"]
+    kept = [folder / name for name in (".secrets.json", "checkpoints/last.ckpt", "checkpoints/.keep.me")]
+    (folder / "checkpoints").mkdir()
+    for file in (*torn, *kept):
+        file.touch()
+    run = Run.start(folder, "train", "train.py", resumes=True)
+    assert all(file.exists() for file in (*torn, *kept))
+    run.begin()
+    run.release()
+    assert [file.exists() for file in (*torn, *kept)] == [False, False, True, True, True]
+
+
 def test_an_evaluation_may_be_repeated(ended):
     folder = ended(FINISHED, task="eval")
     Run.start(folder, "eval", "eval.py").release()
