@@ -81,9 +81,12 @@ def recorded_run(
                 log.info("Resuming %s from %s, step %d", folder, file, step)
             yield run
     except PreemptedError as error:
-        again = (
-            f"Resume with: resume={folder}" if run.can_be_resumed else "Nothing to resume yet: run it again"
-        )
+        if run.exit_code == 0:
+            again = "It had finished"
+        elif run.can_be_resumed:
+            again = f"Resume with: resume={folder}"
+        else:
+            again = "Nothing to resume yet: run it again"
         log.info("Stopped by %s. %s", signal.Signals(error.signal).name, again)
         raise
     finally:

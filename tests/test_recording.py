@@ -4,15 +4,22 @@ import signal
 import pytest
 from omegaconf import OmegaConf
 
+from autocaption.files import write_json
 from autocaption.recording import recorded_run
+from autocaption.runs.record import state_of
 from autocaption.runs.run import PreemptedError
+
+
+def recorded(folder):
+    """The folder of a training while it works."""
+    trainer = {"precision": "32-true", "accelerator": "cpu", "devices": 1, "num_nodes": 1}
+    config = OmegaConf.create({"run_dir": str(folder), "resume": None, "trainer": trainer, "callbacks": {}})
+    return recorded_run(config, "train", None)
 
 
 def stopped(folder, leaves):
     """A run that SIGTERM stops once it has left a file, or none."""
-    trainer = {"precision": "32-true", "accelerator": "cpu", "devices": 1, "num_nodes": 1}
-    config = OmegaConf.create({"run_dir": str(folder), "resume": None, "trainer": trainer, "callbacks": {}})
-    with recorded_run(config, "train", None):
+    with recorded(folder):
         if leaves:
             (folder / leaves).parent.mkdir()
             (folder / leaves).touch()
@@ -28,3 +35,18 @@ def test_a_stopped_run_says_whether_it_can_be_resumed(tmp_path, caplog, monkeypa
     with caplog.at_level(logging.INFO), pytest.raises(PreemptedError):
         stopped(tmp_path, leaves)
     assert caplog.messages[-1] == f"Stopped by SIGTERM. {line.format(tmp_path)}"
+
+
+def test_a_run_that_a_signal_meets_as_it_ends_has_finished(tmp_path, caplog, monkeypatch):
+    def write(file, value):
+        if value["state"] == "finished" and not (tmp_path / "late").exists():
+            (tmp_path / "late").touch()
+            raise PreemptedError(signal.SIGTERM)
+        write_json(file, value)
+
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    monkeypatch.setattr("autocaption.runs.run.write_json", write)
+    with caplog.at_level(logging.INFO), pytest.raises(PreemptedError), recorded(tmp_path):
+        pass
+    assert caplog.messages[-1] == "Stopped by SIGTERM. It had finished"
+    assert state_of(tmp_path) == "finished"

@@ -154,7 +154,12 @@ class Run:
         except Exception as error:
             self._end_anyway(FAILED, 1, mistake(error) or name_of(error))
             raise
-        self.end(PRUNED if self.pruned else FINISHED, 0)
+        state = PRUNED if self.pruned else FINISHED
+        try:
+            self.end(state, 0)
+        except PreemptedError:  # a signal came as this was written
+            self._end_anyway(state, 0)
+            raise
 
     def _end_anyway(self, state: str, code: int, error: str = "") -> None:
         """Record an end that is being raised already, which a full disk must not replace."""
