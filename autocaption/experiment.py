@@ -139,7 +139,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     build.start_loggers(trainer.loggers, config)
     begin(run, config)
     keep_secrets(run, config, trainer)
-    record_data(run, data.source, splits)
+    record_data(run, data.source, splits, resumed is not None)
     captioner = build.compiled(config, captioner)
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger):  # one that starts anew in its folder left rows before, too

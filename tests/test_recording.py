@@ -4,10 +4,12 @@ import signal
 import pytest
 from omegaconf import OmegaConf
 
+from autocaption.data.sources.shapes import Shapes
 from autocaption.files import write_json
-from autocaption.recording import recorded_run
+from autocaption.recording import record_data, recorded_run
+from autocaption.runs.provenance import record_start
 from autocaption.runs.record import state_of
-from autocaption.runs.run import PreemptedError
+from autocaption.runs.run import PreemptedError, Run
 
 
 def recorded(folder):
@@ -50,3 +52,15 @@ def test_a_run_that_a_signal_meets_as_it_ends_has_finished(tmp_path, caplog, mon
         pass
     assert caplog.messages[-1] == "Stopped by SIGTERM. It had finished"
     assert state_of(tmp_path) == "finished"
+
+
+def test_a_resumed_run_says_which_splits_have_changed(tmp_path, caplog):
+    run = Run.start(tmp_path, "train", "train.py")
+    for sizes, said in [((4, 2), []), ((4, 2), []), ((5, 2), ["train"]), ((6, 3), ["train and val"])]:
+        record_start(tmp_path / "provenance.json")
+        caplog.clear()
+        source = Shapes(seed=0, size=8, train=sizes[0], val=sizes[1], test=1)
+        record_data(run, source, ["train", "val"], resumed=True)
+        lines = [f"images or captions of {splits} are not those of the attempt before" for splits in said]
+        assert [message.partition(":")[0] for message in caplog.messages] == lines
+    run.release()

@@ -84,6 +84,14 @@ def record_fact(file: Path, **facts: Any) -> None:
     write_json(file, [*earlier, {**last, **facts}])
 
 
+def recorded_before(file: Path, name: str) -> dict[str, Any]:
+    """What earlier processes have recorded in the dict of this name, the latest of each key."""
+    known = dict[str, Any]()
+    for entry in _entries(file)[:-1]:
+        known |= entry.get(name) or {}
+    return known
+
+
 def starts(file: Path) -> int:
     """How many processes have recorded their start."""
     return len(_entries(file))
