@@ -71,8 +71,11 @@ def remove_asides(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    """Write UTF-8 text, whole or not at all.
+
+    Half a character, which JSON and file names may hold, is written as JSON escapes it.
+    """
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -109,6 +109,8 @@ def _unread(word: str) -> str:
     key, equals, value = word.partition("=")
     if not (key and equals):
         return f"'{word}' is not KEY=VALUE"
+    if "/" in key and "." in key and "@" not in key:  # half a group's name, half a value's
+        return f"{word}: a value's key has dots alone: {key.replace('/', '.')}={value}"
     quoted = shlex.quote(f"{key}={json.dumps(value, ensure_ascii=False)}")
     return f"{word}: Hydra can't read the value; check its brackets, or quote text for it, too: {quoted}"
 

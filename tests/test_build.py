@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers.configs import CHOICES, GIVEN, composed, plain
@@ -74,6 +75,18 @@ def test_augmentation_that_stored_features_ignore_is_said(words, warned, tmp_pat
 
 
 SMALL = ("data.source.train=4", "data.source.val=2", "data.source.test=2", "tokenizer.min_count=1")
+
+
+@pytest.mark.parametrize("most", ["null", 1])
+def test_a_reward_knows_the_captions_that_training_uses(most):
+    words = ("model/loss=self_critical", f"data.captions_per_image={most}", *SMALL)
+    data, captioner = build.from_config(composed(*words))
+    image = data.source.split("train")[0]
+    tokens = captioner.tokenizer.encode(image.captions[0])[1:]
+    reward = captioner.loss.reward([image.id], np.array([[tokens]])).item()
+    assert (reward == pytest.approx(10)) == (most == 1)  # of the only reference; of five the mean is lower
+
+
 PICKY = "model.encoder._target_=helpers.plain_encoder.PickyEncoder"
 
 

@@ -75,6 +75,12 @@ def test_json_round_trip(tmp_path):
     assert text.endswith("}\n")
 
 
+def test_half_a_character_comes_back_from_json(tmp_path):
+    value = {"caf\udce9.png": "a \ud800 dog"}  # a file's name that is no UTF-8; an escape in JSON
+    write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
+
+
 def test_value_that_is_no_json_leaves_the_old_file(tmp_path):
     write_json(tmp_path / "a.json", 1)
     with pytest.raises(TypeError):

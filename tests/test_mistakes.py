@@ -24,6 +24,7 @@ MISTAKES = {  # what is named, by words of the command line
     "++split=val": "nothing reads split; did you mean data.split?",
     "+data.batchsize=2": "nothing reads data.batchsize; did you mean data.batch_size?",
     "model.decoder=lstm": "choose a part with model/decoder=lstm",
+    "model/encoder.width=8": "a value's key has dots alone: model.encoder.width=8",
     "schedule=null": "schedule=null: a group takes the name of a choice",
     "data.root=/tmp/ü": """quote text for it, too: 'data.root="/tmp/ü"'""",
     "test=No": "test=No: take true or false",  # Hydra takes it for text

@@ -12,7 +12,7 @@ def fingerprint(images: Sequence[CaptionedImage]) -> str:
     digest = hashlib.sha256()
     for id, captions in captions_of(images):
         for text in (str(id), *captions):
-            raw = text.encode()
+            raw = text.encode("utf-8", "surrogatepass")  # JSON and file names may hold half a character
             digest.update(len(raw).to_bytes(4, "big") + raw)
         digest.update(b"\xff\xff\xff\xff")  # no text is that long
     return digest.hexdigest()[:16]

@@ -82,7 +82,8 @@ class SubwordTokenizer:
 
     def normalize(self, caption: str) -> str:
         """The caption's words separated by single spaces: what metrics compare."""
-        return " ".join(self.rule(caption))
+        text = " ".join(self.rule(caption))
+        return text.encode("utf-8", "replace").decode()  # JSON may hold half a character
 
     def encode(self, caption: str) -> list[int]:
         """<bos>, the ids of the tokens, <eos>; a longer caption is cut, and its cut is no <eos> to learn."""

@@ -83,7 +83,7 @@ def _diversity(similarity_KK: NDArray) -> float:
     values_K = np.sqrt(np.linalg.eigvalsh(similarity_KK).clip(min=0))
     if not values_K.any():
         return 0.0
-    return -np.log(values_K.max() / values_K.sum()) / np.log(len(values_K))
+    return np.log(values_K.sum() / values_K.max()) / np.log(len(values_K))  # this way round, 0 is not -0
 
 
 class Diversity:

@@ -28,4 +28,5 @@ def test_every_change_of_ids_and_captions_counts():
         [replace(a, captions=("A dog .",)), replace(b, captions=("A cat .", *b.captions))],
         [replace(a, captions=(*a.captions, "b", *b.captions))],  # the same texts, another structure
     ]
+    others.append([replace(a, id="caf\udce9"), b])  # a file's name that is no UTF-8
     assert len({fingerprint(images) for images in [IMAGES, *others]}) == 1 + len(others)

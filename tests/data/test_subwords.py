@@ -29,6 +29,11 @@ def test_byte_pairs_undo_any_text(caption):
     assert LEARNT.decode(ids) == LEARNT.normalize(caption) == " ".join(words(caption))
 
 
+def test_half_a_character_is_no_word():
+    model = SubwordTokenizer(words, max_length=20, vocab_size=300).fit(["a \ud800 dog"])
+    assert model.decode(model.encode("a \ud800 dog")) == "a dog"
+
+
 def test_frequent_words_are_one_token_and_sizes_agree():
     assert LEARNT.vocabulary[:4] == list(SPECIAL)
     assert len(LEARNT.vocabulary) == 4 + 280

@@ -32,10 +32,10 @@ def build(encoder, **changes):
     return make(**{**config, **{key: value for key, value in changes.items() if key in config}})
 
 
-def pictures():
+def pictures(side=SIZE):
     """Three pictures of noise, images_BCHW."""
     torch.manual_seed(1)
-    return torch.randint(256, (3, 3, SIZE, SIZE), dtype=torch.uint8)
+    return torch.randint(256, (3, 3, side, side), dtype=torch.uint8)
 
 
 class Reference(NamedTuple):

@@ -33,6 +33,11 @@ def test_self_cider_is_0_of_one_caption_repeated_and_1_of_captions_that_share_no
     assert scored.scores()["self_cider"] == pytest.approx(0.5)
 
 
+def test_self_cider_of_captions_that_are_one_is_never_minus_0():
+    found = metrics().score(images([["a dog"] * 2, ["two men"] * 3, ["x"], ["y"]], REFERENCES)).per_image()
+    assert "-" not in str(found["self_cider"])
+
+
 def test_self_cider_of_two_captions_follows_from_their_similarity():
     pair = ["dog runs", "dog sits"]  # words alone, each as rare as the others: cosines 1/2, 0, 0, 0
     references = [["dog"], ["runs"], ["sits"], ["else"]]

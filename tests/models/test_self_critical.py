@@ -160,7 +160,7 @@ def test_cross_entropy_has_its_share(given):
     objectives = []
     for share in (0.0, 0.25, 1.0):
         torch.manual_seed(1)
-        loss = self_critical(xe_weight=share, smoothing=0.1)
+        loss = self_critical(xe_weight=share, smoothing=0.1 if share else 0.0)
         objectives.append(loss(decoder, memory_BPD, given))
     none, some, only = objectives
     torch.testing.assert_close(only.total(), given_alone.total())
@@ -210,12 +210,18 @@ def test_under_autocast_the_gradient_reaches_every_parameter(given):
         ({"samples": 1}, "samples=1: take a whole number, 2"),
         ({"baseline": "mine"}, "baseline=mine"),
         ({"xe_weight": 1.1}, "xe_weight=1.1"),
+        ({"xe_weight": 0.0, "smoothing": 0.1}, r"label_smoothing=0\.1 is of the cross-entropy"),
     ],
 )
 def test_values_out_of_range_are_refused(changes, said):
     with pytest.raises(UserError, match=said):
         self_critical(**changes)
     self_critical(samples=1, baseline="greedy")
+
+
+def test_scheduled_sampling_without_cross_entropy_is_refused(given):
+    with pytest.raises(UserError, match="scheduled_sampling is of the cross-entropy"):
+        self_critical()(Table(), memory_of(), given, 0.1)
 
 
 def test_sharded_weights_are_refused(monkeypatch, given):

@@ -83,3 +83,29 @@ def test_long_text_wraps_and_is_cut_after_three_lines():
     assert [bool(colours(page, line)) for line in range(8)] == [True] * 6 + [False] * 2
     assert min(colours(page, 2)) < (40, 40, 40)
     assert min(colours(page, 3)) >= GREY
+
+
+def drawn(caption):
+    """The picture of a caption."""
+    return sheet(squares(1), [caption], [[]]).crop(text_area(0))
+
+
+@pytest.mark.parametrize("letter", ["a", "\xe4", "\xdf", "\u0436", "\u05e9", "\u72d7", "\U00013000"])
+def test_a_character_is_drawn_as_itself_or_named_in_a_warning(letter, caplog):
+    page = drawn(letter)
+    box = ImageChops.difference(page, drawn("\uffff")).getbbox() is None
+    lacking = [record.getMessage() for record in caplog.records]
+    assert not box or f"boxes for {letter}" in lacking[0]
+    assert box or not lacking
+
+
+@pytest.mark.parametrize("text", ["W" * 200, "MW \xc4 " * 40, "\u72d7" * 100])
+def test_wide_letters_stay_below_their_picture(text):
+    both, blank = (sheet(squares(2), [caption, ""], [[], []]) for caption in (text, ""))
+    assert ImageChops.difference(both, blank).getbbox()[2] <= text_area(0)[2] + 1
+
+
+def test_a_text_that_is_cut_shows_it():
+    word = "i" * 30
+    cut, whole = drawn(f"{word} " * 5), drawn(f"{word} {word} ...")
+    assert ImageChops.difference(cut, whole).getbbox() is None
