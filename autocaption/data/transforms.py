@@ -20,13 +20,14 @@ from autocaption.errors import UserError
 # A JPEG that is decoded at a fraction of its size keeps this many times the pixels that a transform needs, so
 # that it is still shrunk by antialiasing and looks the same.
 SPARE = 2
+LONGEST = 32  # times its shorter side: so much of a picture is resized where its longer side is cut anyway
 Fit = Literal["crop", "squash", "pad"]  # how a picture becomes a square
 Interpolation = Literal["bilinear", "bicubic"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of a picture's width and height
 
 
 class Transform(Protocol):
-    """Picture to uint8 (3, size, size), in any thread; identified by its `repr`, which holds all settings.
+    """Picture to uint8 (3, H, W), in any thread; identified by its `repr`, which holds all settings.
 
     Attributes:
         least: the shorter side of a picture, in pixels, above which more make no difference.
@@ -99,7 +100,7 @@ class Square:
         """The picture of which the centre is taken; with `crop` its longer side is still longer."""
         picture_CHW, side = v2.functional.pil_to_tensor(picture), self._side
         if self.fit == "crop":
-            return self._resize(picture_CHW, [side])  # the shorter side
+            return self._resize(_middle(picture_CHW), [side])  # the shorter side
         if self.fit == "squash":
             return self._resize(picture_CHW, [side, side])
         longer = max(picture.size)
@@ -129,6 +130,14 @@ class Square:
     def _resize(self, picture_CHW: Tensor, size: list[int]) -> Tensor:
         mode = InterpolationMode(self.interpolation)
         return v2.functional.resize(picture_CHW, size, interpolation=mode, antialias=True)
+
+
+def _middle(picture_CHW: Tensor) -> Tensor:
+    """A picture without its far ends: resized as a whole, one of 1 x 60,000 pixels would fill the memory."""
+    sides = picture_CHW.shape[1:]
+    most = LONGEST * min(sides)
+    kept = [min(side, most + (side - most) % 2) for side in sides]  # so that both ends lose as much
+    return v2.functional.center_crop(picture_CHW, kept)
 
 
 @dataclass(frozen=True)
