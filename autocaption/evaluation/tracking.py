@@ -75,7 +75,7 @@ def _rows(together: Comparisons) -> Table:
     split = together.split
     found = {
         one.row.name: {
-            name: (value, *(one.written["intervals"].get(f"{split}/{name}") or (None, None)))
+            name: (value, *(one.intervals.get(f"{split}/{name}") or (None, None)))
             for name, value in one.metrics(split).items()
         }
         for one in together.results
