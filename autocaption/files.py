@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from autocaption.errors import WriteError
+from autocaption.errors import LockError, WriteError
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +82,39 @@ def write_private_json(path: Path, value: Any) -> None:
     write_whole(path, write)
 
 
-def try_lock(file: TextIO) -> bool:
-    """Lock a file until all processes that have it open have closed it; False where another holds it."""
+def try_lock(file: TextIO, shared: bool = False) -> bool:
+    """Lock a file until all processes that have it open have closed it; False where another holds it.
+
+    Args:
+        file: open for writing, or NFS refuses an exclusive lock; for reading is enough for a shared one.
+        shared: whether others may have a shared lock at the same time.
+
+    Raises:
+        LockError: the file system has no locks.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        _flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
+
+
+def lock(file: TextIO) -> None:
+    """Lock a file as `try_lock` does, once no other holds it.
+
+    Raises:
+        LockError: the file system has no locks.
+    """
+    _flock(file, fcntl.LOCK_EX)
+
+
+def _flock(file: TextIO, operation: int) -> None:
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise LockError(error, file.name) from error
 
 
 def allocate(path: Path) -> None:
