@@ -5,6 +5,7 @@ import json
 import logging
 import mmap
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -49,7 +50,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         WriteError: the disk is full, or the path can't be written to.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = beside(path)
     try:
         try:
             write(aside)
@@ -58,6 +59,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise WriteError(error, path) from error
+
+
+def beside(path: Path) -> Path:
+    """A path in the same folder that no other process has, also on machines where process ids repeat."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -74,7 +80,6 @@ def write_private_json(path: Path, value: Any) -> None:
     """Write a value that may hold secrets as JSON, whole or not at all; only the user can read the file."""
 
     def write(aside: Path) -> None:
-        aside.unlink(missing_ok=True)
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(value, file)
