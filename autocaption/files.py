@@ -63,7 +63,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def beside(path: Path) -> Path:
     """A path in the same folder that no other process has, also on machines where process ids repeat."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.{secrets.randbelow(10**12)}")
 
 
 def write_text(path: Path, text: str) -> None:
