@@ -195,7 +195,7 @@ class LaunchedTrial:
             (returned,) = launcher.launch([[*named, *folder]], claim.number)
             return returned.return_value
 
-        threading.Thread(target=self._run, args=(launch, claim.folder), daemon=True).start()
+        threading.Thread(target=self._run, args=(launch, claim.folder, claim.attempt), daemon=True).start()
 
     def poll(self) -> int | None:
         """None while it runs, then its exit code; negative if the job was lost."""
@@ -208,7 +208,7 @@ class LaunchedTrial:
     def kill(self) -> None:
         """Nothing beyond `interrupt`: the launcher offers no way to kill a job."""
 
-    def _run(self, launch: Callable[[], int], folder: Path) -> None:
+    def _run(self, launch: Callable[[], int], folder: Path, attempt: int) -> None:
         try:
             code = launch()
         except BaseException as error:  # time limit reached, node lost, or the job's SystemExit
@@ -216,8 +216,8 @@ class LaunchedTrial:
             with open(folder / "stderr.log", "a") as file:
                 print("the job was lost:", *line, file=file)
             code = -signal.SIGKILL
-        for handed in folder.glob(JOB_FILE.format(attempt="*")):
-            handed.unlink(missing_ok=True)  # the launcher won't start the job again
+        # The launcher won't start the job again; another sweeper may have handed over the next attempt.
+        (folder / JOB_FILE.format(attempt=attempt)).unlink(missing_ok=True)
         if self._code is None:
             self._code = code
 
