@@ -97,7 +97,7 @@ class Process:
             self._answer_reports()
         else:
             self._kill_group()  # its ranks and workers, in case it was killed and they were not
-            self._socket.close()
+            self._close()
         return code
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
@@ -112,6 +112,13 @@ class Process:
     @property
     def _has_ended(self) -> bool:
         return self._socket.fileno() < 0
+
+    def _close(self) -> None:
+        """Close what was open to it: a multirun may have more jobs than a process may have open files."""
+        self._socket.close()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it ended before it read its configuration
+            self._process.stdin.close()
 
     def _answer_reports(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):  # no report, or it ended

@@ -224,6 +224,18 @@ def test_the_group_of_a_process_that_has_ended_is_killed_once(start, monkeypatch
     process.kill()
 
 
+@pytest.mark.parametrize("code", ["sys.exit(3)", None], ids=["ended", "never read its configuration"])
+def test_one_that_has_ended_leaves_no_file_open(start, tmp_path, code):
+    before = len(os.listdir("/dev/fd"))
+    if code is None:
+        (tmp_path / "child.py").write_text("")
+        process = Process(str(tmp_path / "child.py"), [], {"a": "a" * 10**6}, tmp_path, Threshold(), {})
+    else:
+        process = start(code)
+    exit_code(process)
+    assert len(os.listdir("/dev/fd")) == before
+
+
 def test_secrets_are_in_the_configuration_but_not_on_the_command_line(tmp_path):
     (tmp_path / "child.py").write_text(CHILD + "print(sys.argv[1:], config)\n")
     environment = {"PYTHONPATH": str(ROOT)}
