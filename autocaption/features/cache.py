@@ -3,7 +3,6 @@
 Legend: B images, P places, D width.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -25,7 +24,7 @@ from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.transforms import Transform
 from autocaption.errors import UserError, one_line
 from autocaption.features.extraction import Extraction, Views
-from autocaption.files import allocate, release_pages, write_json
+from autocaption.files import allocate, lock, release_pages, try_lock, write_json
 from autocaption.machine import without_collection
 from autocaption.progress import track
 
@@ -190,9 +189,7 @@ def _digest_of(picture: Image.Image) -> str:
 def _locked(file: Path) -> Iterator[None]:
     """Hold a file lock, which the kernel releases however its holder ends."""
     with open(file, "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(handle):
             log.info("Features: another process computes them; waiting for %s", file)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock(handle)
         yield

@@ -44,7 +44,7 @@ _SECRET = re.compile(
     r"(^|[_.-])(api_?key|(access|secret|private)_key|password|passwd|pwd|secret|token|credentials?)$",
     re.IGNORECASE,
 )
-_URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
+_URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):(?!\d+/)[^\s@]+@")  # no port, which a path may follow
 _NAMED = re.compile(r"([\w.-]+)['\"]?\s*:(?!//)")  # a key in a dict on the command line
 _LINE = re.compile(r"^([-+]?[ -]*([\w.]+): +)(\S.*)$", re.MULTILINE)  # key: value in yaml, also in a patch
 _REFERENCE = re.compile(r"\$\{(oc\.env:\w+(,(null|\?\?\?))?|[\w.]+)\}")

@@ -8,6 +8,7 @@ import os
 import platform
 import secrets
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,8 @@ from autocaption.runs.record import (
     read,
 )
 
+# Who asks for a run's state holds its lock for an instant (record.py).
+TRIES, PAUSE = 3, 0.05  # to take the lock, and seconds between them
 # Exit codes of a run that a signal stopped and that can be resumed, and its state.
 STOPPED = {128 + signal.SIGINT: INTERRUPTED, 128 + signal.SIGTERM: PREEMPTED}
 
@@ -205,7 +208,11 @@ def _locked(folder: Path) -> TextIO:
         raise UserError(
             f"cannot write to the run folder {folder}: {error.strerror}; choose another with runs_dir=DIR"
         ) from None
-    if not try_lock(lock):
+    for _ in range(TRIES):
+        if try_lock(lock):
+            break
+        time.sleep(PAUSE)
+    else:
         lock.close()
         raise UserError(f"another process is running in {folder}; wait for it, or start a run of its own")
     os.register_at_fork(after_in_child=lock.close)  # a DataLoader's worker may outlive a killed process
