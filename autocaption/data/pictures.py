@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
 from autocaption.data.sources import PictureFile
-from autocaption.errors import UserError
+from autocaption.errors import UserError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def _shown(image: Image.Image, least: int | None, max_pixels: int) -> Image.Imag
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -199,7 +199,7 @@ def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, Mean]:
 
 
 def _differences(systems: Mapping[str, Resampled]) -> Differences:
-    return {(one, other): systems[one].less(systems[other]) for one, other in combinations(systems, 2)}
+    return {(one, other): systems[one].minus(systems[other]) for one, other in combinations(systems, 2)}
 
 
 def _against(
