@@ -32,7 +32,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SRGB = ImageCms.createProfile("sRGB")
-_RANGES = (1, 2**8 - 1, 2**16 - 1)  # what pictures of floats or 32-bit integers are scaled to by custom
+_RANGES = (1, 2**8 - 1, 2**16 - 1)  # the usual largest values of pictures of floats or 32-bit integers
 # Ours names the file and the key.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
