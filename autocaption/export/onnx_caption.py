@@ -104,7 +104,7 @@ class OnnxCaptioner:
         return [(self.text([i for i in tokens if i > EOS]), score) for score, tokens in found]
 
     def beams(self, memory: np.ndarray, K: int, penalty: float, T: int) -> list[tuple[float, list[int]]]:
-        """(score, tokens) of the K best captions, best first; of one that goes nowhere where there is none."""
+        """(score, tokens) of the K best captions, best first; where none may end, of one that scores -inf."""
         state = dict(zip(self._names(self.start), self.start.run(None, {"memory": memory}), strict=True))
         logits_KV, state = self._step(np.array([BOS]), state)
         logits_KV = logits_KV.repeat(K, 0)
