@@ -142,8 +142,8 @@ def differences(one: DictConfig, other: DictConfig) -> dict[str, list[Any]]:
 
 
 def _flat(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """(key, value) of everything in nested dicts."""
-    if isinstance(value, dict) and value:
+    """(key, value) of everything in nested dicts; nothing of an empty one."""
+    if isinstance(value, dict):
         for name, part in value.items():
             yield from _flat(part, f"{key}.{name}" if key else str(name))
     else:

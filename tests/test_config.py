@@ -169,3 +169,9 @@ def test_a_run_of_another_config_folder_resumes_without_it_unless_a_choice_goes_
         assert replayed("train", earlier, ["trainer.max_epochs=7", "resume=RUN"], alone) is alone
         with pytest.raises(UserError, match=r"trainer=cpu.*experiment/of_mine is not found.*--config-dir"):
             replayed("train", earlier, ["resume=RUN", "trainer=cpu"], alone)
+
+
+def test_a_first_key_below_an_empty_group_is_a_change_of_its_own():
+    before, after = composed(), composed("+learning_rates.encoder=0.5")
+    with pytest.raises(UserError, match=r"cannot change learning_rates\.encoder \(from None to 0\.5\)"):
+        changes_on_resume(before, after)

@@ -6,6 +6,7 @@ Pictures that cannot be read are named on stderr, and then the exit code is 1.
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -125,7 +126,11 @@ def _text_line(file: Path, captions: "Sequence[Caption]") -> str:
 
 
 def _json_line(file: Path, captions: "Sequence[Caption]") -> str:
-    values = [{"caption": c.text, "score": c.score, "probability": c.probability} for c in captions]
+    scores = [c.score if math.isfinite(c.score) else None for c in captions]  # JSON has no -inf
+    values = [
+        {"caption": c.text, "score": score, "probability": c.probability}
+        for c, score in zip(captions, scores, strict=True)
+    ]
     text = json.dumps({"image": str(file), "captions": values}, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode()  # which JSON reads in a name that is no Unicode
 

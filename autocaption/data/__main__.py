@@ -126,6 +126,8 @@ def _misnamed(image: CaptionedImage) -> str | None:
 
 
 def _inspect(config: DictConfig, page: Path) -> None:
+    if not page.parent.is_dir():  # said now, since to read all pictures may take long
+        raise UserError(f"--page={page}: there is no folder {page.parent}")
     source = _source(config)
     facts = inspected(source, instantiate(config.tokenizer).normalize)
     console = Console()

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin
 
 from autocaption.data.sources import PictureFile
-from autocaption.errors import UserError
+from autocaption.errors import UserError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SRGB = ImageCms.createProfile("sRGB")
-_RANGES = (1, 2**8 - 1, 2**16 - 1)  # what pictures of floats or 32-bit integers are scaled to by custom
+_RANGES = (1, 2**8 - 1, 2**16 - 1)  # the usual largest values of pictures of floats or 32-bit integers
 # Ours names the file and the key.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -157,7 +157,7 @@ def _shown(image: Image.Image, least: int | None, max_pixels: int) -> Image.Imag
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from autocaption.checks import choice, number
-from autocaption.errors import UserError
+from autocaption.errors import UserError, one_line
 
 # A JPEG that is decoded at a fraction of its size keeps this many times the pixels that a transform needs, so
 # that it is still shrunk by antialiasing and looks the same.
@@ -167,7 +167,7 @@ class Augmented:
             except UserError:
                 raise
             except Exception as error:  # each transform fails in its own way
-                reason = " ".join(f"{error}".split()) or type(error).__name__
+                reason = one_line(error) or type(error).__name__
                 raise UserError(
                     f"data.augment fails on a picture of {size[0]} x {size[1]}: {reason}"
                 ) from error

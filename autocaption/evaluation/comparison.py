@@ -199,7 +199,7 @@ def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, Mean]:
 
 
 def _differences(systems: Mapping[str, Resampled]) -> Differences:
-    return {(one, other): systems[one].less(systems[other]) for one, other in combinations(systems, 2)}
+    return {(one, other): systems[one].minus(systems[other]) for one, other in combinations(systems, 2)}
 
 
 def _against(
@@ -211,11 +211,11 @@ def _against(
         for (one, other), found in differences.items()
         if one == first
     }
-    caption = f"less {first}, by a paired bootstrap over the images: 95 % interval, p of no difference"
+    caption = f"minus {first}, by a paired bootstrap over the images: 95 % interval, p of no difference"
     return score_tables(title, against, caption, width)
 
 
 def _difference_cell(one: Comparison) -> str:
-    # The other row less the first.
+    # The other row minus the first.
     difference, low, high = (0.0 - value for value in (one.difference, one.high, one.low))
     return f"{difference:+.3f}\n{low:+.3f} to {high:+.3f}\np {one.p:.3f}"

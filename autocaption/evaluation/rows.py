@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from autocaption import build
-from autocaption.checks import as_path
+from autocaption.checks import as_path, switch
 from autocaption.config import (
     MODEL_KEYS,
     differences,
@@ -82,8 +82,7 @@ def planned(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         UserError: nothing is asked for, it is ambiguous, or a checkpoint cannot be read.
     """
     for key in ("compare", "ensemble", "human"):
-        if not isinstance(config[key], bool):
-            raise UserError(f"{key}={config[key]}: take true or false")
+        switch(key, config[key])
     for key in ("resume", "init_from"):
         if config[key] is not None:
             raise UserError(f"{key}={config[key]} is of train.py; name what to score with checkpoint=PATH")

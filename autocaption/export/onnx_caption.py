@@ -104,7 +104,7 @@ class OnnxCaptioner:
         return [(self.text([i for i in tokens if i > EOS]), score) for score, tokens in found]
 
     def beams(self, memory: np.ndarray, K: int, penalty: float, T: int) -> list[tuple[float, list[int]]]:
-        """(score, tokens) of the K best captions, best first."""
+        """(score, tokens) of the K best captions, best first; where none may end, of one that scores -inf."""
         state = dict(zip(self._names(self.start), self.start.run(None, {"memory": memory}), strict=True))
         logits_KV, state = self._step(np.array([BOS]), state)
         logits_KV = logits_KV.repeat(K, 0)
@@ -135,7 +135,7 @@ class OnnxCaptioner:
             pool = _best(
                 pool + [(float(s) / T**penalty, one) for s, one in zip(scores_K, live, strict=True)], K
             )
-        return pool
+        return pool or [(-math.inf, live[0])]
 
     def _allowed(self, logp_KV: np.ndarray, live: list[list[int]]) -> np.ndarray:
         """Log-probabilities, -inf where the search of training forbids a word."""

@@ -83,7 +83,7 @@ def compare(
         ValueError: their images differ.
     """
     first, second = (Resampled.of(scored, resamples, seed) for scored in (one, other))
-    return first.less(second, level)
+    return first.minus(second, level)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Resampled:
             {name: np.mean([one.drawn[name] for one in systems], axis=0) for name in names},
         )
 
-    def less(self, other: "Resampled", level: float = 0.95) -> dict[str, Comparison]:
+    def minus(self, other: "Resampled", level: float = 0.95) -> dict[str, Comparison]:
         """{name: how much higher this one scores than the other}, in each metric that both have.
 
         Raises:

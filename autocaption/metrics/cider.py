@@ -27,7 +27,7 @@ class Vectors(NamedTuple):
         order_G: its number of words, less one.
         weight_G: term frequency times inverse document frequency.
         norm_TO: the length of each vector.
-        pairs_T: pairs of neighbouring words in each text.
+        bigrams_T: the number of bigrams in each text.
     """
 
     text_G: NDArray
@@ -35,7 +35,7 @@ class Vectors(NamedTuple):
     order_G: NDArray
     weight_G: NDArray
     norm_TO: NDArray
-    pairs_T: NDArray
+    bigrams_T: NDArray
 
 
 def vectors(texts: Sequence[Words], frequencies: DocumentFrequencies) -> Vectors:
@@ -47,17 +47,17 @@ def vectors(texts: Sequence[Words], frequencies: DocumentFrequencies) -> Vectors
     first = np.flatnonzero(new[: len(text_G)])
     count_G = np.diff(np.append(first, len(text_G)))
     text_G, order_G, gram_G = text_G[first], order_G[first], gram_G[first]
-    rarity_G = np.log(max(frequencies.documents, 1)) - np.log(frequencies(gram_G).clip(min=1))
-    weight_G = count_G * rarity_G
+    idf_G = np.log(max(frequencies.documents, 1)) - np.log(frequencies(gram_G).clip(min=1))
+    weight_G = count_G * idf_G
     squares = np.bincount(text_G * ORDERS + order_G, weight_G**2, len(texts) * ORDERS)
-    pairs_T = np.array([max(len(text) - 1, 0) for text in texts])
-    return Vectors(text_G, gram_G, order_G, weight_G, np.sqrt(squares.reshape(-1, ORDERS)), pairs_T)
+    bigrams_T = np.array([max(len(text) - 1, 0) for text in texts])
+    return Vectors(text_G, gram_G, order_G, weight_G, np.sqrt(squares.reshape(-1, ORDERS)), bigrams_T)
 
 
 class CiderD:
     """CIDEr-D (Vedantam et al. 2015, section 7) against references that are prepared once.
 
-    As coco-caption computes it, which measures lengths in pairs of words and scores between 0 and 10. Fast
+    As coco-caption computes it, which measures lengths in bigrams and scores between 0 and 10. Fast
     enough for a reward: a caption takes about 30 microseconds.
 
     Args:
@@ -99,7 +99,7 @@ class CiderD:
         product_M = np.minimum(own.weight_G[own_M], weight_M) * weight_M
         norms_M = own.norm_TO[caption_M, order_M] * theirs.norm_TO[reference_M, order_M]
         cosine_M = np.divide(product_M, norms_M, out=np.zeros(len(own_M)), where=norms_M > 0)
-        gap_M = own.pairs_T[caption_M] - theirs.pairs_T[reference_M]
+        gap_M = own.bigrams_T[caption_M] - theirs.bigrams_T[reference_M]
         summed_K = np.bincount(
             caption_M, cosine_M * np.exp(-(gap_M**2) / (2 * SIGMA**2)), minlength=len(captions)
         )

@@ -125,7 +125,7 @@ class Captioner(pl.LightningModule):
                 loss.set_dtype(torch.float64)
 
     def configure_model(self) -> None:
-        """Share the weights out to the ranks, where the Trainer's strategy has made a mesh for that."""
+        """Shard the weights, where the Trainer's strategy has made a mesh of the ranks for that."""
         if self.device_mesh is not None and not is_sharded(self):
             for part in (self.encoder, self.decoder):
                 shard(part, self.device_mesh["data_parallel"])  # type: ignore[arg-type]
@@ -194,7 +194,7 @@ class Captioner(pl.LightningModule):
     on_test_start = on_validation_start
 
     def on_validation_end(self) -> None:
-        """Share the weights out again."""
+        """Shard the weights again."""
         gather(self, whole=False)
 
     on_test_end = on_validation_end

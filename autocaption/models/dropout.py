@@ -40,7 +40,9 @@ class Dropout(nn.Module):
 
 
 class WordDropout(nn.Module):
-    """Replaces input words by <unk> in training (Bowman et al. 2016), so that they are relied on less.
+    """Replaces input words, <bos> among them, by <unk> in training, so that they are relied on less.
+
+    Source: Bowman et al. 2016.
 
     Args:
         p: the share of words replaced, from 0 to 1.

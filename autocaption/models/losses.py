@@ -82,7 +82,7 @@ def cross_entropy(logits_MV: Tensor, targets_M: Tensor, label_smoothing: float =
 class SplitLoss(Metric):
     """The nll of a split: the mean over the real tokens of all batches and ranks.
 
-    Summed in double precision (`set_dtype`), so that the number of ranks is no matter.
+    Summed in double precision (`set_dtype`), so that the number of ranks doesn't matter.
     """
 
     nll: Tensor

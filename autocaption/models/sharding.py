@@ -1,4 +1,4 @@
-"""A model whose weights, gradients and optimizer states are shared out to the ranks (FSDP2).
+"""A model whose weights, gradients and optimizer states are sharded over the ranks (FSDP2).
 
 Rajbhandari et al. 2020 (ZeRO, stage 3); Zhao et al. 2023 (FSDP).
 """
@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 # Methods that training calls beside `forward`; each gathers the parameters for itself. One must not call
-# another of the same module: torch shares the parameters out at the end of the inner one. What only search
+# another of the same module: torch shards the parameters again at the end of the inner one. What only search
 # calls (`step`) runs on gathered parameters.
 TRAINED = ("head", "keys_values")
 
@@ -29,7 +29,7 @@ class FullySharded(ModelParallelStrategy):
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, **options)
 
     def setup_environment(self) -> None:
-        """Share out to all ranks; by default Lightning (2.6) counts the nodes only."""
+        """Shard over all ranks; by default Lightning (2.6) counts the nodes only."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
@@ -41,7 +41,7 @@ class FullySharded(ModelParallelStrategy):
 
 
 def shard(module: nn.Module, mesh: Any) -> None:
-    """Share a module's parameters out, layer by layer, so that one whole layer at a time is in memory.
+    """Shard a module's parameters, layer by layer, so that one whole layer at a time is in memory.
 
     Layers are the members of its ModuleLists.
     """
@@ -61,7 +61,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 def gather(module: nn.Module, whole: bool) -> None:
-    """Keep all parameters on every rank (`whole`), or share them out again; a collective.
+    """Keep all parameters on every rank (`whole`), or shard them again; a collective.
 
     A search takes as many steps as its captions are long, so ranks can't gather in each of them together.
     """

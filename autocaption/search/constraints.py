@@ -7,7 +7,7 @@ from autocaption.checks import switch, whole
 from autocaption.data.tokenizer import EOS, PAD, UNK
 from autocaption.errors import UserError
 
-MOST = 10_000  # words; searches reserve memory for all of them, and a system kills who takes too much
+MOST = 10_000  # words; searches allocate memory for all of them
 
 
 def longest(max_length: int, min_length: int) -> int:

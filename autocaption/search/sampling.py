@@ -15,7 +15,7 @@ from autocaption.search.constraints import Constraints, longest
 from autocaption.search.hypotheses import take
 from autocaption.search.state import batch_of, begin
 
-COLDEST, HOTTEST = 1e-4, 1e4  # all but greedy, all but uniform; far beyond them logits have no end in fp32
+COLDEST, HOTTEST = 1e-4, 1e4  # all but greedy, all but uniform; far beyond them fp32 overflows
 ASKED_ON = ("cpu",)  # device types on which it costs nothing to ask whether all captions have ended
 
 

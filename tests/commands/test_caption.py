@@ -73,6 +73,13 @@ def test_json_is_json_whatever_a_picture_is_called(folder):
     assert json.loads(done.stdout.encode())["image"] == name
 
 
+def test_json_has_no_score_where_no_caption_is_allowed(folder):
+    settings = [f"--set={setting}" for setting in ("min_length=300", "max_length=300", "no_repeat_ngram=1")]
+    done = caption(folder, PICTURES[0], "--json", "--search", "greedy", *settings)
+    (found,) = json.loads(done.stdout, parse_constant=pytest.fail)["captions"]
+    assert (found["score"], found["probability"]) == (None, 0)
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_captioned(folder):
     done = caption(folder, PICTURES[0], "broken.png", "gone.jpg", PICTURES[1])
     assert done.returncode == 1

@@ -96,6 +96,12 @@ def test_inspect_writes_tables_and_a_page(root, capsys, monkeypatch):
     assert "default-src 'none'" in text  # the frame of the report
 
 
+def test_a_page_in_no_folder_is_refused_before_pictures_are_read():
+    with pytest.raises(SystemExit) as done:
+        main(["inspect", "--page", "/nowhere/page.html", "data=folder", "data.root=/also/nowhere"])
+    assert done.value.code == "error: --page=/nowhere/page.html: there is no folder /nowhere"
+
+
 def test_check_lists_what_is_broken_and_exits_with_1(root, capsys):
     main_of = ["check", "data=folder", f"data.root={root}"]
     with pytest.raises(SystemExit) as done:

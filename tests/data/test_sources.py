@@ -373,6 +373,14 @@ def test_what_is_skipped_is_said(tmp_path, caplog):
     assert "1 captions over several lines" in caplog.text
 
 
+def test_the_root_of_a_table_may_be_in_any_normal_form(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    root = tmp_path / unicodedata.normalize("NFD", "caf\u00e9")
+    text = "image,caption\n" + "".join(f"./{name},A dog\n" for name in NAMES[1:])
+    assert len(everything(table(root, text))) == 11
+    assert "skipped 1 pictures without captions" in caplog.text
+
+
 def test_columns_have_the_names_that_are_given(tmp_path):
     text = "file_name,text\n" + "".join(f"{name},A dog\n" for name in NAMES)
     error_of(

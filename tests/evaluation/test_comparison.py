@@ -53,13 +53,13 @@ def test_two_experiments_are_compared_by_their_means(results):
         Resampled.mean([Resampled.of(results[f"{group}, seed {seed}"].scored) for seed in (1, 2)])
         for group in ("small", "large")
     )
-    expected = small.less(large)["cider"]
+    expected = small.minus(large)["cider"]
     found = entry["metrics"]["test/cider"]
     means = [plain["seeds"][group]["metrics"]["test/cider"]["mean"] for group in ("small", "large")]
     assert found["difference"] == pytest.approx(means[0] - means[1])
     assert (found["interval"], found["p"]) == ([expected.low, expected.high], expected.p)
     shown = together.of_systems()
-    assert next(iter(shown.items())) == (("small, mean", "large, mean"), small.less(large))
+    assert next(iter(shown.items())) == (("small, mean", "large, mean"), small.minus(large))
     assert len(shown) == 1 + len(together.differences)
     text = text_of(together.tables(200))
     assert "difference of means" in text

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import CONF
 from helpers.decoders import LANGUAGE_MODEL, require_extra
-from helpers.markov import V
+from helpers.markov import WORDS, V
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,3 +89,14 @@ def test_it_finds_what_beam_search_finds(name, seed, beams, penalty, min_length,
     assert [score for score, _ in found] == pytest.approx([score for score, _ in kept], abs=1e-4)
     ended = [(tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens) for _, tokens in kept]
     assert [tokens for _, tokens in found] == ended
+
+
+def test_where_no_caption_may_end_it_gives_one_all_the_same():
+    config = OmegaConf.load(FILES["lstm"])
+    config.update({key: value for key, value in SMALL.items() if key in config})
+    decoder, memory_1PD = instantiate(config, vocab_size=V, memory_dim=D).eval(), torch.randn(1, P, D)
+    constraints = {"min_length": V, "no_repeat_ngram": 1, "allow_unk": False}
+    expected = BeamSearch(2, 0.0, V, **constraints)(decoder, memory_1PD)
+    ((score, tokens),) = runner(decoder, memory_1PD, **constraints).beams(memory_1PD.numpy(), 2, 0.0, V)
+    assert score == expected.scores_BK[0, 0] == float("-inf")
+    assert {*tokens} >= {*WORDS}

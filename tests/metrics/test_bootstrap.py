@@ -101,7 +101,7 @@ def test_means_are_compared_by_scoring_every_resample_of_every_system(good, bad)
         Resampled.mean([Resampled.of(systems[name], resamples=20, seed=3) for name in group])
         for group in (one, other)
     )
-    found = mean_one.less(mean_other)
+    found = mean_one.minus(mean_other)
     counts = np.random.default_rng(3).multinomial(60, np.full(60, 1 / 60), size=20)
     draws = [np.arange(60), *(np.repeat(np.arange(60), row) for row in counts)]
     scores = {

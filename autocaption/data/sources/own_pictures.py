@@ -122,10 +122,9 @@ def _table(
             f"of {one_line(name)}, but others have; give all of them a split, or none"
         )
     named = gathered(captions, skipped)
-    known = {root / name for name in named}
-    skipped["pictures without captions"] += sum(
-        Path(picture_name(str(path))) not in known for path in pictures_in(root)
-    )
+    known = {Path(name) for name in named}
+    found = (Path(picture_name(str(path.relative_to(root)))) for path in pictures_in(root))
+    skipped["pictures without captions"] += sum(name not in known for name in found)
     if without:
         ids: dict[str, ImageId] = {name: name for name in named}
         listing = drawn_listing(named, root, ids, held_out_sizes(len(named), held_out), seed, skipped)

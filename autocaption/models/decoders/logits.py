@@ -10,7 +10,7 @@ LINE = 16  # fp32 numbers in a cache line
 def logits_of(hidden: Tensor, weight_VD: Tensor, bias_V: Tensor) -> Tensor:
     """Logits (..., V) of hidden (..., D).
 
-    In a search on a CPU this is the dearest product. It is a fifth faster where the rows of its result begin
+    In a search on a CPU this product costs most. It is a fifth faster where the rows of its result begin
     with a cache line, which a vocabulary's size rarely gives them, so each ends with some unused space.
     """
     if not _searches_in_fp32(hidden):
