@@ -123,6 +123,10 @@ def _not_instantiated(error: InstantiationException) -> str | None:
     if str(error).startswith("Error locating target"):
         if not isinstance(cause.__cause__, ImportError | AttributeError | None):
             return None  # it was found, and fails as it is imported
+        package = getattr(cause.__cause__, "name", None)
+        if package and "." not in package and f"'{package}." in str(error):
+            where = "check the name, install it, or name the folder that it lies in by PYTHONPATH=FOLDER"
+            return f"{key}._target_: there is no package '{package}'; {where}"
         return f"{key}._target_: {one_line(cause)}; {CHECK}"
     if not isinstance(cause, REFUSALS) and not _is_lightnings(cause):
         return None
