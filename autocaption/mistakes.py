@@ -111,6 +111,11 @@ def _unread(word: str) -> str:
         return f"'{word}' is not KEY=VALUE"
     if "/" in key and "." in key and "@" not in key:  # half a group's name, half a value's
         return f"{word}: a value's key has dots alone: {key.replace('/', '.')}={value}"
+    if value.startswith(("[", "{")):  # quoted as a whole it would be a text
+        return (
+            f"{word}: Hydra can't read the value; check its brackets, and quote the texts within them, as in "
+            """'KEY=["ü"]'; names before a colon are plain words"""
+        )
     quoted = shlex.quote(f"{key}={json.dumps(value, ensure_ascii=False)}")
     return f"{word}: Hydra can't read the value; check its brackets, or quote text for it, too: {quoted}"
 
