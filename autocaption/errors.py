@@ -23,6 +23,21 @@ class WriteError(UserError, OSError):
         return f"cannot write {self.filename}: {self.strerror}; make room there or check the path"
 
 
+class LockError(UserError, OSError):
+    """A file that could not be locked, as on a file system without locks.
+
+    Args:
+        error: why.
+        path: the file.
+    """
+
+    def __init__(self, error: OSError, path: object) -> None:
+        super().__init__(error.errno, error.strerror or str(error), str(path))
+
+    def __str__(self) -> str:
+        return f"cannot lock {self.filename}: {self.strerror}; take a folder of a file system that has locks"
+
+
 def one_line(error: BaseException) -> str:
     """An error's message in one line."""
     lines = [line.strip() for line in str(error).splitlines()]

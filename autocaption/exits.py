@@ -51,13 +51,15 @@ def name_of(error: Exception) -> str:
 
 
 def _kept(error: Exception, folder: Path | None) -> str:
+    text = "".join(traceback.format_exception(error))
     try:
-        file = folder and folder / TRACEBACK
-        if file is None:
+        if folder is not None:
+            name = str(folder / TRACEBACK)
+            write_text(folder / TRACEBACK, text)
+        else:  # where others may look: only the user can read it
             handle, name = tempfile.mkstemp(prefix="autocaption_", suffix=f"_{TRACEBACK}")
-            os.close(handle)
-            file = Path(name)
-        write_text(file, "".join(traceback.format_exception(error)))
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
     except OSError:
         return f"{DEBUG}=1 shows the traceback"
-    return f"the traceback is in {file}"
+    return f"the traceback is in {name}"

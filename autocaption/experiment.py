@@ -140,11 +140,11 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     build.start_loggers(trainer.loggers, config)
     begin(run, config)
     keep_secrets(run, config, trainer)
-    record_data(run, data.source, splits)
+    record_data(run, data.source, splits, resumed is not None)
     captioner = build.compiled(config, captioner)
     for logger in trainer.loggers:
-        if resumed and isinstance(logger, CSVLogger):
-            logger.resume_at(resumed["global_step"])
+        if isinstance(logger, CSVLogger):  # one that starts anew in its folder left rows before, too
+            logger.resume_at(resumed["global_step"] if resumed else 0)
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
     metrics = {
         "epochs": trainer.fit_loop.epoch_progress.current.ready,  # one that was cut short counts, too

@@ -5,13 +5,17 @@ import json
 import logging
 import mmap
 import os
+import re
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from autocaption.errors import WriteError
+from autocaption.errors import LockError, WriteError
 
 log = logging.getLogger(__name__)
+
+_ASIDE = re.compile(r"\..+\.\d+")  # the names of `beside`
 
 
 def conf_folder() -> Path:
@@ -49,7 +53,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         WriteError: the disk is full, or the path can't be written to.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = beside(path)
     try:
         try:
             write(aside)
@@ -58,6 +62,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise WriteError(error, path) from error
+
+
+def beside(path: Path) -> Path:
+    """A path in the same folder that no other process has, also on machines where process ids repeat."""
+    return path.with_name(f".{path.name}.{secrets.randbelow(10**12)}")
+
+
+def remove_asides(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder; nobody may be writing there."""
+    for entry in folder.glob(".*"):
+        if _ASIDE.fullmatch(entry.name) and entry.is_file():
+            entry.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,7 +93,6 @@ def write_private_json(path: Path, value: Any) -> None:
     """Write a value that may hold secrets as JSON, whole or not at all; only the user can read the file."""
 
     def write(aside: Path) -> None:
-        aside.unlink(missing_ok=True)
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(value, file)
@@ -85,13 +100,39 @@ def write_private_json(path: Path, value: Any) -> None:
     write_whole(path, write)
 
 
-def try_lock(file: TextIO) -> bool:
-    """Lock a file until all processes that have it open have closed it; False where another holds it."""
+def try_lock(file: TextIO, shared: bool = False) -> bool:
+    """Lock a file until all processes that have it open have closed it; False where another holds it.
+
+    Args:
+        file: open for writing, or NFS refuses an exclusive lock; for reading is enough for a shared one.
+        shared: whether others may have a shared lock at the same time.
+
+    Raises:
+        LockError: the file system has no locks.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        _flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
+
+
+def lock(file: TextIO) -> None:
+    """Lock a file as `try_lock` does, once no other holds it.
+
+    Raises:
+        LockError: the file system has no locks.
+    """
+    _flock(file, fcntl.LOCK_EX)
+
+
+def _flock(file: TextIO, operation: int) -> None:
+    try:
+        fcntl.flock(file, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise LockError(error, file.name) from error
 
 
 def allocate(path: Path) -> None:

@@ -24,7 +24,13 @@ from autocaption.loggers.wandb import close_wandb
 from autocaption.ranks import announce, is_first_rank, outside_rank, outside_world
 from autocaption.runs.kept_secrets import forget
 from autocaption.runs.provenance import FILE as PROVENANCE
-from autocaption.runs.provenance import command_line, hide_argument, record_fact, record_start
+from autocaption.runs.provenance import (
+    command_line,
+    hide_argument,
+    record_fact,
+    record_start,
+    recorded_before,
+)
 from autocaption.runs.rank_folder import RankFolder
 from autocaption.runs.record import FAILED
 from autocaption.runs.run import PreemptedError, Run
@@ -81,9 +87,12 @@ def recorded_run(
                 log.info("Resuming %s from %s, step %d", folder, file, step)
             yield run
     except PreemptedError as error:
-        again = (
-            f"Resume with: resume={folder}" if run.can_be_resumed else "Nothing to resume yet: run it again"
-        )
+        if run.exit_code == 0:
+            again = "It had finished"
+        elif run.can_be_resumed:
+            again = f"Resume with: resume={folder}"
+        else:
+            again = "Nothing to resume yet: run it again"
         log.info("Stopped by %s. %s", signal.Signals(error.signal).name, again)
         raise
     finally:
@@ -126,11 +135,20 @@ def _decided(config: DictConfig) -> DictConfig:
     return config
 
 
-def record_data(run: Run | None, source: Source, splits: Sequence[str]) -> None:
-    """Add the digests of these splits to the provenance."""
-    if run is not None:
-        digests = {split: fingerprint(source.split(split)) for split in dict.fromkeys(splits)}
-        record_fact(run.folder / PROVENANCE, data=digests)
+def record_data(run: Run | None, source: Source, splits: Sequence[str], resumed: bool = False) -> None:
+    """Add the digests of these splits to the provenance; a resumed run says which have changed."""
+    if run is None:
+        return
+    digests = {split: fingerprint(source.split(split)) for split in dict.fromkeys(splits)}
+    if resumed:
+        before = recorded_before(run.folder / PROVENANCE, "data")
+        if changed := [split for split in digests if before.get(split, digests[split]) != digests[split]]:
+            log.warning(
+                "images or captions of %s are not those of the attempt before: metrics from before and from "
+                "now do not compare, nor does the choice of best.ckpt",
+                " and ".join(changed),
+            )
+    record_fact(run.folder / PROVENANCE, data=digests)
 
 
 @contextmanager

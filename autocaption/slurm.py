@@ -24,6 +24,17 @@ def job_id() -> str | None:
     return os.environ.get("SLURM_JOB_ID")
 
 
+def ask(*command: str) -> tuple[str, str]:
+    """What a command of Slurm prints, and in one line why it failed; the latter is empty where it did not."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    if done.returncode == 0:
+        return done.stdout, ""
+    return "", " ".join(done.stderr.split()) or f"{command[0]} ended with exit code {done.returncode}"
+
+
 def requeue_on(number: int) -> None:
     """Where a signal announced the time limit, put this job into the queue again.
 
@@ -34,12 +45,7 @@ def requeue_on(number: int) -> None:
     ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     if job is None or any(rank != "0" for rank in ranks):
         return
-    try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=PATIENCE)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        failure = str(error)
-    else:
-        failure = " ".join(done.stderr.split()) if done.returncode else ""
+    _, failure = ask("scontrol", "requeue", job)
     said = f"job {job} was not requeued: {failure}" if failure else f"Job {job} is requeued and will resume."
     print(said, file=sys.stderr, flush=True)
 

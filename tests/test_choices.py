@@ -107,6 +107,7 @@ def test_mlflow_keeps_metrics_and_tags(tmp_path):
     run(tmp_path, "logger=mlflow", "tags=[a,b]", "trainer.log_every_n_steps=1")
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert found.info.run_name == tmp_path.name
     assert found.data.tags["tags"] == "a,b"
     assert {"val/bleu4", "train/loss"} <= set(found.data.metrics)
     assert found.info.status == "FINISHED"

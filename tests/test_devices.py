@@ -116,6 +116,16 @@ def test_a_run_resumes_where_it_was_on_another_number_of_devices(tmp_path, befor
         torch.testing.assert_close(parts["state_dict"][name], value, atol=1e-5, rtol=0)
 
 
+def test_a_signal_in_the_last_step_stops_two_devices_before_the_test(tmp_path):
+    words = ("trainer=ddp_sim", "trainer.max_epochs=1", STOP.replace("}", ", step: 5}"))
+    done = run("train.py", *PLAIN, *words, cwd=tmp_path, **PATHS)
+    assert done.returncode == 143, done.stderr
+    assert not (only_run(tmp_path) / "captions.json").exists()
+    again = run("train.py", "resume=last", "++callbacks.stop=null", cwd=tmp_path, **PATHS)
+    assert again.returncode == 0, again.stderr
+    assert read(only_run(tmp_path) / "metrics.json")["steps"] == 5
+
+
 SHARDED = (
     *("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"),
     *("data.batch_size=8", "callbacks=ema"),

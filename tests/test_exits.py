@@ -2,6 +2,7 @@
 
 import errno
 import io
+import stat
 import sys
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def test_an_unforeseen_error_names_itself_and_the_file_of_its_traceback(monkeypa
     line = said(ValueError("a bug\nin two lines"))
     (file,) = tmp_path.iterdir()
     assert line == f"ValueError: a bug in two lines; the traceback is in {file}"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600  # others may look there
     text = file.read_text()
     assert text.startswith("Traceback")
     assert "raise error" in text

@@ -43,6 +43,22 @@ def test_who_reads_the_old_file_keeps_it(tmp_path):
     assert file.read_text() == "new"
 
 
+def test_who_writes_the_same_file_meanwhile_gets_another_temporary_file(tmp_path):
+    file = tmp_path / "a.txt"
+
+    def write(aside):
+        aside.write_text("half")
+        write_whole(
+            file, lambda other: other.write_text("theirs")
+        )  # as on another machine, with the same process id
+        assert file.read_text() == "theirs"
+        aside.write_text("whole")
+
+    write_whole(file, write)
+    assert file.read_text() == "whole"
+    assert names(tmp_path) == ["a.txt"]
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("before", [None, "before"])
 def test_a_writer_that_fails_changes_nothing(tmp_path, error, before):

@@ -168,6 +168,19 @@ def history(log):
     return kept
 
 
+def test_a_run_that_starts_anew_in_its_folder_ends_as_if_nothing_had_happened(whole, tmp_path):
+    crash = "+callbacks.crash={_target_: helpers.interruptions.OneRank, how: bug, rank: 0, step: 2}"
+    words = (*WORDS, "run_dir=run")
+    first = start("train.py", *words, crash, cwd=tmp_path, PYTHONPATH=str(ROOT / "tests"))
+    first.communicate()
+    assert first.returncode == 1
+    assert (tmp_path / "run/csv/metrics.csv").exists()
+    assert not (tmp_path / "run/checkpoints").exists()
+    again = run("train.py", *words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert_same(tmp_path / "run", whole)
+
+
 def test_two_devices_resume_the_last_run(tmp_path):
     process = start("train.py", *WORDS, "trainer=ddp_sim", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/last.ckpt")))

@@ -60,9 +60,19 @@ class Preemption(pl.Callback):
                 last.save_amid_validation(trainer)
             raise PreemptedError(self._received)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop before the test, where a signal came since the last step; last.ckpt has been saved by now."""
+        self._put_back()
+        # Ranks learn of a number one call later.
+        if number := self._agreement(self._received) or self._agreement(self._received):
+            raise PreemptedError(number)
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put back the handlers of before."""
         self._agreement.end()
+        self._put_back()
+
+    def _put_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

@@ -1,12 +1,14 @@
 """What a data set holds: captions, words, pictures, duplicates, as plain values for a table and a page."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
+from heapq import nlargest, nsmallest
 from itertools import combinations
-from statistics import mean, median
+from operator import itemgetter
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,12 +56,15 @@ def inspected(source: Source, normalize: Callable[[str], str]) -> dict[str, Any]
     texts = {
         split: [normalize(text) for image in images[split] for text in image.captions] for split in SPLITS
     }
+    written = ((image, text) for image in everything for text in image.captions)
+    counts = (len(text.split()) for split in SPLITS for text in texts[split])
+    lengths = [(*one, count) for one, count in zip(written, counts, strict=True)]  # image, caption, words
     return {
         "splits": {split: _split_facts(images[split], texts[split]) for split in SPLITS},
         "captions": caption_facts([text for split in SPLITS for text in texts[split]]),
         "vocabulary": vocabulary_facts(texts),
-        "longest": _extremes(everything, normalize, longest=True),
-        "shortest": _extremes(everything, normalize, longest=False),
+        "longest": nlargest(SHOWN, lengths, itemgetter(2)),
+        "shortest": nsmallest(SHOWN, lengths, itemgetter(2)),
         "sizes": size_facts(sizes),
         "broken": broken,
         "identical": [pair for pair in pairs if pair.bits is None],
@@ -73,7 +78,7 @@ def _split_facts(images: Sequence[CaptionedImage], texts: Sequence[str]) -> dict
         "images": len(images),
         "captions": len(texts),
         "captions an image": (min(counts), max(counts)),
-        "words a caption": mean(len(text.split()) for text in texts),
+        "words a caption": fmean(len(text.split()) for text in texts),
     }
 
 
@@ -115,14 +120,6 @@ def size_facts(sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
         "height": (min(heights), int(median(heights)), max(heights)),
         "most frequent": Counter(sizes).most_common(SHOWN),
     }
-
-
-def _extremes(
-    images: Iterable[CaptionedImage], normalize: Callable[[str], str], longest: bool
-) -> list[tuple[CaptionedImage, str, int]]:
-    """(image, caption as written, its words) of the longest or shortest captions."""
-    lengths = [(image, text, len(normalize(text).split())) for image in images for text in image.captions]
-    return sorted(lengths, key=lambda one: one[2], reverse=longest)[:SHOWN]
 
 
 def perceptual_hash(picture: Image.Image) -> int:

@@ -133,7 +133,7 @@ class Square:
 
 
 def _middle(picture_CHW: Tensor) -> Tensor:
-    """A picture without its far ends: a strip of 1 x 60,000 pixels, resized as a whole, would fill the memory."""
+    """A picture without its far ends: resized as a whole, one of 1 x 60,000 pixels would fill the memory."""
     sides = picture_CHW.shape[1:]
     most = LONGEST * min(sides)
     kept = [min(side, most + (side - most) % 2) for side in sides]  # so that both ends lose as much

@@ -36,6 +36,11 @@ class Result:
         prefix = f"{split}/"
         return {k.removeprefix(prefix): v for k, v in self.written.items() if k.startswith(prefix)}
 
+    @property
+    def intervals(self) -> Mapping[str, Sequence[float]]:
+        """{split/metric: its interval}; empty where nothing was scored."""
+        return self.written.get("intervals", {})
+
 
 @dataclass(frozen=True)
 class Comparisons:
@@ -167,8 +172,10 @@ class Comparisons:
         return tables
 
     def _cells(self, one: Result, shown: Sequence[str]) -> dict[str, str]:
-        values, intervals = one.metrics(self.split), one.written.get("intervals") or {}
-        return {name: score_cell(values.get(name), intervals.get(f"{self.split}/{name}")) for name in shown}
+        values = one.metrics(self.split)
+        return {
+            name: score_cell(values.get(name), one.intervals.get(f"{self.split}/{name}")) for name in shown
+        }
 
     def _shown(self) -> list[str]:
         names = dict.fromkeys(name for one in self.results for name in one.metrics(self.split))
@@ -198,14 +205,14 @@ def _differences(systems: Mapping[str, Resampled]) -> Differences:
 def _against(
     title: str, shown: Sequence[str], first: str, differences: Differences, width: int
 ) -> list[Table]:
-    """How much higher the others are than the first; no table where there are none."""
+    """How much higher the others are than the first."""
     against = {
         other: {name: _difference_cell(found[name]) for name in shown if name in found}
         for (one, other), found in differences.items()
         if one == first
     }
     caption = f"less {first}, by a paired bootstrap over the images: 95 % interval, p of no difference"
-    return score_tables(title, against, caption, width) if any(against.values()) else []
+    return score_tables(title, against, caption, width)
 
 
 def _difference_cell(one: Comparison) -> str:

@@ -35,4 +35,7 @@ def slug(place: int, names: Sequence[str]) -> str:
     """
     slugs = [re.sub(r"[^\w-]+", "_", one).strip("_").lower()[:80] for one in names]
     own = slugs[place]
-    return own if own and slugs.count(own) == 1 else f"{own}_{place + 1}".strip("_")
+    if own and slugs.count(own) == 1:
+        return own
+    numbered = f"{own}_{place + 1}".strip("_")
+    return numbered if numbered not in slugs else f"{numbered}_"  # which no row is called

@@ -12,6 +12,7 @@ from autocaption import build
 from autocaption.evaluation.comparison import Comparisons, Result
 from autocaption.evaluation.names import mean_of_seeds
 from autocaption.evaluation.rows import Row
+from autocaption.loggers.csv import CSVLogger
 from autocaption.loggers.wandb import WandbLogger
 from autocaption.metrics.bootstrap import Comparison, Differences
 from autocaption.ranks import is_first_rank
@@ -31,6 +32,9 @@ def started_loggers(config: DictConfig, rows: Sequence[Row]) -> Iterator[Sequenc
     logged = config.copy()
     OmegaConf.update(logged, "rows", said, merge=False, force_add=True)
     loggers = build.loggers(logged) if is_first_rank() else []
+    for logger in loggers:
+        if isinstance(logger, CSVLogger):  # of the evaluation that this one repeats in its folder
+            logger.resume_at(0)
     build.start_loggers(loggers, logged)
     status = "failed"
     try:
@@ -71,7 +75,7 @@ def _rows(together: Comparisons) -> Table:
     split = together.split
     found = {
         one.row.name: {
-            name: (value, *(one.written["intervals"].get(f"{split}/{name}") or (None, None)))
+            name: (value, *(one.intervals.get(f"{split}/{name}") or (None, None)))
             for name, value in one.metrics(split).items()
         }
         for one in together.results

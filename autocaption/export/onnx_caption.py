@@ -30,6 +30,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 PAD, BOS, EOS, UNK = range(4)
+LONGEST = 32  # times its shorter side: so much of a picture is resized where its longer side is cut anyway
 Text = Callable[[Sequence[int]], str]  # of tokens
 
 
@@ -203,6 +204,8 @@ def square(
     """The centre of a picture as an encoder wants it, uint8 (3, H, W)."""
     side = round(size / crop_share)
     scaled = (side, side)
+    if fit == "crop":
+        picture = middle(picture)
     if fit != "squash":
         among = min if fit == "crop" else max  # the sides, the one that becomes `side`
         whole = int if fit == "crop" else round
@@ -215,6 +218,14 @@ def square(
         picture = padded
     left, top = (round((one - size) / 2) for one in picture.size)
     return np.asarray(picture.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+
+
+def middle(picture: Image.Image) -> Image.Image:
+    """A picture without its far ends: resized as a whole, one of 1 x 60,000 pixels would fill the memory."""
+    most = LONGEST * min(picture.size)
+    width, height = (min(side, most + (side - most) % 2) for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
 
 
 def of_8_bits(picture: Image.Image) -> Image.Image:

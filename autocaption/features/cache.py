@@ -3,7 +3,6 @@
 Legend: B images, P places, D width.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -11,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,9 +22,9 @@ from autocaption.data.image_table import pictures_of
 from autocaption.data.manifest import Manifest
 from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.transforms import Transform
-from autocaption.errors import UserError
+from autocaption.errors import UserError, one_line
 from autocaption.features.extraction import Extraction, Views
-from autocaption.files import allocate, release_pages, write_json
+from autocaption.files import allocate, lock, release_pages, try_lock, write_json
 from autocaption.machine import without_collection
 from autocaption.progress import track
 
@@ -99,7 +98,7 @@ class FeatureCache:
                     partial = self.folder / f"{key}.partial"
                     self._compute(partial, Views(source, images, transform, views))
                     os.rename(partial, final)
-        return np.load(final / ARRAY, mmap_mode="r")
+        return _mapped(final / ARRAY, "r")
 
     @without_collection()
     def _key(self, source: Source, images: Sequence[CaptionedImage], transform: Transform, views: int) -> str:
@@ -163,7 +162,23 @@ class FeatureCache:
                     "name another folder with data.features_folder=DIR"
                 ) from None
             return array
-        return np.lib.format.open_memmap(partial / ARRAY, "r+")
+        return _mapped(partial / ARRAY, "r+")
+
+
+def _mapped(file: Path, mode: Literal["r", "r+"]) -> Any:
+    """The array in a file.
+
+    Raises:
+        UserError: the file isn't whole, such as one that was copied in part.
+    """
+    try:
+        np.load(file, mmap_mode="r")  # with r+ NumPy fills up what is missing with zeros
+        return np.load(file, mmap_mode=mode)
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise UserError(
+            f"the features in {file.parent} are damaged ({one_line(error)}); remove the folder, and they are "
+            "computed again"
+        ) from None
 
 
 def _digest_of(picture: Image.Image) -> str:
@@ -174,9 +189,7 @@ def _digest_of(picture: Image.Image) -> str:
 def _locked(file: Path) -> Iterator[None]:
     """Hold a file lock, which the kernel releases however its holder ends."""
     with open(file, "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(handle):
             log.info("Features: another process computes them; waiting for %s", file)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock(handle)
         yield

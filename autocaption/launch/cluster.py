@@ -9,7 +9,6 @@ import getpass
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 from autocaption.errors import UserError
 from autocaption.files import write_text
 from autocaption.runs.record import read
-from autocaption.slurm import PATIENCE, outside_job
+from autocaption.slurm import ask, outside_job
 
 LOOK_SECONDS = 5.0  # between two looks at the queue
 GIVE_UP_SECONDS = 900.0  # without an answer from it
@@ -69,17 +68,13 @@ class Queue:
 
     def _look(self, now: float) -> None:
         first, self._looked = self._seen == float("-inf"), now
-        command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-            failure = done.stderr.strip() if done.returncode else ""
-        except (OSError, subprocess.TimeoutExpired) as error:
-            failure = str(error)
+        listed, failure = ask("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i")
         if not failure:
-            self._ids, self._seen, self.looks = set(done.stdout.split()), now, self.looks + 1
+            self._ids, self._seen, self.looks = set(listed.split()), now, self.looks + 1
         elif first or now - self._seen > GIVE_UP_SECONDS:
-            line = " ".join(failure.split())
-            raise UserError(f"Slurm doesn't answer: {line}; its jobs go on, so rerun the same command later")
+            raise UserError(
+                f"Slurm doesn't answer: {failure}; its jobs go on, so rerun the same command later"
+            )
 
 
 class SlurmJob:
@@ -115,7 +110,9 @@ class SlurmJob:
 
     def kill(self) -> None:
         """Cancel it; Slurm itself kills what does not end."""
-        subprocess.run(["scancel", self.id], capture_output=True, timeout=PATIENCE)
+        _, failure = ask("scancel", self.id)
+        if failure:
+            print(f"job {self.id} was not cancelled: {failure}", file=sys.stderr, flush=True)
 
 
 def submit(tasks: Sequence[Task], settings: Mapping[str, Any], queue: Queue) -> list[SlurmJob]:
@@ -149,7 +146,7 @@ def submit(tasks: Sequence[Task], settings: Mapping[str, Any], queue: Queue) -> 
         ids = [job.job_id for job in jobs]
     except (RuntimeError, ValueError, NameError, AssertionError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        line = next((one for one in lines if "error: " in one), lines[0])
+        line = next((one for one in lines if "error: " in one), lines[0] if lines else repr(error))
         raise UserError(f"Slurm takes no job: {line}; change hydra.launcher, or cluster=...") from None
     return [_submitted(id, Path(task.folder), queue) for id, task in zip(ids, tasks, strict=True)]
 

@@ -1,7 +1,6 @@
 """The GPUs and CPU threads that each of several concurrent processes gets."""
 
 import contextlib
-import fcntl
 import itertools
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
+from autocaption.files import try_lock
 from autocaption.machine import cores
 
 GPU = ("auto", "gpu", "cuda")  # accelerators
@@ -109,9 +109,7 @@ def _lock(name: str, level: int) -> TextIO | None:
     folder = Path(tempfile.gettempdir()) / f"autocaption_gpus_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     file = open(folder / f"{quote(name, safe='')}.{level}", "a")  # noqa: SIM115 (held by the process)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    if try_lock(file):
+        return file
+    file.close()
+    return None

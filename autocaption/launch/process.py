@@ -90,12 +90,14 @@ class Process:
 
         Answers pending reports, so call it often. If the reporter fails, the next call answers again.
         """
-        if self._socket.fileno() >= 0:  # else it ended before
-            self._answer_reports()
+        if self._has_ended:
+            return self._process.returncode
         code = self._process.poll()
-        if code is not None:
+        if code is None:
+            self._answer_reports()
+        else:
             self._kill_group()  # its ranks and workers, in case it was killed and they were not
-            self._socket.close()
+            self._close()
         return code
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
@@ -104,7 +106,19 @@ class Process:
 
     def kill(self) -> None:
         """Kill it and all processes that it started."""
-        self._kill_group()
+        if not self._has_ended:  # else the number of its group may be another's by now
+            self._kill_group()
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._socket.fileno() < 0
+
+    def _close(self) -> None:
+        """Close what was open to it: a multirun may have more jobs than a process may have open files."""
+        self._socket.close()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it ended before it read its configuration
+            self._process.stdin.close()
 
     def _answer_reports(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):  # no report, or it ended

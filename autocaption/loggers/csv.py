@@ -63,10 +63,13 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def resume_at(self, step: int) -> None:
-        """Forget the rows of a step and those after it, which a resumed training logs again."""
+        """Forget the rows of a step and those after it, which are logged again; all of them at step 0."""
         self._columns, rows = self._read()
-        if rows:
-            self._write([row for row in rows if int(row["step"]) < step])
+        if kept := [row for row in rows if int(row["step"]) < step]:
+            self._write(kept)
+        else:
+            self._columns = []
+            self.file.unlink(missing_ok=True)
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
         """(columns, rows); a last line that a killed process left half written is left out."""

@@ -13,7 +13,9 @@ from autocaption.errors import UserError
 def mlflow_logger(
     folder: str, tags: Sequence[str], tracking_uri: str | None, **settings: Any
 ) -> MLFlowLogger:
-    """MLflow: to a server, or to a database in the run folder.
+    """MLflow, to a server, or to a database in the run folder; each attempt is a run of the folder's name.
+
+    MLflow would draw the name from Python's generator, so that all runs of a seed had the same.
 
     Args:
         folder: the run folder.
@@ -32,7 +34,7 @@ def mlflow_logger(
             tracking_uri=uri,
             artifact_location=artifacts,
             tags={"tags": ",".join(tags)} if tags else None,
-            **settings,
+            **{"run_name": Path(folder).name, **settings},
         )
     except ModuleNotFoundError:
         raise UserError("logger=mlflow needs MLflow: pip install 'autocaption[mlflow]'") from None

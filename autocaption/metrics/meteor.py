@@ -5,6 +5,7 @@ Legend: I images, S statistics, M matchers (exact word, stem, synonym, paraphras
 
 import functools
 import subprocess
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 MATCHERS = np.array([1.0, 0.6, 0.8, 0.6])
 OPTIONS = ["-stdio", "-l", "en", "-norm"]
 CHUNKS, CAPTION_MATCHES, REFERENCE_MATCHES = 20, 21, 22  # columns of the statistics
+COLUMNS = 23
 
 
 def meteor() -> "Meteor | None":
@@ -40,9 +42,9 @@ class Meteor:
     names = ("meteor",)
 
     def statistics(self, corpus: Corpus) -> NDArray:
-        """The jar's 23 statistics of each image against its best reference."""
+        """The jar's statistics of each image against its best reference."""
         rows = [_align(*pair) for pair in zip(corpus.captions, corpus.references, strict=True)]
-        found_IS = np.array(rows, np.float64).reshape(-1, 23)
+        found_IS = np.array(rows, np.float64)
         lengths_I2, matches_I2 = found_IS[:, :2], found_IS[:, [CAPTION_MATCHES, REFERENCE_MATCHES]]
         perfect_I = (found_IS[:, CHUNKS] == 1) & (lengths_I2 == matches_I2).all(-1)
         found_IS[perfect_I, CHUNKS] = 0  # no penalty
@@ -92,9 +94,12 @@ def _jar() -> subprocess.Popen:
 
 def _align(caption: Words, references: list[Words]) -> list[float]:
     texts = [" ".join(words).replace("|||", "") for words in (*references, caption)]
-    jar = _jar()
+    jar: Any = _jar()
     try:
         print("SCORE", *texts, sep=" ||| ", file=jar.stdin, flush=True)
-        return [float(number) for number in jar.stdout.readline().split()]  # type: ignore[union-attr]
+        statistics_S = [float(number) for number in jar.stdout.readline().split()]
     except (BrokenPipeError, ValueError):
-        raise UserError("METEOR's jar has stopped; does it start with 2 GB of memory?") from None
+        statistics_S = []
+    if len(statistics_S) != COLUMNS:  # none where the jar ended while it was asked
+        raise UserError("METEOR's jar has stopped; does it start with 2 GB of memory?")
+    return statistics_S

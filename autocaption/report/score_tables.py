@@ -30,6 +30,7 @@ def score_tables(corner: str, cells: Cells, caption: str, width: int) -> list[Ta
     """Scores of systems, of which no line is cut or broken in the middle.
 
     A system is a row; where the columns don't fit, a column; and where neither fits, a row of several tables.
+    There is no table where no system has a score.
 
     Args:
         corner: what the systems are.
@@ -37,6 +38,8 @@ def score_tables(corner: str, cells: Cells, caption: str, width: int) -> list[Ta
         caption: below the tables.
         width: of the terminal, in characters.
     """
+    if not _keys(cells):
+        return []
     if not fits(corner, cells, width) and fits(corner, turned := _turned(cells), width):
         return [_table(corner, turned, caption)]
     tables = [_table(corner, part, "") for part in _parts(corner, cells, width)]

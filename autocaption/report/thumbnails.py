@@ -2,13 +2,14 @@
 
 import base64
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from PIL import Image
+
+from autocaption.machine import cores
 
 T = TypeVar("T")
 
@@ -66,5 +67,5 @@ def thumbnails(
     items: Iterable[T], read: Callable[[T], Image.Image], shrink: Callable[[Image.Image], Thumbnail]
 ) -> Iterator[Thumbnail]:
     """A thumbnail of each item's picture, in order, made on all cores of this process."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         yield from pool.map(lambda item: shrink(read(item)), items)

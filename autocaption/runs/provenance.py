@@ -44,7 +44,7 @@ _SECRET = re.compile(
     r"(^|[_.-])(api_?key|(access|secret|private)_key|password|passwd|pwd|secret|token|credentials?)$",
     re.IGNORECASE,
 )
-_URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
+_URL_PASSWORD = re.compile(r"(\w+://[^\s:/@]*):(?!\d+/)[^\s@]+@")  # no port, which a path may follow
 _NAMED = re.compile(r"([\w.-]+)['\"]?\s*:(?!//)")  # a key in a dict on the command line
 _LINE = re.compile(r"^([-+]?[ -]*([\w.]+): +)(\S.*)$", re.MULTILINE)  # key: value in yaml, also in a patch
 _REFERENCE = re.compile(r"\$\{(oc\.env:\w+(,(null|\?\?\?))?|[\w.]+)\}")
@@ -82,6 +82,14 @@ def record_fact(file: Path, **facts: Any) -> None:
     """Add to the last entry what is known later, such as the digest of the data."""
     *earlier, last = _entries(file) or [{}]
     write_json(file, [*earlier, {**last, **facts}])
+
+
+def recorded_before(file: Path, name: str) -> dict[str, Any]:
+    """What earlier processes have recorded in the dict of this name, the latest of each key."""
+    known = dict[str, Any]()
+    for entry in _entries(file)[:-1]:
+        known |= entry.get(name) or {}
+    return known
 
 
 def starts(file: Path) -> int:

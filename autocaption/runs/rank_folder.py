@@ -15,7 +15,7 @@ from typing import Any
 
 from autocaption.errors import UserError
 from autocaption.exits import unforeseen
-from autocaption.files import write_private_json
+from autocaption.files import beside, write_private_json
 from autocaption.mistakes import mistake
 
 TICK = 0.5  # seconds between two looks at the other ranks
@@ -157,7 +157,7 @@ class RankFolder:
     def _fail(self, line: str) -> None:
         """Say why this rank fails, unless another was first."""
         with contextlib.suppress(OSError):
-            aside = self.path / f"failure.{os.getpid()}"
+            aside = beside(self.path / FAILURE)
             aside.write_text(line, encoding="utf-8")
             os.link(aside, self.path / FAILURE)
 

@@ -77,7 +77,7 @@ def is_held(folder: Path) -> bool:
     """Whether a process works in the folder."""
     try:
         with open(folder / LOCK) as lock:
-            return not try_lock(lock)
+            return not try_lock(lock, shared=True)  # as others may ask at the same time
     except OSError:
         return False
 

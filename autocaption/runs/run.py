@@ -8,6 +8,7 @@ import os
 import platform
 import secrets
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, TextIO
 from autocaption import slurm
 from autocaption.errors import UserError
 from autocaption.exits import name_of
-from autocaption.files import try_lock, write_json
+from autocaption.files import remove_asides, try_lock, write_json
 from autocaption.mistakes import mistake
 from autocaption.runs.folder import newest_whole
 from autocaption.runs.record import (
@@ -33,6 +34,8 @@ from autocaption.runs.record import (
     read,
 )
 
+# Who asks for a run's state holds its lock for an instant (record.py).
+TRIES, PAUSE = 3, 0.05  # to take the lock, and seconds between them
 # Exit codes of a run that a signal stopped and that can be resumed, and its state.
 STOPPED = {128 + signal.SIGINT: INTERRUPTED, 128 + signal.SIGTERM: PREEMPTED}
 
@@ -115,6 +118,8 @@ class Run:
 
     def begin(self) -> None:
         """From here on the run is running, and ends as this attempt ends."""
+        for folder in (self.folder, *self.folder.glob("[!.]*/")):  # a half-written checkpoint may be large
+            remove_asides(folder)
         self.record["state"] = RUNNING
         self.record.pop("error", None)
         self.note(begun=True)
@@ -152,7 +157,12 @@ class Run:
         except Exception as error:
             self._end_anyway(FAILED, 1, mistake(error) or name_of(error))
             raise
-        self.end(PRUNED if self.pruned else FINISHED, 0)
+        state = PRUNED if self.pruned else FINISHED
+        try:
+            self.end(state, 0)
+        except PreemptedError:  # a signal came as this was written
+            self._end_anyway(state, 0)
+            raise
 
     def _end_anyway(self, state: str, code: int, error: str = "") -> None:
         """Record an end that is being raised already, which a full disk must not replace."""
@@ -198,7 +208,11 @@ def _locked(folder: Path) -> TextIO:
         raise UserError(
             f"cannot write to the run folder {folder}: {error.strerror}; choose another with runs_dir=DIR"
         ) from None
-    if not try_lock(lock):
+    for _ in range(TRIES):
+        if try_lock(lock):
+            break
+        time.sleep(PAUSE)
+    else:
         lock.close()
         raise UserError(f"another process is running in {folder}; wait for it, or start a run of its own")
     os.register_at_fork(after_in_child=lock.close)  # a DataLoader's worker may outlive a killed process

@@ -11,6 +11,8 @@ from autocaption.runs.provenance import FILE, hide_lines, starts
 SOURCES = ("autocaption", "conf", "hydra_plugins", "train.py", "eval.py")  # beside the package's folder
 YAML = ("*.yaml", "*.yml")
 FOLDER, PATCH = "code", "changes.patch"
+# A patch that `git apply` takes, whatever the user has made of `git diff` (difftastic, colours, no prefixes).
+DIFF = ("-c", "diff.noprefix=false", "diff", "--no-ext-diff", "--no-color", "HEAD", "--")
 LIMIT = 2_000_000  # bytes of a patch, and of all untracked files together
 
 
@@ -26,10 +28,9 @@ def git_state(folder: Path) -> dict[str, Any]:
     if not tracked:
         return {"commit": None, "changed": False, "untracked": []}
     commit = _git(folder, "rev-parse", "HEAD")
-    untracked = (
-        _git(folder, "ls-files", "--others", "--exclude-standard", "--", *SOURCES) or ""
-    ).splitlines()
-    changed = bool(_git(folder, "status", "--porcelain", "--", *SOURCES))
+    listed = _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", *SOURCES) or ""
+    untracked = listed.split("\0")[:-1]  # -z: names as they are, and not "caf\\303\\251.py"
+    changed = bool(untracked or _git(folder, "status", "--porcelain", "--", *SOURCES))
     return {"commit": commit.strip() if commit else None, "changed": changed, "untracked": untracked}
 
 
@@ -48,8 +49,8 @@ def keep_code(folder: Path, run: Path) -> dict[str, Any]:
         return state
     target, left_out, room = run / FOLDER / str(starts(run / FILE) + 1), [], LIMIT
     target.mkdir(parents=True, exist_ok=True)
-    patch = _git(folder, "diff", "HEAD", "--", *SOURCES, *(f":!{pattern}" for pattern in YAML)) or ""
-    patch += hide_lines(_git(folder, "diff", "HEAD", "--", *(f"{SOURCES[1]}/{one}" for one in YAML)) or "")
+    patch = _git(folder, *DIFF, *SOURCES, *(f":!{pattern}" for pattern in YAML)) or ""
+    patch += hide_lines(_git(folder, *DIFF, *(f"{SOURCES[1]}/{one}" for one in YAML)) or "")
     if len(patch) > LIMIT:
         left_out.append(PATCH)
     elif patch:

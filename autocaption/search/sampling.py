@@ -15,6 +15,7 @@ from autocaption.search.constraints import Constraints, longest
 from autocaption.search.hypotheses import take
 from autocaption.search.state import batch_of, begin
 
+COLDEST, HOTTEST = 1e-4, 1e4  # all but greedy, all but uniform; far beyond them logits have no end in fp32
 ASKED_ON = ("cpu",)  # device types on which it costs nothing to ask whether all captions have ended
 
 
@@ -48,7 +49,7 @@ class Sampler:
         min_length: int = 0,
         no_repeat_ngram: int = 0,
     ) -> None:
-        self.temperature = number("search.temperature", temperature, above=0)
+        self.temperature = number("search.temperature", temperature, COLDEST, HOTTEST)
         self.top_k = whole("search.top_k", top_k, 0)
         self.top_p = number("search.top_p", top_p, above=0, at_most=1)
         self.max_length = longest(max_length, min_length)

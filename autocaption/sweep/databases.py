@@ -1,7 +1,6 @@
 """Databases as storages: a SQLite file, and a server."""
 
 import contextlib
-import fcntl
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.util import asbool
 
 from autocaption.errors import UserError
+from autocaption.files import lock
 
 Opened = tuple[RDBStorage, Callable[[], AbstractContextManager[None]]]  # a storage, and its sweepers' lock
 
@@ -49,7 +49,7 @@ def open_sqlite(url: sqlalchemy.URL, path: Path) -> Opened:
     @contextlib.contextmanager
     def exclusive() -> Iterator[None]:
         with open(f"{path}.lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
             yield
 
     with exclusive(), warnings.catch_warnings():  # or two processes create the same tables

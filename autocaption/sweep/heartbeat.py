@@ -1,6 +1,5 @@
 """Whether a trial's owner is alive: by its process on this machine, by its heartbeat on another."""
 
-import fcntl
 import os
 import platform
 import secrets
@@ -11,12 +10,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from autocaption.files import lock
+
 
 def lock_domain(folder: Path) -> str:
     """A name for this machine and folder; sweepers with the same one see each other's file locks."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".home", "a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # or sweepers that start at once would each give it a name
+        lock(file)  # or sweepers that start at once would each give it a name
         file.seek(0)
         if not (name := file.read()):
             file.write(name := secrets.token_hex(8))

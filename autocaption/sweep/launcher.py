@@ -5,7 +5,6 @@ local sweep does, and lasts as long as the process. A Slurm job runs this module
 """
 
 import contextlib
-import fcntl
 import json
 import signal
 import sys
@@ -22,7 +21,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 
 from autocaption.errors import UserError
-from autocaption.files import write_private_json
+from autocaption.files import lock, write_private_json
 from autocaption.launch.cluster import Queue, SlurmJob, Task, submit
 from autocaption.launch.devices import reserved, visible_gpus
 from autocaption.launch.process import Process
@@ -92,8 +91,8 @@ def run_attempt(folder: Path, attempt: int) -> int:
     settings = JobSettings(**job["settings"])
     patience = Patience(settings.storage_timeout, lambda line: print(line, file=sys.stderr))
     reporter = patience.insist(lambda: _reporter(settings, job["number"], job["attempt"]))
-    with open(folder / ".lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # waits for an earlier attempt that is about to end
+    with open(folder / ".lock", "a") as held:
+        lock(held)  # waits for an earlier attempt that is about to end
         code = 0
         if patience.insist(reporter.is_current):
             # Where it resumes is known only now: the job may have waited, and may be a second start.
@@ -108,7 +107,7 @@ def run_attempt(folder: Path, attempt: int) -> int:
                     folder,
                     reporter,
                     gpus,
-                    [lock.fileno(), *gpu_locks],
+                    [held.fileno(), *gpu_locks],
                 )
             code = _wait(process, reporter, settings.heartbeat, patience)
         if not stopping_signal(code) or not patience.insist(reporter.is_current):
@@ -196,7 +195,7 @@ class LaunchedTrial:
             (returned,) = launcher.launch([[*named, *folder]], claim.number)
             return returned.return_value
 
-        threading.Thread(target=self._run, args=(launch, claim.folder), daemon=True).start()
+        threading.Thread(target=self._run, args=(launch, claim.folder, claim.attempt), daemon=True).start()
 
     def poll(self) -> int | None:
         """None while it runs, then its exit code; negative if the job was lost."""
@@ -209,7 +208,7 @@ class LaunchedTrial:
     def kill(self) -> None:
         """Nothing beyond `interrupt`: the launcher offers no way to kill a job."""
 
-    def _run(self, launch: Callable[[], int], folder: Path) -> None:
+    def _run(self, launch: Callable[[], int], folder: Path, attempt: int) -> None:
         try:
             code = launch()
         except BaseException as error:  # time limit reached, node lost, or the job's SystemExit
@@ -217,8 +216,8 @@ class LaunchedTrial:
             with open(folder / "stderr.log", "a") as file:
                 print("the job was lost:", *line, file=file)
             code = -signal.SIGKILL
-        for handed in folder.glob(JOB_FILE.format(attempt="*")):
-            handed.unlink(missing_ok=True)  # the launcher won't start the job again
+        # The launcher won't start the job again; another sweeper may have handed over the next attempt.
+        (folder / JOB_FILE.format(attempt=attempt)).unlink(missing_ok=True)
         if self._code is None:
             self._code = code
 

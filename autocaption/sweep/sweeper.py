@@ -183,7 +183,10 @@ class Sweeper:
             self._next_refresh = now + REFRESH_SECONDS
 
     def _stop_all(self) -> None:
-        """Stop the running trials and return them to the queue; a second signal kills them."""
+        """Stop the running trials and return them to the queue; a second signal kills them.
+
+        The sweep may be stopping because its storage is gone.
+        """
         ended = [self._jobs.pop(slot).claim for slot, job in list(self._jobs.items()) if job.running is None]
         running = {slot: job.running for slot, job in self._jobs.items() if job.running is not None}
         for one in running.values():
@@ -191,10 +194,14 @@ class Sweeper:
         killed = False
         while self._jobs:
             for slot, job in list(self._jobs.items()):
-                with contextlib.suppress(*STORAGE_ERRORS):  # the sweep may be stopping because of one
-                    if running[slot].poll() is not None:
-                        ended.append(job.claim)
-                        del self._jobs[slot]
+                try:
+                    has_ended = running[slot].poll() is not None
+                except STORAGE_ERRORS:  # the storage takes no report, and the trial would wait for an answer
+                    running[slot].kill()
+                    continue
+                if has_ended:
+                    ended.append(job.claim)
+                    del self._jobs[slot]
             if self._signals.count > 1 and not killed:
                 killed = True
                 for one in running.values():

@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import shutil
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from helpers.configs import composed_with
 
 from autocaption import experiment
 from autocaption.callbacks.last_checkpoint import LastCheckpoint
-from autocaption.callbacks.preemption import PreemptedError
+from autocaption.callbacks.preemption import SIGNALS, PreemptedError
 
 WORDS = [
     *("data.source.train=40", "data.source.val=20", "data.source.test=4", "data.batch_size=8"),
@@ -112,6 +113,19 @@ def test_a_signal_at_any_moment_stops_and_resumes_exactly(whole, tmp_path, momen
     assert stopped.value.code == 143
     assert multiprocessing.active_children() == []
     train(tmp_path / "parts", *words, resume=f"{tmp_path}/parts")
+    assert_same(tmp_path / "parts", folder)
+
+
+def test_a_signal_after_the_last_validation_stops_before_the_test(whole, tmp_path):
+    folder, words = whole
+    if words:
+        pytest.skip("as in the plain variant")
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    kick = {"callbacks.kick": {"_target_": "helpers.interruptions.KickAfterValidation"}}
+    with pytest.raises(PreemptedError):
+        train(tmp_path / "parts", **kick)
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+    train(tmp_path / "parts", resume=f"{tmp_path}/parts")
     assert_same(tmp_path / "parts", folder)
 
 

@@ -354,6 +354,7 @@ def test_a_table_without_splits_is_divided(tmp_path):
     sizes = [len(names) for names in ids(folder(str(tmp_path), val=0.25, test=5)).values()]
     assert sizes == [4, 3, 5]
     error_of(lambda: folder(str(tmp_path), val=6, test=6).split("val"), "12 images", "train 0")
+    error_of(lambda: folder(str(tmp_path), val=1.5).split("val"), "data.source.val=1.5", "whole number")
     (tmp_path / "c.csv").write_text("image,caption\n" + "".join(f"{name},\n" for name in NAMES[:4]))
     error_of(lambda: folder(str(tmp_path)).split("val"), "0 images", "train 0", "skipped 4 blank captions")
 

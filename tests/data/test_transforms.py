@@ -148,6 +148,19 @@ def test_large_pictures_are_shrunk_without_aliasing():
     assert (found_CHW - expected_CHW).abs().max() <= 1
 
 
+@pytest.mark.parametrize("length", [100, 119, 120, 121, 40_000, 40_001])
+def test_of_a_strip_the_middle_alone_is_resized(length):
+    wide, tall = noise(length, 3), noise(3, length)
+    view = Square(24, 0.8)
+    assert max(view.resized(wide).shape + view.resized(tall).shape) < 1000
+    for strip in (wide, tall):
+        cut = [max(0, side // 2 - 60) for side in strip.size]  # what is left is still cut
+        near = strip.crop((*cut, *(side - one for side, one in zip(strip.size, cut, strict=True))))
+        whole_CHW = v2.functional.resize(pixels(near), [30], antialias=True)
+        expected_CHW = v2.functional.center_crop(whole_CHW, [24, 24])
+        assert (view(strip, 0).float() - expected_CHW.float()).abs().max() <= 1
+
+
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("share", [1.0, 0.8])
 @pytest.mark.parametrize("size", [(120, 60), (60, 120), (80, 80)])

@@ -78,3 +78,8 @@ def test_a_mean_with_a_seed_on_other_images_is_compared_with_none(results, score
     assert together.apart() == ["large, seed 2"]
     assert together.plain()["mean_differences"] == []
     assert set(together.means) == {"small", "large"}
+
+
+def test_rows_without_scores_have_no_table():
+    nothing = [Result(Row(name), {"split": "test"}, None) for name in ("one", "other")]
+    assert Comparisons.of("test", nothing).tables(80) == []

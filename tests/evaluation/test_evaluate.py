@@ -147,6 +147,13 @@ def test_captions_of_a_run_score_as_the_run(home, tmp_path):
     assert logged(folder) == {key: metrics[key] for key in metrics if key.startswith("test/")}
 
 
+def test_an_evaluation_that_is_repeated_in_its_folder_is_logged_once(home, tmp_path):
+    for beams in (1, 2):
+        words = (f"checkpoint=multirun/0/{BEST}", f"search.beam_size={beams}", "report=null")
+        folder, metrics, _ = evaluated(home, tmp_path, *words, f"run_dir={tmp_path}/runs/again")
+    assert logged(folder)["test/loss"] == metrics["test/loss"]
+
+
 def test_all_rows_beside_the_human_one_are_scored_without_its_captions(home, tmp_path):
     run, export = home / "multirun/0", tmp_path / "best"  # an export is evaluated as its checkpoint is
     export.mkdir()

@@ -148,6 +148,8 @@ def test_folders_of_rows_differ():
     rows = ["a, greedy", "a/greedy", "Seed 1", "..", "\u72ac", "lr+=1"]
     expected = ["a_greedy_1", "a_greedy_2", "seed_1", "4", "\u72ac", "lr_1"]
     assert [slug(i, rows) for i in range(6)] == expected
+    taken = ["x!", "x?", "x_1", "..", "4"]
+    assert [slug(i, taken) for i in range(5)] == ["x_1_", "x_2", "x_1", "4_", "4"]
 
 
 def test_a_key_that_only_the_checkpoint_may_have_takes_two_plusses(monkeypatch, asked):

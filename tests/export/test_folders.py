@@ -274,7 +274,8 @@ def seeing(*squares):
 def test_the_runner_sees_a_picture_as_training_does(lstm, squares):
     _, pictures, _ = lstm
     alone = seeing(*squares)
-    for picture in (pictures[1], pictures[2].resize((101, 150)), pictures[0].resize((150, 101))):
+    strip = pictures[0].resize((1001, 10))
+    for picture in (pictures[1], pictures[2].resize((101, 150)), pictures[0].resize((150, 101)), strip):
         expected = Stacked(squares)(picture, seed=0).numpy().astype(int)
         assert abs(alone.pixels(picture) - expected).max() <= 2
 

@@ -155,6 +155,22 @@ def test_two_at_once_compute_it_once(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "features" / name / "features.npy"), whole(tmp_path))
 
 
+@pytest.mark.parametrize("suffix", ["", ".partial"])
+@pytest.mark.parametrize("left", [None, 0, 300])
+def test_damaged_features_are_named(tmp_path, suffix, left):
+    source, images = scenes()
+    cache(tmp_path).get(source, images, CENTRE, 1)
+    (whole,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    folder = whole.rename(f"{whole}{suffix}")
+    file = folder / "features.npy"
+    if left is None:
+        file.unlink()
+    else:
+        os.truncate(file, left)
+    with pytest.raises(UserError, match=f"^the features in {folder} are damaged .*; remove the folder"):
+        cache(tmp_path).get(source, images, CENTRE, 1)
+
+
 def test_a_full_disk_leaves_nothing(tmp_path):
     source, images = scenes(400)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -18,8 +19,8 @@ pytest.importorskip("submitit")
 SCRIPTS = {
     "srun": "",
     "sbatch": 'cp "$1" batch; env > environment; echo Submitted batch job 7',
-    "squeue": "test ! -e down || { echo no contact >&2; exit 1; }; cat queue",
-    "scancel": 'echo "$@" > cancelled',
+    "squeue": "test ! -e killed || exit 137; test ! -e down || { echo no contact >&2; exit 1; }; cat queue",
+    "scancel": 'test ! -e down || { echo no contact >&2; exit 1; }; echo "$@" > cancelled',
 }
 
 
@@ -99,6 +100,27 @@ def test_a_queue_that_does_not_answer_is_waited_for_up_to_a_limit(slurm, monkeyp
     monkeypatch.setattr(cluster, "GIVE_UP_SECONDS", -1.0)
     with pytest.raises(UserError, match="no contact; its jobs go on"):
         queue.holds("7")
+
+
+def test_a_squeue_that_was_killed_is_no_empty_queue(slurm):
+    queue = cluster.Queue()
+    (slurm / "queue").write_text("7\n")
+    assert queue.holds("7")
+    (slurm / "killed").touch()
+    assert queue.holds("7")
+
+
+def test_a_job_that_slurm_does_not_cancel_is_named(slurm, tmp_path, monkeypatch, capsys):
+    (slurm / "down").touch()
+    cluster.SlurmJob("7_1", tmp_path / "run", 0, cluster.Queue()).kill()
+    assert capsys.readouterr().err == "job 7_1 was not cancelled: no contact\n"
+
+    def timeout(command, **_):
+        raise subprocess.TimeoutExpired(command, 60)
+
+    monkeypatch.setattr("subprocess.run", timeout)
+    cluster.SlurmJob("7_1", tmp_path / "run", 0, cluster.Queue()).kill()
+    assert "timed out" in capsys.readouterr().err
 
 
 def test_interrupting_cancels(slurm, tmp_path):

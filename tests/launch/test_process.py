@@ -198,6 +198,44 @@ def test_a_report_that_the_storage_refuses_is_answered_by_the_next_poll(start):
     assert process.poll() == 3  # again, after its end
 
 
+def test_a_killed_process_has_ended_though_nobody_takes_its_report(start):
+    class Gone:
+        def report(self, epoch, value, last):
+            raise ConnectionError("the storage is gone")
+
+    process, refused = start("ParentReporter().report(1, 0.25, False)", reporter=Gone()), []
+
+    def code():
+        try:
+            return process.poll()
+        except ConnectionError as error:
+            refused.append(error)
+
+    wait_for(lambda: code() or refused)
+    process.kill()
+    assert wait_for(code) == -signal.SIGKILL
+
+
+def test_the_group_of_a_process_that_has_ended_is_killed_once(start, monkeypatch):
+    process = start("sys.exit(3)")
+    assert exit_code(process) == 3
+    monkeypatch.setattr("os.killpg", lambda *_: pytest.fail("its number may be another group's by now"))
+    assert process.poll() == 3
+    process.kill()
+
+
+@pytest.mark.parametrize("code", ["sys.exit(3)", None], ids=["ended", "never read its configuration"])
+def test_one_that_has_ended_leaves_no_file_open(start, tmp_path, code):
+    before = len(os.listdir("/dev/fd"))
+    if code is None:
+        (tmp_path / "child.py").write_text("")
+        process = Process(str(tmp_path / "child.py"), [], {"a": "a" * 10**6}, tmp_path, Threshold(), {})
+    else:
+        process = start(code)
+    exit_code(process)
+    assert len(os.listdir("/dev/fd")) == before
+
+
 def test_secrets_are_in_the_configuration_but_not_on_the_command_line(tmp_path):
     (tmp_path / "child.py").write_text(CHILD + "print(sys.argv[1:], config)\n")
     environment = {"PYTHONPATH": str(ROOT)}

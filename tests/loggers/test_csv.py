@@ -51,6 +51,16 @@ def test_a_resumed_run_gives_the_file_of_an_uninterrupted_one(tmp_path, torn):
     assert parts == whole
 
 
+@pytest.mark.parametrize("start", [0, 1])  # 1: a checkpoint before the first row
+def test_a_run_that_starts_anew_leaves_nothing_of_the_attempt_before(tmp_path, start):
+    CSVLogger(str(tmp_path)).log_metrics({"lr": 0.1, "train/loss": 1.0}, step=1)
+    logger = CSVLogger(str(tmp_path))
+    logger.resume_at(start)
+    logger.log_metrics({"train/loss": 2.0}, step=1)
+    assert rows(tmp_path) == [{"step": "1", "train/loss": "2.0"}]
+    assert "lr" not in (tmp_path / "metrics.csv").read_text()
+
+
 def test_resuming_without_a_file_starts_one(tmp_path):
     logger = CSVLogger(str(tmp_path))
     logger.resume_at(5)

@@ -1,5 +1,6 @@
 """Metrics and the tokenizer that need Java say in one line what is missing."""
 
+import functools
 import json
 import math
 import stat
@@ -9,7 +10,7 @@ import pytest
 from helpers.scoring import images, metrics
 
 from autocaption.errors import UserError
-from autocaption.metrics import java
+from autocaption.metrics import java, meteor
 from autocaption.metrics.spice import spice
 from autocaption.metrics.tokenizers import PtbTokenizer
 
@@ -60,6 +61,17 @@ def test_a_tokenizer_that_fails_says_why(jars, monkeypatch):
     fake_java(jars, monkeypatch, "echo 'no main class' >&2; exit 1")
     with pytest.raises(UserError, match=r"failed after 0 of 1 captions: no main class"):
         PtbTokenizer()(["a"])
+
+
+# It ends while it is asked, at the first image or at the last; or it answers with something else.
+@pytest.mark.parametrize("script", ["read line", f"read line; echo {'1 ' * 23}; read line", "cat"])
+def test_a_meteor_jar_that_stops_is_said(jars, monkeypatch, script):
+    fake_java(jars, monkeypatch, script)
+    monkeypatch.setattr("autocaption.metrics.meteor._jar", functools.cache(meteor._jar.__wrapped__))
+    rest = metrics()
+    rest.image_metrics = [meteor.meteor()]
+    with pytest.raises(UserError, match="METEOR's jar has stopped; does it start with 2 GB"):
+        rest.score(images(["a dog", "men"], [["a dog"], ["two men"]]))
 
 
 def test_spice_reads_what_its_jar_writes(jars, monkeypatch):

@@ -75,6 +75,7 @@ def test_everything_within_a_secret_is_hidden():
     [
         ("postgresql://me:hunter2@host:5432/db", f"postgresql://me:{HIDDEN}@host:5432/db"),
         ("postgresql+psycopg2://me:hunter2@host/db", f"postgresql+psycopg2://me:{HIDDEN}@host/db"),
+        ("postgresql://me:hunter/2@host/db", f"postgresql://me:{HIDDEN}@host/db"),  # as SQLAlchemy reads it
         ("redis://:hunter2@host", f"redis://:{HIDDEN}@host"),
         ("http://a:b@c and http://d:e@f", f"http://a:{HIDDEN}@c and http://d:{HIDDEN}@f"),
         ("http://localhost:8080/me@x", "http://localhost:8080/me@x"),

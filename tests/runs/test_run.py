@@ -1,6 +1,7 @@
 """A run's identity, lock and state, whatever ends it."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -61,6 +62,33 @@ def test_a_folder_has_one_process(start, tmp_path):
     run.release()
     assert not is_held(tmp_path / "run")
     start()
+
+
+def test_asking_for_a_run_disturbs_neither_others_who_ask_nor_its_start(start, tmp_path, monkeypatch):
+    start().release()
+    with open(tmp_path / "run/.run.lock") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)  # as is_held does for an instant
+        assert not is_held(tmp_path / "run")
+        monkeypatch.setattr("time.sleep", lambda seconds: asking.close())
+        start()
+    assert is_held(tmp_path / "run")
+
+
+def test_a_run_can_be_asked_for_over_nfs(start, tmp_path, monkeypatch):
+    run = start()
+    run.end(FINISHED, 0)
+    run.release()
+    monkeypatch.setattr("fcntl.flock", fcntl.lockf)  # which the client turns it into
+    assert state_of(tmp_path / "run") == FINISHED
+
+
+def test_a_file_system_without_locks_is_named(start, tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(UserError, match=rf"cannot lock {tmp_path}/run/.run.lock: Function not implemented"):
+        start()
 
 
 def test_a_forked_worker_does_not_hold_the_folder(start, tmp_path):
@@ -244,6 +272,20 @@ def test_a_run_that_left_nothing_may_start_anew_and_one_with_a_checkpoint_not(en
         checkpoint.writestr("data", "whole")
     with pytest.raises(UserError, match=r"holds a run already \(failed\)"):
         Run.start(folder, "train", "train.py")
+
+
+def test_an_attempt_removes_what_killed_ones_left_half_written(ended):
+    folder = ended(PREEMPTED)
+    torn = [folder / ".metrics.json.7", folder / "checkpoints/.last.ckpt.12345"]
+    kept = [folder / name for name in (".secrets.json", "checkpoints/last.ckpt", "checkpoints/.keep.me")]
+    (folder / "checkpoints").mkdir()
+    for file in (*torn, *kept):
+        file.touch()
+    run = Run.start(folder, "train", "train.py", resumes=True)
+    assert all(file.exists() for file in (*torn, *kept))
+    run.begin()
+    run.release()
+    assert [file.exists() for file in (*torn, *kept)] == [False, False, True, True, True]
 
 
 def test_an_evaluation_may_be_repeated(ended):

@@ -75,6 +75,24 @@ def test_new_files_of_package_and_conf_are_changes(project, tmp_path):
     assert found == new
 
 
+def test_new_files_are_kept_by_any_name_and_whatever_git_status_shows(git, project, tmp_path):
+    git("config", "status.showUntrackedFiles", "no")
+    names = ["autocaption/café.py", 'autocaption/a "b".py']
+    for name in names:
+        (project / name).write_text("1\n")
+    state = kept(project, tmp_path)
+    assert (state["untracked"], state["left_out"]) == (sorted(names), [])
+    assert all((kept_code(tmp_path / "run") / name).read_text() == "1\n" for name in names)
+
+
+@pytest.mark.parametrize(
+    "setting", [("diff.external", "echo"), ("color.ui", "always"), ("diff.noprefix", "true")]
+)
+def test_a_patch_can_be_applied_whatever_the_user_has_made_of_git_diff(git, project, tmp_path, setting):
+    git("config", *setting)
+    test_a_patch_gives_the_changed_files_again(git, project, tmp_path)
+
+
 def test_each_attempt_keeps_its_own(project, tmp_path):
     for attempt in (1, 2):
         (project / "autocaption/new.py").write_text(f"{attempt}\n")

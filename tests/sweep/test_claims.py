@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import optuna
 import pytest
@@ -194,6 +195,27 @@ def test_files_of_another_study_are_moved_aside(sweeper, tmp_path):
     (folder / "metrics.json").write_text("{}")
     claims.release(claim)
     assert (sweeper().claim_next().folder / "metrics.json").exists()  # the same study's stay
+
+
+def test_files_of_another_study_are_moved_also_after_a_kill_amid_it(sweeper, tmp_path, monkeypatch):
+    folder, rename, moved = tmp_path / "sweep/trial_0", Path.rename, []
+    folder.mkdir(parents=True)
+    (folder / "trial.json").write_text(json.dumps({"study": "earlier"}))
+    for number in range(20):
+        (folder / f"{number}.log").touch()
+
+    def killed(path, target):
+        moved.append(path)
+        if len(moved) == 21:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweeper().claim_next()
+    monkeypatch.setattr(Path, "rename", rename)
+    sweeper().claim_next()
+    assert {file.name for file in folder.iterdir()} == {".lock", "trial.json"}
 
 
 def test_any_change_counts_as_a_heartbeat(monkeypatch):

@@ -140,6 +140,19 @@ def test_a_job_gets_the_trial_s_folder_and_returns_its_exit_code(claims, tmp_pat
     assert claim.lock.closed
 
 
+def test_a_job_that_ends_late_leaves_the_next_attempt_its_file(claims, tmp_path):
+    claim = claims.claim_next()
+    write_job(Prepared([], {}), claim, settings(tmp_path))
+
+    def job():
+        claims.release(claim)  # it was taken for interrupted
+        write_job(Prepared([], {}), claims.claim_next(), settings(tmp_path))
+        return 1
+
+    assert code(LaunchedTrial(Launcher(job), claim, [])) == 1
+    assert [file.name for file in claim.folder.glob(".handed*")] == [".handed_2.json"]
+
+
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit])  # the latter would end a thread without a word
 def test_a_lost_job_counts_as_killed(claims, error):
     def lost():

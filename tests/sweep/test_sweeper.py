@@ -276,3 +276,23 @@ def test_a_second_ctrl_c_kills_the_trials(tmp_path):
     assert process.calls == ["interrupt", "kill"]
     assert [trial.state for trial in sweep.study.trials] == [TrialState.WAITING]
     assert "interrupted" in sweep.console.export_text()
+
+
+class Reporting(Deaf):
+    """A process that waits for an answer to its report, from a storage that is gone."""
+
+    def poll(self):
+        self.calls.append("poll")
+        assert len(self.calls) < 100, "it is waited for without end"
+        if self.code is None:
+            raise ConnectionError("the server is gone")
+        return self.code
+
+
+def test_a_trial_that_waits_for_a_storage_that_is_gone_is_killed(tmp_path):
+    sweep, process = Scripted(tmp_path, [GOOD]), Reporting()
+    sweep.sweeper.start = lambda claim, slot: process
+    sweep.sweeper.patience = Patience(0, sweep.said.append)
+    with pytest.raises(ConnectionError, match="the server is gone"):
+        sweep.run()
+    assert process.calls == ["poll", "interrupt", "poll", "kill", "poll"]

@@ -46,6 +46,10 @@ def held_out_sizes(total: int, held_out: Mapping[str, float]) -> dict[str, int]:
     """Images of each split, where those that are held out of training are a share (below 1) or a number."""
     for name, size in held_out.items():
         number(f"data.source.{name}", size, above=0)
+        if size > 1 and size != int(size):
+            raise UserError(
+                f"data.source.{name}={size}: take a share of all images below 1, or a whole number of images"
+            )
     sizes = {name: max(1, round(total * size)) if size < 1 else int(size) for name, size in held_out.items()}
     return {"train": total - sum(sizes.values()), **sizes}
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from autocaption.data.packing import slices
 from autocaption.models.decoders.lstm_cell import Kept, advance, retreat, slopes
@@ -66,6 +67,7 @@ class _Layer(Function):
         return hidden_MD
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of the tensors of `forward`, from that of hidden_MD."""
         x_ME, c0_RD, w_ih_GE, w_hh_GD, gates_MG, before_MD, cell_MD, tanh_MD = ctx.saved_tensors

@@ -60,7 +60,8 @@ def pretrained(
     if not path.is_file():
         raise UserError(f"file not found: model.encoder.weights={path}")
     try:
-        load_weights(net, adapted(unwrapped(load_state_dict(str(path))), net))
+        state = load_state_dict(str(path), weights_only=True)  # older versions of timm unpickle anything
+        load_weights(net, adapted(unwrapped(state), net))
     except Exception as error:  # torch's reader fails in a dozen ways on a file that is no pickle
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"model.encoder.weights={path} does not hold weights of {name}: {reason}") from None
