@@ -125,6 +125,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     saved = resumed
     if resumed is None and config.init_from is not None:  # its weights and vocabulary only
         saved = checkpoint.load(as_path("init_from", config.init_from))
+        log.info("Vocabulary and weights: those of %s", config.init_from)
     data, captioner = build.from_checkpoint(config, saved) if saved else build.from_config(config)
     captioner.optimizer_and_schedule(total_steps=1000)  # finds a mistake in them before pictures are read
     trainer = build.trainer(config)

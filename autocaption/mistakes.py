@@ -111,6 +111,11 @@ def _unread(word: str) -> str:
         return f"'{word}' is not KEY=VALUE"
     if "/" in key and "." in key and "@" not in key:  # half a group's name, half a value's
         return f"{word}: a value's key has dots alone: {key.replace('/', '.')}={value}"
+    if value.startswith(("[", "{")):  # quoted as a whole it would be a text
+        return (
+            f"{word}: Hydra can't read the value; check its brackets, and quote the texts within them, as in "
+            """'KEY=["ü"]'; names before a colon are plain words"""
+        )
     quoted = shlex.quote(f"{key}={json.dumps(value, ensure_ascii=False)}")
     return f"{word}: Hydra can't read the value; check its brackets, or quote text for it, too: {quoted}"
 
@@ -123,6 +128,10 @@ def _not_instantiated(error: InstantiationException) -> str | None:
     if str(error).startswith("Error locating target"):
         if not isinstance(cause.__cause__, ImportError | AttributeError | None):
             return None  # it was found, and fails as it is imported
+        package = getattr(cause.__cause__, "name", None)
+        if package and "." not in package and f"'{package}." in str(error):
+            where = "check the name, install it, or name the folder that it lies in by PYTHONPATH=FOLDER"
+            return f"{key}._target_: there is no package '{package}'; {where}"
         return f"{key}._target_: {one_line(cause)}; {CHECK}"
     if not isinstance(cause, REFUSALS) and not _is_lightnings(cause):
         return None

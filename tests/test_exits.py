@@ -99,7 +99,8 @@ NOT_MADE = {  # a node, the words of the command line, and what is said
         "part.wide: Part has no such argument; leave it out",
     ),
     "a bug": ({"depth": 1}, ("part.depth=1",), "NameError"),
-    "no module": ({"_target_": "no.such"}, (), "part._target_: Error loading 'no.such': ModuleNotFoundError"),
+    "no package": ({"_target_": "no.such"}, (), "part._target_: there is no package 'no'; check the name"),
+    "no module": ({"_target_": "helpers.no.such"}, (), "part._target_: Error loading 'helpers.no.such'"),
     "no class": ({"_target_": "parts_of_a_test.Prt"}, (), "part._target_: Error loading 'parts_of_a_test"),
     "a broken module": ({"_target_": "broken_part.Part"}, (), "Error locating target 'broken_part.Part'"),
 }

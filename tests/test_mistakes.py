@@ -27,6 +27,7 @@ MISTAKES = {  # what is named, by words of the command line
     "model/encoder.width=8": "a value's key has dots alone: model.encoder.width=8",
     "schedule=null": "schedule=null: a group takes the name of a choice",
     "data.root=/tmp/ü": """quote text for it, too: 'data.root="/tmp/ü"'""",
+    "tags=[ü]": """quote the texts within them, as in 'KEY=["ü"]'""",
     "test=No": "test=No: take true or false",  # Hydra takes it for text
     "search=base": "search=base is only what its choices share",
     "init_from=nowhere.ckpt": "checkpoint not found: nowhere.ckpt",

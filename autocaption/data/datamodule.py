@@ -1,6 +1,7 @@
 """The LightningDataModule."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from autocaption.data.sources import CaptionedImage, Source
 from autocaption.data.token_table import TokenTable
 from autocaption.data.tokenizer import Tokenizer
 from autocaption.data.transforms import Transform, View
+from autocaption.errors import UserError
 from autocaption.ranks import is_first_rank
 
 MOST_WORKERS = 1024  # more are a mistake: each is a process
@@ -198,7 +200,15 @@ class CaptionDataModule(pl.LightningDataModule):
         if key not in self._datasets:
             images: Sequence[CaptionedImage] = self.source.split(split)
             kept = self.captions_per_image if training else None
+            if not len(images):
+                raise UserError(f"split '{split}' has no image")
             ids, captions = zip(*captions_of(images), strict=True)
+            if len(set(ids)) < len(ids):
+                ((id, times),) = Counter(ids).most_common(1)
+                raise UserError(
+                    f"split '{split}' has image {id} {times} times; a source gives each image once, with "
+                    "all its captions"
+                )
             self._datasets[key] = CaptionDataset(
                 ids=IdTable(ids),
                 inputs=self._inputs(images, training),

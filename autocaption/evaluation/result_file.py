@@ -30,11 +30,16 @@ def read_captions(file: Path, images: Sequence[CaptionedImage], split: str) -> d
     entries = read_json(file)
     if not isinstance(entries, list):
         raise UserError(f'{file}: not COCO\'s result format, a list of {{"image_id": ..., "caption": ...}}')
-    known, found = _names(images), dict[ImageId, str]()
+    (known, shared), found = _names(images), dict[ImageId, str]()
     surplus: list[str] = []
     for number, entry in enumerate(entries):
         name, caption = _entry(file, number, entry)
         id = known.get(name)
+        if name in shared:
+            raise UserError(
+                f"{file}: entry {number}: several images have a file {one_line(name)}; name each by its id, "
+                f"such as {one_line(shared[name])}"
+            )
         if id is None:
             surplus.append(name)
         elif id in found:
@@ -45,7 +50,8 @@ def read_captions(file: Path, images: Sequence[CaptionedImage], split: str) -> d
     if surplus:
         raise UserError(
             f"{file}: {len(surplus):,} of {len(entries):,} captions are of no image of split '{split}', "
-            f"first {one_line(surplus[0])}; data.split=... names the split that was captioned"
+            f"first {one_line(surplus[0])}; its images have ids such as {one_line(images[0].id)}, and "
+            "data.split=... names the split that was captioned"
         )
     if missing:
         raise UserError(
@@ -67,8 +73,8 @@ def _entry(file: Path, number: int, entry: Any) -> tuple[str, str]:
     return picture_name(str(id)), caption
 
 
-def _names(images: Sequence[CaptionedImage]) -> dict[str, ImageId]:
-    """{each name of an image: its id}; a file's name that several images have names none."""
+def _names(images: Sequence[CaptionedImage]) -> tuple[dict[str, ImageId], dict[str, ImageId]]:
+    """{each name of an image: its id}, and {a file's name that several images have: the id of one}."""
     files = Counter[str]()
     aliases = dict[str, ImageId]()
     for image in images:
@@ -77,5 +83,6 @@ def _names(images: Sequence[CaptionedImage]) -> dict[str, ImageId]:
             for name in {picture_name(file.name), picture_name(file.stem)}:
                 files[name] += 1
                 aliases[name] = image.id
-    unique = {name: id for name, id in aliases.items() if files[name] == 1}
-    return {**unique, **{picture_name(str(image.id)): image.id for image in images}}
+    ids = {picture_name(str(image.id)): image.id for image in images}
+    shared = {name: id for name, id in aliases.items() if files[name] > 1 and name not in ids}
+    return {**aliases, **ids}, shared

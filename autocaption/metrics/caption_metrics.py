@@ -15,6 +15,8 @@ from autocaption.errors import UserError
 from autocaption.metrics.corpus import Corpus, EvaluationTokenizer, Generated, TrainingCaptions
 from autocaption.metrics.scored import ImageMetric, Scored, SplitMetric, names_of
 
+OF_THE_MODEL = "loss", "perplexity"  # logged beside the scores
+
 
 class CaptionMetrics(Metric):
     """Scores generated captions, over the whole split and all devices.
@@ -32,6 +34,9 @@ class CaptionMetrics(Metric):
 
     Attributes:
         scored: what the last `compute` found, on the first rank; None before.
+
+    Raises:
+        UserError: two metrics give a score of one name.
     """
 
     full_state_update = False
@@ -49,6 +54,7 @@ class CaptionMetrics(Metric):
         self.tokenizer = tokenizer
         self.image_metrics = [metric for metric in image_metrics.values() if metric is not None]
         self.split_metrics = [metric for metric in split_metrics.values() if metric is not None]
+        _require_different_names([*self.image_metrics, *self.split_metrics])
         self.training_captions = TrainingCaptions(training_captions, tokenizer)
         self.scored: Scored | None = None
         self.add_state("lines", [], dist_reduce_fx="cat")
@@ -130,6 +136,16 @@ class CaptionMetrics(Metric):
             [image.id for image in images],
             [(metric, metric.statistics(corpus)) for metric in self.image_metrics],
             {name: s for metric in self.split_metrics for name, s in metric.split_scores(corpus).items()},
+        )
+
+
+def _require_different_names(metrics: Iterable[ImageMetric | SplitMetric]) -> None:
+    """Refuse metrics of which one would stand under another's key, with its interval."""
+    names = [*OF_THE_MODEL, *(name for metric in metrics for name in getattr(metric, "names", None) or ())]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(
+            f"two metrics are called {twice}; name yours otherwise, or leave the other out, as with "
+            "metrics.image_metrics.NAME=null"
         )
 
 

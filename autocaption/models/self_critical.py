@@ -86,7 +86,7 @@ class SelfCritical:
         label_smoothing: of the cross-entropy.
 
     Raises:
-        UserError: a value is out of range.
+        UserError: a value is out of range, or there is no cross-entropy to smooth.
     """
 
     def __init__(
@@ -103,6 +103,11 @@ class SelfCritical:
         self.samples = whole("model.loss.samples", samples, 1 if self.greedy else 2)
         self.xe_weight = number("model.loss.xe_weight", xe_weight, at_least=0, at_most=1)
         self.cross_entropy = CrossEntropy(label_smoothing)
+        if label_smoothing and not xe_weight:
+            raise UserError(
+                f"model.loss.label_smoothing={label_smoothing} is of the cross-entropy, which "
+                "model.loss.xe_weight=0 leaves out; set one of them otherwise"
+            )
 
     def __call__(
         self, decoder: Any, memory_BPD: Tensor, batch: Batch, sampled_share: float = 0.0
@@ -110,8 +115,13 @@ class SelfCritical:
         """The samples' part is a mean over the images, that of cross-entropy one over their tokens.
 
         Raises:
-            UserError: the weights are shared out to the ranks.
+            UserError: the weights are shared out to the ranks, or scheduled sampling has no cross-entropy.
         """
+        if sampled_share and not self.xe_weight:
+            raise UserError(
+                "scheduled_sampling is of the cross-entropy, which model.loss.xe_weight=0 leaves out; set "
+                "one of them otherwise"
+            )
         if is_sharded(decoder):
             raise UserError("model/loss=self_critical can't sample under trainer=fsdp; take trainer=ddp")
         tokens_BKT = self._sample(decoder, memory_BPD)

@@ -14,6 +14,7 @@ from PIL import Image
 from autocaption.data.broken_pictures import WithoutBroken
 from autocaption.data.datamodule import CaptionDataModule
 from autocaption.data.manifest import Manifest
+from autocaption.data.sources import CaptionedImage
 from autocaption.data.sources.flickr8k import flickr8k as source_of
 from autocaption.data.sources.own_pictures import folder
 from autocaption.data.sources.shapes import Shapes
@@ -145,6 +146,23 @@ def test_check_finds_a_broken_image(flickr8k):
     with pytest.raises(UserError, match=f"broken image: {broken}"):
         data.preload("train", "val")
     datamodule(source_of(str(flickr8k)), check_images=False).preload("train", "val")
+
+
+class Own:
+    """A source of one's own that gives these images for validation."""
+
+    def __init__(self, *ids):
+        self.ids = ids
+
+    def split(self, name):
+        ids = self.ids if name == "val" else ("a",)
+        return [CaptionedImage(id, None, name, ("a dog",)) for id in ids]
+
+
+@pytest.mark.parametrize(("given", "said"), [("", "has no image"), ("bab", "has image b 2 times")])
+def test_what_a_source_of_one_s_own_must_not_give_is_said(given, said):
+    with pytest.raises(UserError, match=f"split 'val' {said}"):
+        datamodule(Own(*given)).val_dataloader()
 
 
 def test_a_source_without_files_has_nothing_to_check():

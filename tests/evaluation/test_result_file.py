@@ -44,7 +44,9 @@ def test_an_id_goes_before_another_image_s_file_and_a_name_of_two_files_names_no
         CaptionedImage("d", Path("/d/x.png"), "test", ("d",)),
     ]
     assert read(entries("c", "b", "x.png"), images) == {"c": "says c", "b": "says b", "d": "says x.png"}
-    with pytest.raises(UserError, match="no image of split 'test', first x"):
+    with pytest.raises(
+        UserError, match="entry 2: several images have a file x; name each by its id, such as"
+    ):
         read(entries("c", "b", "x"), images)
 
 
@@ -52,7 +54,10 @@ def test_an_id_goes_before_another_image_s_file_and_a_name_of_two_files_names_no
     ("content", "said"),
     [
         (entries(12), "2 of the 3 images of split 'test' have no caption, first b"),
-        (entries(12, "b", "c", "z", 7), "2 of 5 captions are of no image of split 'test', first z"),
+        (
+            entries(12, "b", "c", "z", 7),
+            "2 of 5 captions are of no image of split 'test', first z; its images have ids such as 12",
+        ),
         (entries(12, "b", "c", "12"), "entry 3 is a second caption of image 12"),
         (entries(12, True, "c"), "entry 1 has no image_id"),
         (entries(12.0, "b", "c"), "entry 0 has no image_id"),

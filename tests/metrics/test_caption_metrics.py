@@ -10,6 +10,8 @@ from helpers.scoring import images, metrics, scores
 
 from autocaption import build
 from autocaption.errors import UserError
+from autocaption.metrics.bleu import Bleu
+from autocaption.metrics.caption_metrics import CaptionMetrics
 
 random_ = random.Random(0)
 NOUNS = ["dog", "man", "girl", "boat", "ball", "house"]
@@ -98,6 +100,18 @@ def test_the_state_is_text_that_every_device_can_hold():
 def test_nothing_scored_gives_nothing():
     with pytest.warns(UserWarning, match="before the ``update``"):
         assert metrics().compute() == {}
+
+
+class Own:
+    def __init__(self, *names):
+        self.names = names
+
+
+@pytest.mark.parametrize(("own", "name"), [(Own("cider", "bleu4"), "bleu4"), (Own("loss"), "loss")])
+def test_a_metric_that_would_stand_under_the_key_of_another_is_refused(own, name):
+    with pytest.raises(UserError, match=f"two metrics are called {name}"):
+        CaptionMetrics(None, {"bleu": Bleu()}, {"own": own})
+    CaptionMetrics(None, {"bleu": Bleu()}, {"own": Own("mine"), "untold": object()})
 
 
 def test_an_image_without_references_is_named():
