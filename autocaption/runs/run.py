@@ -34,6 +34,8 @@ from autocaption.runs.record import (
     read,
 )
 
+PREEMPTIONS = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2  # Slurm's, the latter before a time limit
+STOPS = signal.SIGINT, *PREEMPTIONS  # the signals that ask a run to stop
 # Who asks for a run's state holds its lock for an instant (record.py).
 TRIES, PAUSE = 3, 0.05  # to take the lock, and seconds between them
 # Exit codes of a run that a signal stopped and that can be resumed, and its state.
