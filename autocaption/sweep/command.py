@@ -71,7 +71,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
         record_location(folder, settings.study_name, settings.storage and storage.url)
         closing = Closing(study, storage, settings.n_trials)
         _run(study, storage, plan, context, config, console)
-        if closing.is_ours():
+        if closing.take_on():
             _report(study, plan, folder, console)
         else:
             console.print("The other sweepers run the last trials; the last one writes the report.")
