@@ -19,7 +19,7 @@ from autocaption.errors import UserError
 from autocaption.exits import name_of
 from autocaption.files import remove_asides, try_lock, write_json
 from autocaption.mistakes import mistake
-from autocaption.runs.folder import newest_whole
+from autocaption.runs.folder import newest_checkpoint
 from autocaption.runs.record import (
     FAILED,
     FILE,
@@ -229,7 +229,7 @@ def _require_replaceable(folder: Path, record: dict[str, Any], task: str) -> Non
     """
     if record["task"] != task:
         raise UserError(f"{folder} is the folder of another command ({record['task']}); choose another")
-    if task != "eval" and (record["state"] == FINISHED or newest_whole(folder / "checkpoints")[0]):
+    if task != "eval" and (record["state"] == FINISHED or newest_checkpoint(folder)):
         raise UserError(
             f"{folder} holds a run already ({record['state']}); resume={folder} goes on with it, "
             "and without run_dir a new run gets a folder of its own"
