@@ -48,7 +48,7 @@ class Run:
     Attributes:
         folder: the run folder.
         record: what run.json says.
-        pruned: to be set where a sweep ends it early.
+        pruned: whether a sweep pruned it; set before it ends.
     """
 
     pruned = False
