@@ -54,9 +54,10 @@ def _run(task: Callable[[DictConfig], Any], config_name: str) -> None:
     run = functools.partial(_compose_and_run, task, config_name)
     if LAUNCHED in os.environ or JOB_CONFIG in os.environ:
         run = functools.partial(_run_launched, task)
-    if LAUNCHED in os.environ or (rank := ranks.outside_rank()) is None:
+    rank = None if LAUNCHED in os.environ else ranks.outside_rank()
+    if rank is None:
         return run()
-    ranks.rendezvous = one_line_errors(lambda: ranks.Rendezvous(rank))
+    ranks.rendezvous = one_line_errors(functools.partial(ranks.Rendezvous, rank))
     assert ranks.rendezvous is not None
     if rank:
         return _run_as_rank(task, ranks.rendezvous.wait())

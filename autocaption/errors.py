@@ -42,3 +42,9 @@ def one_line(error: BaseException) -> str:
     """An error's message in one line."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the error's type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

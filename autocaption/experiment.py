@@ -29,7 +29,7 @@ from autocaption.recording import begin, keep_secrets, overrides, record_data, r
 from autocaption.report.system import read_system
 from autocaption.report.tables import parameter_table
 from autocaption.runs import checkpoint
-from autocaption.runs.folder import checkpoint_to_resume, newest_whole
+from autocaption.runs.folder import checkpoint_to_resume, newest_checkpoint
 from autocaption.runs.kept_secrets import kept
 from autocaption.runs.provenance import command_line
 from autocaption.runs.record import FINISHED, earlier_overrides, is_of_this_job, read
@@ -54,7 +54,7 @@ def train(config: DictConfig) -> float | None:
             log.info("%s has finished before this job was requeued", begun)
             return results.metric_of(begun, config.optimized_metric)
         if config.resume != "last":  # which has found it by itself
-            config.resume = str(begun) if newest_whole(begun / "checkpoints")[0] else None
+            config.resume = str(begun) if newest_checkpoint(begun) else None
     if config.resume is not None:
         path, damaged = checkpoint_to_resume(config.runs_dir, _resumed_name(config))
         for file in damaged:

@@ -34,7 +34,7 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Let no garbage be looked for while millions of objects are made that are none."""
+    """Pause garbage collection while millions of objects are made, all of which are kept."""
     enabled = gc.isenabled()
     gc.disable()
     try:

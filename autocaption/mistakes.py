@@ -138,7 +138,9 @@ def _not_instantiated(error: InstantiationException) -> str | None:
     if not str(error).startswith("Error in call to target"):
         return f"{_without_type(error)}; {CHECK}"
     target = str(error).split("'")[1].rpartition(".")[2]
-    said, key = one_line(cause) or type(cause).__name__, key if "full_key: " in str(error) else target.lower()
+    said = one_line(cause) or type(cause).__name__
+    if "full_key: " not in str(error):
+        key = target.lower()
     if unknown := re.search(r"unexpected keyword argument '(\w+)'", said):
         place = f"{key}.{unknown[1]}"
         return f"{place}: {target} has no such argument; leave it out, or take it out with ~{place}; {CHECK}"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.accelerators import CUDAAccelerator
 
-from autocaption.errors import UserError
+from autocaption.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,5 @@ def device_of(name: str | torch.device) -> torch.device:
             raise RuntimeError("it computes nothing")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:  # AssertionError: torch without CUDA
-        raise UserError(
-            f"device={name} is not here ({str(error).splitlines()[0]}); take auto or cpu"
-        ) from None
+        raise UserError(f"device={name} is not here ({first_line(error)}); take auto or cpu") from None
     return device

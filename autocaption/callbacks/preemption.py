@@ -8,9 +8,7 @@ import pytorch_lightning as pl
 
 from autocaption.callbacks.agreement import Agreement
 from autocaption.callbacks.last_checkpoint import LastCheckpoint, is_clean
-from autocaption.runs.run import PreemptedError
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+from autocaption.runs.run import STOPS, PreemptedError
 
 
 class Preemption(pl.Callback):
@@ -32,7 +30,7 @@ class Preemption(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._receive) for number in STOPS}
             # Lightning (2.6) waits for the device in every step to agree on SIGTERM, which is ours now.
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 

@@ -50,7 +50,8 @@ class Pruning(pl.Callback):
             if math.isnan(metrics.get(name, 0.0)):
                 raise UserError(f"{name} is not a number after epoch {epoch}")
         if trainer.is_global_zero:
-            last = epoch == trainer.max_epochs
+            last = epoch == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step
+            last = last or trainer.should_stop  # early stopping, which comes before this
             self.pruned = self.reporter.report(epoch, metrics[self.monitor], last)
         self.pruned = trainer.strategy.broadcast(self.pruned)
         if self.pruned:

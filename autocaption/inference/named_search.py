@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autocaption.checks import whole
-from autocaption.errors import UserError
+from autocaption.errors import UserError, first_line
 from autocaption.files import conf_folder
 
 WIDTHS = ("beam_size", "candidates", "samples")  # the keys that say how many captions a search gives an image
@@ -43,7 +43,7 @@ def named_search(config: DictConfig, name: str | None, k: int, settings: Mapping
     try:
         return _wide_enough(values, config, title, k, settings)
     except OmegaConfBaseException as error:  # no number or text, or a reference to nothing
-        raise UserError(f"{title}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{title}: {first_line(error)}") from None
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -71,7 +72,7 @@ def _ended(job: Job, process: SlurmJob) -> bool:
     if code is None:
         return False
     if code < 0:
-        logs = job.folder.parent / ".submitit"
+        logs = Path(str(job.config.hydra.sweep.dir)) / ".submitit"
         job.error = f"Slurm's job {process.id} was lost; what Slurm says is in {logs}"
     elif code in STOPPED:
         job.error = "it was stopped and not requeued; rerun with the same hydra.sweep.dir to resume it"

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from autocaption.errors import UserError
 from autocaption.launch.process import Process
 from autocaption.launch.resolved import resolved
-from autocaption.runs.folder import newest_whole
+from autocaption.runs.folder import newest_checkpoint
 from autocaption.runs.provenance import hide_argument
 from autocaption.runs.record import FINISHED, RUNNING, started_with, state_of
 
@@ -76,7 +76,7 @@ class Job:
         if not before:
             return
         theirs, ours = (_defining(one) for one in (before, map(hide_argument, self.overrides)))
-        if theirs != ours and (self.metrics() or newest_whole(self.folder / "checkpoints")[0]):
+        if theirs != ours and (self.metrics() or newest_checkpoint(self.folder)):
             was, now = (" ".join(sorted(one)) or "none of these" for one in (theirs - ours, ours - theirs))
             raise UserError(
                 f"{self.folder} holds the run of another job: {was}, and not {now}; "
@@ -86,7 +86,7 @@ class Job:
     def resolved(self) -> dict[str, Any]:
         """The configuration of its process, which resumes from the newest checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint, _ = newest_whole(self.folder / "checkpoints")
+        checkpoint = newest_checkpoint(self.folder)
         resume = checkpoint and str(checkpoint.absolute())
         return resolved(self.config, run_dir=str(self.folder.absolute()), resume=resume)
 

@@ -49,21 +49,22 @@ def launch(
     """
     console = Console()
     numbered = enumerate(job_overrides, initial_index)
-    with removed_where_unused(Path(str(config.hydra.sweep.dir))):
+    folder = Path(str(config.hydra.sweep.dir))
+    if command_line() != sys.argv:  # Hydra wrote the overrides, and there is a secret among them
+        (folder / "multirun.yaml").unlink(missing_ok=True)
+    with removed_where_unused(folder):
         jobs = [job_of(context, config, number, list(overrides)) for number, overrides in numbered]
         for job in jobs:
             job.require_its_folder()
-        if command_line() != sys.argv:  # Hydra wrote the overrides, and there is a secret among them
-            (jobs[0].folder.parent / "multirun.yaml").unlink(missing_ok=True)
         stopped = run(jobs, console)
     metric = str(jobs[0].config.optimized_metric)
     for table in _tables(jobs, metric, console.width):
         console.print(table)
-    console.print(f"runs  {jobs[0].folder.parent}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"runs  {folder}", soft_wrap=True, highlight=False, markup=False)
     if stopped:
         name = signal.Signals(stopped).name
         console.print(f"Stopped by {name}. Rerun with the same hydra.sweep.dir to resume:", highlight=False)
-        console.print(f"  hydra.sweep.dir={jobs[0].folder.parent}", soft_wrap=True, markup=False)
+        console.print(f"  hydra.sweep.dir={folder}", soft_wrap=True, markup=False)
         raise PreemptedError(stopped)
     failed = [job for job in jobs if job.error]
     for job in failed:

@@ -54,7 +54,7 @@ class ParentReporter:
         Args:
             epoch: the number of epochs trained, from 1.
             value: the monitored metric.
-            last: whether this is the last epoch anyway, so that the run must not count as pruned.
+            last: whether training ends here anyway, so that the run must not count as pruned.
         """
         if REPORTS not in os.environ:
             return False

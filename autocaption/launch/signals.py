@@ -10,10 +10,7 @@ from types import FrameType
 from typing import Any
 
 from autocaption import slurm
-from autocaption.runs.run import PreemptedError
-
-PREEMPTIONS = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2  # Slurm's, the latter before a time limit
-STOPS = signal.SIGINT, *PREEMPTIONS
+from autocaption.runs.run import PREEMPTIONS, STOPS, PreemptedError
 
 
 class StopSignals:

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from autocaption.errors import first_line
+
 
 def unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
     """The state dict under the names of the module itself, where it was saved from a wrapped one.
@@ -30,7 +32,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Any]) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(_first_misfit(module, state) or str(error).splitlines()[0]) from None
+        raise ValueError(_first_misfit(module, state) or first_line(error)) from None
 
 
 def _first_misfit(module: nn.Module, state: Mapping[str, Any]) -> str | None:

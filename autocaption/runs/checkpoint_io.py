@@ -9,7 +9,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from autocaption.errors import UserError
+from autocaption.errors import UserError, first_line
 from autocaption.files import write_whole
 from autocaption.models.weights import unwrapped
 from autocaption.runs.earlier_encoders import rename_encoder
@@ -45,7 +45,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             _sync_folder(path.parent)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             cause = error if isinstance(error, OSError) else error.__context__
-            reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
+            reason = getattr(cause, "strerror", None) or first_line(error)
             raise UserError(
                 f"cannot write the checkpoint {path}: {reason}; make room there, then resume the run"
             ) from error

@@ -143,6 +143,11 @@ def is_whole(path: Path) -> bool:
         return False
 
 
+def newest_checkpoint(run_folder: Path) -> Path | None:
+    """The checkpoint from which a run would resume; None where it has no undamaged one."""
+    return newest_whole(run_folder / "checkpoints")[0]
+
+
 def newest_whole(folder: Path) -> tuple[Path | None, list[Path]]:
     """The newest undamaged `last` of a `checkpoints/` folder, and the damaged ones that are newer."""
     damaged: list[Path] = []

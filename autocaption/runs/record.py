@@ -30,8 +30,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     file = folder / FILE
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        layout, _ = int(record["layout"]), [record[key] for key in ("id", "task", "state")]
-        _ = record["attempts"][-1]["started"]
+        layout = int(record["layout"])
+        _ = record["id"], record["task"], record["state"], record["attempts"][-1]["started"]  # it has them
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -45,10 +45,11 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 def started_with(folder: Path) -> list[str] | None:
     """The overrides of the newest attempt that has begun and resumed nothing by hand; None for no run."""
-    attempts = (read(folder) or {"attempts": []})["attempts"]
-    given = [_overrides(attempt) for attempt in attempts if attempt.get("begun", True)]
-    by_hand = [any(one.startswith("resume=") for one in overrides) for overrides in given]
-    return next((one for one, resumes in zip(given[::-1], by_hand[::-1], strict=True) if not resumes), None)
+    for attempt in reversed((read(folder) or {"attempts": []})["attempts"]):
+        given = _overrides(attempt)
+        if attempt.get("begun", True) and not any(one.startswith("resume=") for one in given):
+            return given
+    return None
 
 
 def earlier_overrides(folder: Path) -> list[str]:

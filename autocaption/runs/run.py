@@ -19,7 +19,7 @@ from autocaption.errors import UserError
 from autocaption.exits import name_of
 from autocaption.files import remove_asides, try_lock, write_json
 from autocaption.mistakes import mistake
-from autocaption.runs.folder import newest_whole
+from autocaption.runs.folder import newest_checkpoint
 from autocaption.runs.record import (
     FAILED,
     FILE,
@@ -34,6 +34,8 @@ from autocaption.runs.record import (
     read,
 )
 
+PREEMPTIONS = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2  # Slurm's, the latter before a time limit
+STOPS = signal.SIGINT, *PREEMPTIONS  # the signals that ask a run to stop
 # Who asks for a run's state holds its lock for an instant (record.py).
 TRIES, PAUSE = 3, 0.05  # to take the lock, and seconds between them
 # Exit codes of a run that a signal stopped and that can be resumed, and its state.
@@ -46,7 +48,7 @@ class Run:
     Attributes:
         folder: the run folder.
         record: what run.json says.
-        pruned: to be set where a sweep ends it early.
+        pruned: whether a sweep pruned it; set before it ends.
     """
 
     pruned = False
@@ -227,7 +229,7 @@ def _require_replaceable(folder: Path, record: dict[str, Any], task: str) -> Non
     """
     if record["task"] != task:
         raise UserError(f"{folder} is the folder of another command ({record['task']}); choose another")
-    if task != "eval" and (record["state"] == FINISHED or newest_whole(folder / "checkpoints")[0]):
+    if task != "eval" and (record["state"] == FINISHED or newest_checkpoint(folder)):
         raise UserError(
             f"{folder} holds a run already ({record['state']}); resume={folder} goes on with it, "
             "and without run_dir a new run gets a folder of its own"

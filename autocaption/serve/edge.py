@@ -1,4 +1,4 @@
-"""What all answers have in common: headers that bind the browser, and a line in the metrics."""
+"""What all answers have in common: security headers, and a count in the metrics."""
 
 import time
 

@@ -22,10 +22,11 @@ class Closing:
         # A report from before is written anew: that may be what the user runs the command for.
         self._before = study.user_attrs.get(REPORTED)
 
-    def is_ours(self) -> bool:
-        """Whether all trials have ended and no other sweeper has taken on the report since this one began.
+    def take_on(self) -> bool:
+        """Take on the report, if all trials have ended and no other sweeper has since this one began.
 
-        Asked once, with the answer yes, this sweeper has taken it on.
+        Returns:
+            whether it is this sweeper's now.
         """
         with self.storage.exclusive():
             trials = self.study.get_trials(deepcopy=False)[: self.total]

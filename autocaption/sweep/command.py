@@ -18,7 +18,7 @@ from optuna.samplers import BruteForceSampler
 from rich.console import Console
 
 from autocaption.checks import as_path
-from autocaption.errors import UserError
+from autocaption.errors import UserError, first_line
 from autocaption.launch.cluster import Queue
 from autocaption.launch.devices import reserved, threads, visible_gpus
 from autocaption.launch.process import Process, Running
@@ -33,7 +33,7 @@ from autocaption.sweep.patience import Patience
 from autocaption.sweep.plan import MODES, Plan, read_plan
 from autocaption.sweep.pruner import make_pruner
 from autocaption.sweep.reporter import StudyReporter
-from autocaption.sweep.storage import STORAGE_ERRORS, Storage, first_line, open_storage, own_url
+from autocaption.sweep.storage import STORAGE_ERRORS, Storage, open_storage, own_url
 from autocaption.sweep.study import open_study, record_location
 from autocaption.sweep.summary import log_summary, write_report
 from autocaption.sweep.sweeper import InterruptedSweepError, Sweeper
@@ -71,7 +71,7 @@ def sweep(context: HydraContext, config: DictConfig, arguments: list[str]) -> No
         record_location(folder, settings.study_name, settings.storage and storage.url)
         closing = Closing(study, storage, settings.n_trials)
         _run(study, storage, plan, context, config, console)
-        if closing.is_ours():
+        if closing.take_on():
             _report(study, plan, folder, console)
         else:
             console.print("The other sweepers run the last trials; the last one writes the report.")
@@ -110,11 +110,11 @@ def _run(
         start,
         SweepTable(study, plan.objective, settings.n_trials, settings.n_jobs, console),
         plan.objective,
-        settings.n_jobs,
-        settings.max_failures,
-        settings.retries,
-        settings.heartbeat,
-        Patience(
+        jobs=settings.n_jobs,
+        max_failures=settings.max_failures,
+        retries=settings.retries,
+        heartbeat=settings.heartbeat,
+        patience=Patience(
             settings.storage_timeout,
             lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False),
         ),

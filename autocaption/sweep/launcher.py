@@ -26,12 +26,12 @@ from autocaption.launch.cluster import Queue, SlurmJob, Task, submit
 from autocaption.launch.devices import reserved, visible_gpus
 from autocaption.launch.process import Process
 from autocaption.launch.signals import stopped_by_signals
+from autocaption.runs.folder import newest_checkpoint
 from autocaption.runs.provenance import holds_secret
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.patience import Patience
 from autocaption.sweep.reporter import StudyReporter, stopping_signal
 from autocaption.sweep.storage import STORAGE_ERRORS, open_storage
-from autocaption.sweep.trial_folder import checkpoint_to_resume
 from autocaption.sweep.trials import Prepared
 
 # In the trial's folder. It is kept until the job has ended: a scheduler may start the job again.
@@ -96,7 +96,7 @@ def run_attempt(folder: Path, attempt: int) -> int:
         code = 0
         if patience.insist(reporter.is_current):
             # Where it resumes is known only now: the job may have waited, and may be a second start.
-            checkpoint = checkpoint_to_resume(folder)
+            checkpoint = newest_checkpoint(folder.absolute())
             config = {**job["config"], "resume": checkpoint and str(checkpoint)}
             trainer = config["trainer"]
             with reserved(visible_gpus(), trainer["accelerator"], trainer["devices"]) as (gpus, gpu_locks):

@@ -7,7 +7,8 @@ from typing import TypeVar
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from autocaption.sweep.storage import STORAGE_ERRORS, first_line
+from autocaption.errors import first_line
+from autocaption.sweep.storage import STORAGE_ERRORS
 
 T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two tries; the pause doubles from try to try

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from autocaption.errors import UserError
+from autocaption.errors import UserError, first_line
 from autocaption.runs.provenance import without_secrets
 from autocaption.sweep.databases import located, open_server, open_sqlite
 from autocaption.sweep.journal import open_journal
@@ -74,9 +74,3 @@ def open_storage(url: str) -> Storage:
             f"sweep.storage={without_secrets(url)} can't be opened: {first_line(error)}; take "
             "sqlite:///FILE, journal:FILE, or the URL of a database whose driver is installed"
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the error's type if it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

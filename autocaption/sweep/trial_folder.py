@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TextIO
 
 from autocaption.files import try_lock, write_json
-from autocaption.runs.folder import newest_whole
+from autocaption.runs.folder import newest_checkpoint
 
 
 def lock_folder(folder: Path) -> TextIO | None:
@@ -32,13 +32,7 @@ def mark_folder(folder: Path, study_uid: str) -> None:
     write_json(file, {"study": study_uid})
 
 
-def checkpoint_to_resume(folder: Path) -> Path | None:
-    """The checkpoint from which the trial's next attempt resumes; None for none."""
-    checkpoint, _ = newest_whole(folder.absolute() / "checkpoints")
-    return checkpoint
-
-
 def checkpoint_age(folder: Path) -> int:
-    """When that checkpoint was saved, in nanoseconds; 0 for none."""
-    checkpoint = checkpoint_to_resume(folder)
+    """When the checkpoint was saved from which a trial resumes, in nanoseconds; 0 for none."""
+    checkpoint = newest_checkpoint(folder)
     return checkpoint.stat().st_mtime_ns if checkpoint else 0

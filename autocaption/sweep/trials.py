@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from autocaption.config import require_values
 from autocaption.launch.resolved import resolved
+from autocaption.runs.folder import newest_checkpoint
 from autocaption.sweep.claims import Claim
 from autocaption.sweep.parameters import draw
 from autocaption.sweep.space import CustomSpace, Space, as_overrides
 from autocaption.sweep.study import OVERRIDES, UID, wandb_group
-from autocaption.sweep.trial_folder import checkpoint_to_resume
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Trials:
             "name": f"{sweep.study_name}/trial_{claim.number}",
             "group": wandb_group(sweep.study_name, uid),
         }
-        checkpoint = checkpoint_to_resume(claim.folder)
+        checkpoint = newest_checkpoint(claim.folder.absolute())
         config = trial_config(composed, claim.folder.absolute(), checkpoint, self.callback, wandb)
         launcher: Any = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
         return Prepared(overrides, config, launcher)

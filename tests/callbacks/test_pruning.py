@@ -16,6 +16,8 @@ def validated(metrics, epoch=0, rank_zero=True, broadcast=None, sanity_checking=
         sanity_checking=sanity_checking,
         current_epoch=epoch,
         max_epochs=2,
+        global_step=3 * (epoch + 1),
+        max_steps=-1,
         callback_metrics=metrics,
         is_global_zero=rank_zero,
         strategy=strategy,
@@ -33,6 +35,17 @@ def test_the_metric_is_reported_and_a_pruned_run_stops():
     assert bad.should_stop
     assert callback.pruned
     assert reporter.reported == [(1, 0.75, False), (2, 0.25, True)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "last"),
+    [({}, False), ({"max_steps": 4}, False), ({"max_steps": 3}, True), ({"should_stop": True}, True)],
+)
+def test_a_training_that_ends_by_its_steps_or_early_has_its_last_report(changes, last):
+    reporter, trainer = Threshold(), validated({"val/bleu4": 0.75})
+    vars(trainer).update(changes)
+    Pruning("val/bleu4", "max", reporter).on_validation_end(trainer, None)
+    assert reporter.reported == [(1, 0.75, last)]
 
 
 def test_other_ranks_report_nothing_and_stop_with_rank_zero():

@@ -200,10 +200,16 @@ def test_names_are_such_that_wandb_takes_them(name, clean):
     assert sanitised(name) == clean
 
 
-def test_a_secret_is_written_nowhere(start, tmp_path):
-    process = start("+logger.wandb.api_key=hunter2,hunter3", "seed=1")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [((), 0), (("hydra.sweep.subdir='x/${hydra.job.num}'",), 0), (("resume=x",), 1)],
+    ids=["", "in folders of folders", "refused"],
+)
+def test_a_secret_is_written_nowhere(start, tmp_path, words, code):
+    process = start("+logger.wandb.api_key=hunter2,hunter3", "seed=1", *words)
     out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err
+    assert process.returncode == code, err
+    assert code or "runs  runs/multirun/m\n" in out  # as hydra.sweep.dir, with which it is run again
     assert "hunter" not in out + err
     kept = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
     assert [file for file in kept if b"hunter" in file.read_bytes()] == []

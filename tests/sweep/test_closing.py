@@ -23,19 +23,19 @@ def test_the_last_sweeper_reports_once(sweeper):
     (study, one), (_, two) = sweeper(), sweeper()
     first, second = study.ask(), study.ask()
     study.tell(first, 0.5)
-    assert not one.is_ours()  # a trial is running
+    assert not one.take_on()  # a trial is running
     study.tell(second, 0.5)
-    assert two.is_ours()
-    assert not one.is_ours()
+    assert two.take_on()
+    assert not one.take_on()
 
 
 def test_a_later_command_reports_again(sweeper):
     study, one = sweeper(total=1)
     study.tell(study.ask(), 0.5)
-    assert one.is_ours()
-    assert sweeper(total=1)[1].is_ours()
+    assert one.take_on()
+    assert sweeper(total=1)[1].take_on()
     _, more = sweeper(total=2)
     _, same = sweeper(total=1)
-    assert same.is_ours()
+    assert same.take_on()
     study.tell(study.ask(), 0.5)
-    assert more.is_ours()  # what was reported since has a trial less
+    assert more.take_on()  # what was reported since has a trial less
