@@ -85,10 +85,15 @@ def read_system(
 def _sentences(folder: Path) -> dict[str, Sentence]:
     scores, maps = _scores(folder / "per_image.csv"), read_heat_maps(folder / "attention.json")
     return {
-        id: Sentence(entry["caption"], scores.get(id, {}), maps.get(id))
+        id: Sentence(entry["caption"], scores.get(_in_csv(id), {}), maps.get(id))
         for entry in _json(folder / "captions.json") or []
         for id in [str(entry["image_id"])]  # the official tools' ids are integers where they can be
     }
+
+
+def _in_csv(id: str) -> str:
+    """An id as `files.write_text` writes it: half a character escaped, which JSON undoes and CSV doesn't."""
+    return id.encode("utf-8", "backslashreplace").decode()
 
 
 def _scores(file: Path) -> dict[str, dict[str, float]]:

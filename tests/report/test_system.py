@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from autocaption.files import write_json, write_text
 from autocaption.report.heat_maps import HeatMaps, write_heat_maps
 from autocaption.report.system import read_system
 
@@ -42,6 +43,12 @@ def test_reads_scores_of_single_captions_and_leaves_out_text(folder):
     assert system.scores("cider") == {"12": 0.5, "b": 0.25}
     assert system.scores("bleu4") == {"b": 0.001}
     assert system.scores("caption") == {}
+
+
+def test_a_name_that_is_no_unicode_keeps_its_scores(tmp_path):
+    write_json(tmp_path / "captions.json", [{"image_id": "caf\udce9.png", "caption": "a dog"}])
+    write_text(tmp_path / "per_image.csv", "image_id,cider\ncaf\udce9.png,0.5\n")
+    assert read_system(tmp_path, "beam", "test").scores("cider") == {"caf\udce9.png": 0.5}
 
 
 def test_reads_heat_maps_as_they_were_written(folder):
