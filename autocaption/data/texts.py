@@ -21,7 +21,7 @@ _MARKS = {
 }
 
 
-def one_line(value: object, width: int = 200) -> str:
+def printable(value: object, width: int = 200) -> str:
     """A value from a file as an error shows it: cut, and with its line breaks and odd characters escaped."""
     text = str(value)
     text = text if len(text) <= width else text[:width] + "…"
@@ -42,9 +42,9 @@ def read_text(file: Path) -> str:
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"file not found: {one_line(file)}; restore it, or check data.root") from None
+        raise UserError(f"file not found: {printable(file)}; restore it, or check data.root") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {one_line(file)}: {one_line(error)}") from None
+        raise UserError(f"cannot read {printable(file)}: {printable(error)}") from None
     return decoded(content, file)
 
 
@@ -95,7 +95,7 @@ def parsed_json(text: str, file: object, where: str = "") -> Any:
         place = where or f", line {error.lineno}"
         raise UserError(f"{file}{place}: not JSON ({error.msg}, column {error.colno})") from None
     except (RecursionError, ValueError) as error:  # nested too deep; a number of too many digits
-        raise UserError(f"{file}{where}: not readable JSON ({one_line(error)})") from None
+        raise UserError(f"{file}{where}: not readable JSON ({printable(error)})") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -122,12 +122,12 @@ def read_table(file: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]
             if not header:
                 header = [name.strip() for name in row]
                 if len(set(header)) < len(header):
-                    raise UserError(f"{file}: a column occurs twice in its header {one_line(header)}")
+                    raise UserError(f"{file}: a column occurs twice in its header {printable(header)}")
                 continue
             if len(row) != len(header):
                 raise UserError(
                     f"{file}, line {rows.line_num}: {len(row)} fields, but the header has {len(header)} "
-                    f"({one_line(', '.join(header))}); quote a field that contains {delimiter!r}"
+                    f"({printable(', '.join(header))}); quote a field that contains {delimiter!r}"
                 )
             yield rows.line_num, dict(zip(header, row, strict=True))
     except csv.Error as error:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from autocaption.data.sources import CaptionedImage, ImageId
-from autocaption.data.texts import one_line, picture_name, read_json
+from autocaption.data.texts import picture_name, printable, read_json
 from autocaption.errors import UserError
 
 
@@ -26,7 +26,7 @@ def read_captions(file: Path, images: Sequence[CaptionedImage], split: str) -> d
         UserError: names the first entry or image that is wrong, and how many there are.
     """
     if not file.is_file():
-        raise UserError(f"file of captions not found: {one_line(file)}; give captions=FILE")
+        raise UserError(f"file of captions not found: {printable(file)}; give captions=FILE")
     entries = read_json(file)
     if not isinstance(entries, list):
         raise UserError(f'{file}: not COCO\'s result format, a list of {{"image_id": ..., "caption": ...}}')
@@ -37,26 +37,26 @@ def read_captions(file: Path, images: Sequence[CaptionedImage], split: str) -> d
         id = known.get(name)
         if name in shared:
             raise UserError(
-                f"{file}: entry {number}: several images have a file {one_line(name)}; name each by its id, "
-                f"such as {one_line(shared[name])}"
+                f"{file}: entry {number}: several images have a file {printable(name)}; name each by its id, "
+                f"such as {printable(shared[name])}"
             )
         if id is None:
             surplus.append(name)
         elif id in found:
-            raise UserError(f"{file}: entry {number} is a second caption of image {one_line(id)}; keep one")
+            raise UserError(f"{file}: entry {number} is a second caption of image {printable(id)}; keep one")
         else:
             found[id] = caption
     missing = [image.id for image in images if image.id not in found]
     if surplus:
         raise UserError(
             f"{file}: {len(surplus):,} of {len(entries):,} captions are of no image of split '{split}', "
-            f"first {one_line(surplus[0])}; its images have ids such as {one_line(images[0].id)}, and "
+            f"first {printable(surplus[0])}; its images have ids such as {printable(images[0].id)}, and "
             "data.split=... names the split that was captioned"
         )
     if missing:
         raise UserError(
             f"{file}: {len(missing):,} of the {len(images):,} images of split '{split}' have no caption, "
-            f"first {one_line(missing[0])}; add them, an empty one where there is nothing to say"
+            f"first {printable(missing[0])}; add them, an empty one where there is nothing to say"
         )
     return found
 
@@ -68,7 +68,7 @@ def _entry(file: Path, number: int, entry: Any) -> tuple[str, str]:
     if isinstance(id, bool) or not isinstance(id, str | int) or not isinstance(caption, str):
         raise UserError(
             f"{file}: entry {number} has no image_id (text or a whole number) and caption (text): "
-            f"{one_line(entry)}"
+            f"{printable(entry)}"
         )
     return picture_name(str(id)), caption
 

@@ -21,7 +21,7 @@ from autocaption.data.sources.karpathy import read_karpathy
 from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import Listing
 from autocaption.data.sources.splits import drawn
-from autocaption.data.texts import one_line, picture_name, read_json
+from autocaption.data.texts import picture_name, printable, read_json
 from autocaption.errors import UserError
 
 HELD_OUT = 5000  # of COCO's val images for each of val and test, as in Karpathy's split
@@ -170,6 +170,6 @@ def _parsed(file: Path) -> _Content:
         return msgspec.convert(read_json(file), _Content)
     except msgspec.ValidationError as error:
         raise UserError(
-            f"{file}: not an annotation file of COCO captions ({one_line(error)}); "
+            f"{file}: not an annotation file of COCO captions ({printable(error)}); "
             "it has lists 'images' (id, file_name) and 'annotations' (id, image_id, caption)"
         ) from None

@@ -12,7 +12,7 @@ from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import WHOLE_FILES, CaptionedImage, FileName
 from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import FolderContents, Listing
-from autocaption.data.texts import one_line
+from autocaption.data.texts import printable
 from autocaption.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def file_source(
     return ListedSource(
         name,
         base,
-        f"layout {found.name}, {one_line(text)}",
+        f"layout {found.name}, {printable(text)}",
         functools.partial(found.read, text, pictures),
         max_pixels,
         functools.partial(present, on_broken),
@@ -92,7 +92,7 @@ def present(on_broken: str, split: str, images: Sequence[CaptionedImage]) -> lis
     if missing and (on_broken == "stop" or not found):
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise UserError(
-            f"image of split '{split}' is missing: {one_line(missing[0].path, 1000)}{more}; restore "
+            f"image of split '{split}' is missing: {printable(missing[0].path, 1000)}{more}; restore "
             "it, or leave it out with data.on_broken=skip"
         )
     if missing:

@@ -24,7 +24,7 @@ from autocaption.data.sources.listing import (
 )
 from autocaption.data.sources.splits import in_proportion
 from autocaption.data.sources.token_file import read_token_file
-from autocaption.data.texts import one_line, picture_name, read_lines
+from autocaption.data.texts import picture_name, printable, read_lines
 from autocaption.errors import UserError
 
 SIZES = {"train": 29783, "val": 1000, "test": 1000}  # all of the 31,783 images
@@ -82,7 +82,7 @@ def _kaggle(file: Path, pictures: Path, seed: int) -> Listing:
         row = _ROW.fullmatch(line)
         if row is None:
             raise UserError(
-                f"{file}, line {number}: expected 'name.jpg| k| caption', found '{one_line(line, 60)}'"
+                f"{file}, line {number}: expected 'name.jpg| k| caption', found '{printable(line, 60)}'"
             )
         rows.append((picture_name(row["name"]), row["caption"]))
     skipped: Counter[str] = Counter()

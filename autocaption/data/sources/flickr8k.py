@@ -23,7 +23,7 @@ from autocaption.data.sources.listing import (
 )
 from autocaption.data.sources.splits import in_proportion
 from autocaption.data.sources.token_file import read_token_file
-from autocaption.data.texts import one_line, picture_name, read_lines, read_table
+from autocaption.data.texts import picture_name, printable, read_lines, read_table
 from autocaption.errors import UserError
 
 SPLIT_FILES = {"train": "trainImages", "val": "devImages", "test": "testImages"}
@@ -75,7 +75,9 @@ def _kaggle(file: Path, pictures: Path, seed: int) -> Listing:
     rows = []
     for number, row in read_table(file, ","):
         if not row.keys() >= {"image", "caption"}:
-            raise UserError(f"{file}: expected the header 'image,caption', found '{one_line(','.join(row))}'")
+            raise UserError(
+                f"{file}: expected the header 'image,caption', found '{printable(','.join(row))}'"
+            )
         if not row["image"].strip():
             raise UserError(f"{file}, line {number}: no name of a picture")
         rows.append((picture_name(row["image"]), row["caption"]))
@@ -103,9 +105,9 @@ def _listing(
             raise UserError(f"no image names in {path}; restore the original file")
         for name in names:
             if name not in captions:
-                raise UserError(f"no caption for {one_line(name)} of split '{split}' in {file}; restore it")
+                raise UserError(f"no caption for {printable(name)} of split '{split}' in {file}; restore it")
             if name in seen:
-                raise UserError(f"{path} names {one_line(name)}, which is in split '{seen[name]}' already")
+                raise UserError(f"{path} names {printable(name)}, which is in split '{seen[name]}' already")
             seen[name] = split
             images.append(CaptionedImage(Path(name).stem, pictures / name, split, captions[name]))
     stems(seen, path)

@@ -16,7 +16,7 @@ from autocaption.data.sources.file_source import present
 from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import Listing, divided
 from autocaption.data.sources.splits import NAMES, split_named
-from autocaption.data.texts import one_line
+from autocaption.data.texts import printable
 from autocaption.errors import UserError
 
 
@@ -37,7 +37,7 @@ class Cell:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.file}, row {self.row}" + (f" ({one_line(self.name)})" if self.name else "")
+        return f"{self.file}, row {self.row}" + (f" ({printable(self.name)})" if self.name else "")
 
     @property
     def suffix(self) -> str:
@@ -111,7 +111,7 @@ def _listing(
             one = first.setdefault(image.id, image)
             if one.split != image.split:
                 raise UserError(
-                    f"{root}: image {one_line(image.id)} is in split '{image.split}', and before in "
+                    f"{root}: image {printable(image.id)} is in split '{image.split}', and before in "
                     f"'{one.split}'; an image is in one"
                 )
             captions.setdefault(image.id, []).extend(image.captions)
@@ -137,7 +137,7 @@ def _loaded(root: str, name: str | None) -> dict[str, Any]:
         loaded = datasets.load_from_disk(source) if saved else datasets.load_dataset(source, name)
     except Exception as error:  # of datasets, pyarrow, the hub and the network, each with its own kinds
         raise UserError(
-            f"cannot load the data set {root}: {type(error).__name__}: {one_line(error)}; data.root names a "
+            f"cannot load the data set {root}: {type(error).__name__}: {printable(error)}; data.root names a "
             "folder that save_to_disk wrote, a folder of tables, or a data set on the hub"
         ) from None
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
@@ -158,7 +158,7 @@ def _chosen(
             )
         chosen.update(dict.fromkeys(found, split))
     for key in tables.keys() - chosen.keys():
-        skipped[f"rows of {one_line(key)}, which is no split of ours"] += len(tables[key])
+        skipped[f"rows of {printable(key)}, which is no split of ours"] += len(tables[key])
     return chosen
 
 
@@ -189,7 +189,7 @@ def _images(
         if not isinstance(id, int | str):
             raise UserError(f"{where}: column {columns['id']} is neither a text nor a whole number")
         if (in_split := split or split_named(named)) is None:
-            raise UserError(f"{where}: unknown split '{one_line(named)}'; take one of: {', '.join(NAMES)}")
+            raise UserError(f"{where}: unknown split '{printable(named)}'; take one of: {', '.join(NAMES)}")
         captions = text if isinstance(text, list) else ["" if text is None else text]
         if not all(isinstance(one, str) for one in captions):
             raise UserError(f"{where}: column {columns['caption']} is not text, or a list of texts")
@@ -212,7 +212,7 @@ def _pictures(root: Path, key: str, table: Any, column: str) -> list[PictureFile
     except Exception as error:  # of pyarrow and datasets
         raise UserError(
             f"{root}, split '{key}': column {column} holds no pictures ({type(error).__name__}: "
-            f"{one_line(error)})"
+            f"{printable(error)})"
         ) from None
     return [
         Cell(undecoded, row, Path(file["filename"]), name or "") if here else (root / name if name else None)

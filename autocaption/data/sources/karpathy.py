@@ -7,7 +7,7 @@ from typing import Any
 from autocaption.data.sources import CaptionedImage, ImageId
 from autocaption.data.sources.listing import Listing
 from autocaption.data.sources.splits import split_named
-from autocaption.data.texts import one_line, picture_name, read_json
+from autocaption.data.texts import picture_name, printable, read_json
 from autocaption.errors import UserError
 
 
@@ -35,10 +35,10 @@ def read_karpathy(file: Path, folder: Path, restval: bool = True) -> Listing:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
                 f"{file}: images[{number}] is not a record with filename, split and sentences "
-                f"({type(error).__name__}: {one_line(error)})"
+                f"({type(error).__name__}: {printable(error)})"
             ) from None
         if image.id in seen:
-            raise UserError(f"{file}: images[{number}] has the id of another image, {one_line(image.id)}")
+            raise UserError(f"{file}: images[{number}] has the id of another image, {printable(image.id)}")
         seen.add(image.id)
         skipped["blank captions"] += blank
         skipped["images of split restval"] += rest and not restval

@@ -10,7 +10,7 @@ from autocaption.data.image_table import ImageTable
 from autocaption.data.pictures import MAX_PIXELS, read_image
 from autocaption.data.sources import SPLITS, WHOLE_FILES, CaptionedImage
 from autocaption.data.sources.listing import Listing
-from autocaption.data.texts import one_line
+from autocaption.data.texts import printable
 from autocaption.errors import UserError
 from autocaption.machine import without_collection
 
@@ -81,7 +81,7 @@ class ListedSource:
                 and before.setdefault(image.path, image.split) != image.split
             ):
                 raise UserError(
-                    f"{one_line(image.path)} is in split '{image.split}', and as another image in "
+                    f"{printable(image.path)} is in split '{image.split}', and as another image in "
                     f"'{before[image.path]}'; a picture is in one: give all its captions one name or id"
                 )
         said = ", ".join(f"{split} {len(some):,}" for split, some in images.items())

@@ -10,7 +10,7 @@ from PIL import Image
 
 from autocaption.data.sources import CaptionedImage, ImageId
 from autocaption.data.sources.splits import drawn, held_out_sizes
-from autocaption.data.texts import one_line, picture_name
+from autocaption.data.texts import picture_name, printable
 from autocaption.errors import UserError
 from autocaption.files import files_below
 
@@ -174,7 +174,8 @@ def stems(names: Iterable[str], file: Path) -> dict[str, ImageId]:
         stem = Path(name).stem
         if stem in names_of:
             raise UserError(
-                f"{file} names {one_line(names_of[stem])} and {one_line(name)}, which would have the same id"
+                f"{file} names {printable(names_of[stem])} and {printable(name)}, which would have "
+                "the same id"
             )
         names_of[stem] = name
         ids[name] = stem

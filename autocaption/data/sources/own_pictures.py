@@ -14,7 +14,7 @@ from autocaption.data.sources.file_source import AUTO, Layout, file_source
 from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import FolderContents, Listing, drawn_listing, gathered, pictures_in
 from autocaption.data.sources.splits import NAMES, held_out_sizes, split_named
-from autocaption.data.texts import one_line, parsed_json, picture_name, read_json, read_lines, read_table
+from autocaption.data.texts import parsed_json, picture_name, printable, read_json, read_lines, read_table
 from autocaption.errors import UserError
 from autocaption.files import files_below
 
@@ -59,7 +59,7 @@ def folder(
         found = [file] if file else _named(base, suffixes)
         if len(found) > 1:
             raise UserError(
-                f"{base} holds {len(found)} tables ({', '.join(map(one_line, found[:5]))}); name "
+                f"{base} holds {len(found)} tables ({', '.join(map(printable, found[:5]))}); name "
                 "one with data.file=NAME"
             )
         if not file or Path(file).suffix.lower() in suffixes:
@@ -106,7 +106,7 @@ def _table(
         name, texts, split = _fields(row, columns, where)
         if splits.setdefault(name, split) != split:
             raise UserError(
-                f"{where}: {one_line(name)} is in split '{split}', and before in "
+                f"{where}: {printable(name)} is in split '{split}', and before in "
                 f"'{splits[name]}'; an image is in one"
             )
         without += not split
@@ -119,7 +119,7 @@ def _table(
         name = next(name for name, split in splits.items() if not split)
         raise UserError(
             f"{file}: {without:,} rows have no value in column {columns['split']}, the first "
-            f"of {one_line(name)}, but others have; give all of them a split, or none"
+            f"of {printable(name)}, but others have; give all of them a split, or none"
         )
     named = gathered(captions, skipped)
     known = {Path(name) for name in named}
@@ -150,7 +150,7 @@ def _rows(file: Path, kind: str) -> Iterator[Row]:
     for number, record in numbered:
         if not isinstance(record, dict):
             raise UserError(
-                f"{file}, record {number}: expected {{column: value}}, found {one_line(record, 60)}"
+                f"{file}, record {number}: expected {{column: value}}, found {printable(record, 60)}"
             )
         yield number, record
 
@@ -159,7 +159,7 @@ def _fields(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> t
     """(name of the picture, captions, split or "") of a row."""
     if missing := [columns[role] for role in ("image", "caption") if columns[role] not in row]:
         raise UserError(
-            f"{where}: no column {' and no '.join(missing)} among {one_line(', '.join(map(str, row)))}; "
+            f"{where}: no column {' and no '.join(missing)} among {printable(', '.join(map(str, row)))}; "
             "name yours with data.columns.image=NAME and data.columns.caption=NAME"
         )
     name, texts, split = (row.get(columns[role]) for role in ROLES)
@@ -170,7 +170,7 @@ def _fields(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> t
         raise UserError(f"{where}: column {columns['caption']} is not text, or a list of texts")
     split = "" if split is None else str(split).strip()
     if split and split_named(split) is None:
-        raise UserError(f"{where}: unknown split '{one_line(split)}'; take one of: {', '.join(NAMES)}")
+        raise UserError(f"{where}: unknown split '{printable(split)}'; take one of: {', '.join(NAMES)}")
     return picture_name(name), texts or [""], split_named(split) or ""
 
 
@@ -180,7 +180,7 @@ def _beside(file: Path, root: Path, held_out: Mapping[str, float], seed: int) ->
     names = [path.relative_to(root) for path in pictures_in(root)]
     counts = Counter(name.with_suffix(".txt") for name in names)
     if twice := next((name for name, count in counts.items() if count > 1), None):
-        raise UserError(f"{root} holds several pictures that would share {one_line(twice)}; rename them")
+        raise UserError(f"{root} holds several pictures that would share {printable(twice)}; rename them")
     folders, used = FolderContents(), set[str]()
     for name in names:
         text = folders.find(str(root / name.with_suffix(".txt")))

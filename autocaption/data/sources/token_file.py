@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autocaption.data.sources.listing import required
-from autocaption.data.texts import one_line, picture_name, read_lines
+from autocaption.data.texts import picture_name, printable, read_lines
 from autocaption.errors import UserError
 
 
@@ -22,7 +22,7 @@ def read_token_file(file: Path) -> Mapping[str, tuple[str, ...]]:
         name = picture_name(name)
         if not (tab and name and k.isascii() and k.isdecimal() and len(k) < 10 and caption.strip()):
             raise UserError(
-                f"{file}, line {number}: expected 'name.jpg#k<TAB>caption', found '{one_line(line, 60)}'"
+                f"{file}, line {number}: expected 'name.jpg#k<TAB>caption', found '{printable(line, 60)}'"
             )
         captions[name].append((int(k), caption))
     in_order = {name: tuple(text for _, text in sorted(texts)) for name, texts in captions.items()}

@@ -17,7 +17,7 @@ from autocaption.data.pictures import MAX_PIXELS
 from autocaption.data.sources import SPLITS, CaptionedImage
 from autocaption.data.sources.listed_source import ListedSource
 from autocaption.data.sources.listing import Listing, divided
-from autocaption.data.texts import decoded, one_line, parsed_json
+from autocaption.data.texts import decoded, parsed_json, printable
 from autocaption.errors import UserError
 
 BLOCK = tarfile.BLOCKSIZE
@@ -40,7 +40,7 @@ class TarMember:
     size: int
 
     def __str__(self) -> str:
-        return f"{self.archive}/{one_line(self.name)}"
+        return f"{self.archive}/{printable(self.name)}"
 
     @property
     def suffix(self) -> str:
@@ -124,7 +124,7 @@ def _listing(
             for name, parts in _grouped(archive, skipped).items():
                 if name in holders:
                     both = f"{archive} and {holders[name]}"
-                    raise UserError(f"{both} hold {one_line(name)}, but an image is in one")
+                    raise UserError(f"{both} hold {printable(name)}, but an image is in one")
                 holders[name] = archive
                 if (image := _image(name, split, parts, caption, skipped)) is not None:
                     images.append(image)
@@ -144,7 +144,9 @@ def _grouped(archive: Path, skipped: Counter[str]) -> dict[str, dict[str, TarMem
             continue
         parts = found.setdefault(f"{folder}/{stem}" if folder else stem, {})
         if kind in parts:
-            raise UserError(f"{archive} holds both {one_line(parts[kind].name)} and {one_line(member.name)}")
+            raise UserError(
+                f"{archive} holds both {printable(parts[kind].name)} and {printable(member.name)}"
+            )
         parts[kind] = member
     return found
 
@@ -160,13 +162,13 @@ def _members(archive: Path) -> Iterator[TarMember]:
         with tarfile.open(archive, "r:") as tar:
             for one in tar:
                 if one.offset_data + one.size > size:
-                    raise UserError(f"{archive} is cut short within {one_line(one.name)}; fetch it again")
+                    raise UserError(f"{archive} is cut short within {printable(one.name)}; fetch it again")
                 if one.isfile():
                     yield TarMember(archive, one.name, one.offset_data, one.size)
             _require_end(archive, tar.offset)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise UserError(
-            f"cannot read {archive}: {one_line(error) or type(error).__name__}; fetch it again, or unpack "
+            f"cannot read {archive}: {printable(error) or type(error).__name__}; fetch it again, or unpack "
             "it to .tar where it is compressed"
         ) from None
 
@@ -207,7 +209,7 @@ def _texts(member: TarMember, caption: str) -> list[str]:
     where = str(member)
     value = parsed_json(decoded(member.read_bytes(), where), where)
     if not isinstance(value, dict) or caption not in value:
-        keys = one_line(", ".join(map(str, value))) if isinstance(value, dict) else "no keys"
+        keys = printable(", ".join(map(str, value))) if isinstance(value, dict) else "no keys"
         raise UserError(f"{where} has no {caption}, but {keys}; name yours with data.columns.caption=KEY")
     texts = value[caption]
     texts = texts if isinstance(texts, list) else ["" if texts is None else texts]
