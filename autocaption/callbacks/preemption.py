@@ -77,7 +77,7 @@ class Preemption(pl.Callback):
 
     def _receive(self, number: int, frame: Any) -> None:
         if self._received == number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise PreemptedError(number)
         self._received = number
 
 

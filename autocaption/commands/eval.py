@@ -3,11 +3,13 @@
 from omegaconf import DictConfig
 
 from autocaption.cli import command
+from autocaption.launch.signals import undisturbed
 
 
 def run(config: DictConfig) -> float | None:
     """Score what the configuration names on a split; returns the metric named by `optimized_metric`."""
-    from autocaption.evaluation.evaluate import evaluate
+    with undisturbed():
+        from autocaption.evaluation.evaluate import evaluate
 
     return evaluate(config)
 

@@ -3,11 +3,13 @@
 from omegaconf import DictConfig
 
 from autocaption.cli import command
+from autocaption.launch.signals import undisturbed
 
 
 def run(config: DictConfig) -> float | None:
     """Run one experiment; returns the metric named by `optimized_metric`."""
-    from autocaption import experiment
+    with undisturbed():
+        from autocaption import experiment
 
     return experiment.train(config)
 

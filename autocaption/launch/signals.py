@@ -38,12 +38,29 @@ class StopSignals:
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let imports end before a signal has its effect: amid torch's, an exception is swallowed, or aborts.
+
+    Raises:
+        PreemptedError: one came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # whose signals are the main thread's
+        return
+    with StopSignals() as signals:
+        yield
+    if signals.count:
+        raise PreemptedError(signals.last)
+
+
+@contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """End the process as preempted on SIGTERM, SIGUSR1 and SIGUSR2, unless something within handles them.
+    """End the process as stopped on each of STOPS, unless something within handles it.
 
     So a signal that comes before or after a training, in which `Preemption` handles it, kills no run without
-    a trace. While the process ends by one, further ones are ignored, since Slurm sends several. Processes
-    that are forked ignore all.
+    a trace, and Lightning (2.6), which takes a KeyboardInterrupt for a failure, makes none of Ctrl-C. While
+    the process ends by one, only Ctrl-C ends it sooner, since Slurm sends several. Processes that are forked
+    ignore all.
 
     Where Slurm announced a time limit (SIGUSR1), the job is requeued, when all is saved. Its own preemption
     and scancel come as SIGTERM, after which it requeues the job, or not, itself.
@@ -54,11 +71,14 @@ def stopped_by_signals() -> Iterator[None]:
     owner = os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == owner and not isinstance(sys.exc_info()[1], PreemptedError):
+        is_ending = isinstance(sys.exc_info()[1], PreemptedError)
+        if os.getpid() == owner and (number == signal.SIGINT or not is_ending):
             raise PreemptedError(number)
 
     in_main = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
-    previous = {number: signal.signal(number, stop) for number in PREEMPTIONS if in_main}
+    # A shell's background job ignores Ctrl-C.
+    taken = STOPS if signal.getsignal(signal.SIGINT) is signal.default_int_handler else PREEMPTIONS
+    previous = {number: signal.signal(number, stop) for number in taken if in_main}
     try:
         yield
     except PreemptedError as error:
