@@ -26,6 +26,7 @@ GIVE_UP_SECONDS = 900.0  # without an answer from it
 JOB_FILE = ".slurm_job"  # in a run folder: the last job that was submitted for it, and the attempts before it
 # Settings that submitit knows for all clusters; the others have Slurm's prefix.
 SHARED = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name")
+
 # The latter is a setting of submitit's own launcher, which our file of that name inherits in Hydra 1.3.
 UNUSED = ("_target_", "max_num_timeout")
 

@@ -13,7 +13,7 @@ from helpers.configs import composed_with
 
 from autocaption import experiment
 from autocaption.callbacks.last_checkpoint import LastCheckpoint
-from autocaption.callbacks.preemption import SIGNALS, PreemptedError
+from autocaption.runs.run import STOPS, PreemptedError
 
 WORDS = [
     *("data.source.train=40", "data.source.val=20", "data.source.test=4", "data.batch_size=8"),
@@ -120,11 +120,11 @@ def test_a_signal_after_the_last_validation_stops_before_the_test(whole, tmp_pat
     folder, words = whole
     if words:
         pytest.skip("as in the plain variant")
-    handlers = [signal.getsignal(number) for number in SIGNALS]
+    handlers = [signal.getsignal(number) for number in STOPS]
     kick = {"callbacks.kick": {"_target_": "helpers.interruptions.KickAfterValidation"}}
     with pytest.raises(PreemptedError):
         train(tmp_path / "parts", **kick)
-    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+    assert [signal.getsignal(number) for number in STOPS] == handlers
     train(tmp_path / "parts", resume=f"{tmp_path}/parts")
     assert_same(tmp_path / "parts", folder)
 
