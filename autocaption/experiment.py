@@ -20,7 +20,7 @@ from autocaption.config import (
     with_secrets,
 )
 from autocaption.errors import UserError
-from autocaption.loggers.csv import CSVLogger
+from autocaption.loggers import Resumable
 from autocaption.models.captioner import METRICS
 from autocaption.models.sharding import load_whole
 from autocaption.monitored import require_logged
@@ -143,7 +143,7 @@ def _train(config: DictConfig, resumed: dict[str, Any] | None, run: Run | None) 
     record_data(run, data.source, splits, resumed is not None)
     captioner = build.compiled(config, captioner)
     for logger in trainer.loggers:
-        if isinstance(logger, CSVLogger):  # one that starts anew in its folder left rows before, too
+        if isinstance(logger, Resumable):  # of a run that starts anew in its folder, too
             logger.resume_at(resumed["global_step"] if resumed else 0)
     trainer.fit(captioner, data, ckpt_path=config.resume, weights_only=True)
     metrics = {

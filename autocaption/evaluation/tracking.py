@@ -12,7 +12,7 @@ from autocaption import build
 from autocaption.evaluation.comparison import Comparisons, Result
 from autocaption.evaluation.names import mean_of_seeds
 from autocaption.evaluation.rows import Row
-from autocaption.loggers.csv import CSVLogger
+from autocaption.loggers import Resumable
 from autocaption.loggers.wandb import WandbLogger
 from autocaption.metrics.bootstrap import Comparison, Differences
 from autocaption.ranks import is_first_rank
@@ -33,7 +33,7 @@ def started_loggers(config: DictConfig, rows: Sequence[Row]) -> Iterator[Sequenc
     OmegaConf.update(logged, "rows", said, merge=False, force_add=True)
     loggers = build.loggers(logged) if is_first_rank() else []
     for logger in loggers:
-        if isinstance(logger, CSVLogger):  # of the evaluation that this one repeats in its folder
+        if isinstance(logger, Resumable):  # of the evaluation that this one repeats in its folder
             logger.resume_at(0)
     build.start_loggers(loggers, logged)
     status = "failed"
