@@ -63,6 +63,7 @@ def test_a_failure_of_one_rank_ends_all_with_its_message(tmp_path, how, said):
     assert not (only_run(tmp_path) / ".ranks").exists()
 
 
+@pytest.mark.slow
 def test_torchrun_makes_one_folder(tmp_path):
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", ROOT / "train.py"]
     done = subprocess.run(
@@ -116,6 +117,7 @@ def test_a_run_resumes_where_it_was_on_another_number_of_devices(tmp_path, befor
         torch.testing.assert_close(parts["state_dict"][name], value, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_step_stops_two_devices_before_the_test(tmp_path):
     words = ("trainer=ddp_sim", "trainer.max_epochs=1", STOP.replace("}", ", step: 5}"))
     done = run("train.py", *PLAIN, *words, cwd=tmp_path, **PATHS)

@@ -181,6 +181,7 @@ def test_a_run_that_starts_anew_in_its_folder_ends_as_if_nothing_had_happened(wh
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_two_devices_resume_the_last_run(tmp_path):
     process = start("train.py", *WORDS, "trainer=ddp_sim", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("runs/*/checkpoints/last.ckpt")))
