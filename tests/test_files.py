@@ -48,9 +48,8 @@ def test_who_writes_the_same_file_meanwhile_gets_another_temporary_file(tmp_path
 
     def write(aside):
         aside.write_text("half")
-        write_whole(
-            file, lambda other: other.write_text("theirs")
-        )  # as on another machine, with the same process id
+        # As on another machine, with the same process id.
+        write_whole(file, lambda other: other.write_text("theirs"))
         assert file.read_text() == "theirs"
         aside.write_text("whole")
 

@@ -141,8 +141,9 @@ def _loss(config: DictConfig, tokenizer: Tokenizer, source: Source | None) -> Cr
     if OmegaConf.select(config, "model.loss.reward") is None:
         return part(config, "model.loss")
     most = config.data.captions_per_image  # as of the training captions themselves
-    every = (lambda: captions_of(source.split("train"))) if source else None
-    training = (lambda: ((id, texts[:most]) for id, texts in every())) if every else None
+    training = (
+        (lambda: ((id, texts[:most]) for id, texts in captions_of(source.split("train")))) if source else None
+    )
     judge = part(config, "metrics.tokenizer")
     reward = part(
         config, "model.loss.reward", tokenizer=judge, training_captions=training, decode=tokenizer.decode

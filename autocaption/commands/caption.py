@@ -126,10 +126,13 @@ def _text_line(file: Path, captions: "Sequence[Caption]") -> str:
 
 
 def _json_line(file: Path, captions: "Sequence[Caption]") -> str:
-    scores = [c.score if math.isfinite(c.score) else None for c in captions]  # JSON has no -inf
     values = [
-        {"caption": c.text, "score": score, "probability": c.probability}
-        for c, score in zip(captions, scores, strict=True)
+        {
+            "caption": c.text,
+            "score": c.score if math.isfinite(c.score) else None,  # JSON has no -inf
+            "probability": c.probability,
+        }
+        for c in captions
     ]
     text = json.dumps({"image": str(file), "captions": values}, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode()  # which JSON reads in a name that is no Unicode

@@ -172,8 +172,8 @@ def _mapped(file: Path, mode: Literal["r", "r+"]) -> Any:
         UserError: the file isn't whole, such as one that was copied in part.
     """
     try:
-        np.load(file, mmap_mode="r")  # with r+ NumPy fills up what is missing with zeros
-        return np.load(file, mmap_mode=mode)
+        whole = np.load(file, mmap_mode="r")  # with r+ NumPy fills up what is missing with zeros
+        return whole if mode == "r" else np.load(file, mmap_mode=mode)
     except (FileNotFoundError, ValueError, EOFError) as error:
         raise UserError(
             f"the features in {file.parent} are damaged ({one_line(error)}); remove the folder, and they are "

@@ -24,9 +24,8 @@ def mark_folder(folder: Path, study_uid: str) -> None:
     if file.exists() and (found := json.loads(file.read_text(encoding="utf-8"))["study"]) != study_uid:
         moved = folder.with_name(f"{folder.name}_of_{found}")
         moved.mkdir(exist_ok=True)
-        for entry in sorted(
-            folder.iterdir(), key=lambda entry: entry == file
-        ):  # last: killed before, it goes on
+        # The mark comes last, so that the next attempt goes on where this one was killed.
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry == file):
             if entry.name != ".lock":  # this process holds it
                 entry.rename(moved / entry.name)
     write_json(file, {"study": study_uid})

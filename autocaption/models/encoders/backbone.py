@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from autocaption.checks import choice, number, whole
 from autocaption.data.transforms import Fit, Interpolation
-from autocaption.errors import UserError
+from autocaption.errors import UserError, first_line
 
 Pooling = Literal["mean", "grid", "head"]
 Trainable = Literal["none", "last_stage", "all"]
@@ -156,7 +156,7 @@ class BackboneEncoder(nn.Module):
         try:
             memory_BPD = functional_call(self, {**parameters, **buffers}, (images_BCHW,))
         except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise UserError(
                 f"{name} doesn't encode pictures of {pixels} x {pixels} pixels: {reason}"
             ) from error

@@ -8,7 +8,7 @@ from timm.models import load_state_dict
 from torch import nn
 
 from autocaption.checks import as_path
-from autocaption.errors import UserError
+from autocaption.errors import UserError, first_line
 from autocaption.models.weights import load_weights, unwrapped
 
 
@@ -63,7 +63,7 @@ def pretrained(
         state = load_state_dict(str(path), weights_only=True)  # older versions of timm unpickle anything
         load_weights(net, adapted(unwrapped(state), net))
     except Exception as error:  # torch's reader fails in a dozen ways on a file that is no pickle
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"model.encoder.weights={path} does not hold weights of {name}: {reason}") from None
     return net
 
